@@ -1,0 +1,58 @@
+# One command for each verb. Everything that these need is installed by them.
+.DEFAULT_GOAL := help
+SHELL := /bin/bash
+PYTHON ?= python3
+VENV := .venv
+RUN := $(VENV)/bin/python
+export PYTHONPATH := operator:sandbox
+
+.PHONY: help
+help:  ## Show this list
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*##/\t/' | sort | expand -t 16
+
+$(VENV)/.ready: requirements-dev.lock pyproject.toml
+	$(PYTHON) -m venv $(VENV)
+	$(RUN) -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements-dev.lock
+	$(RUN) -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
+	@touch $@
+
+.PHONY: setup
+setup: $(VENV)/.ready  ## Install the locked Python packages into .venv
+
+.PHONY: demo
+demo: setup  ## The main job on a real control plane: a good release, then a bad one that is reverted
+	@$(RUN) -m wavegate_sandbox.demo
+
+.PHONY: test
+test: setup  ## All tests: unit, then end to end on the real control plane
+	$(RUN) -m pytest
+
+.PHONY: test-unit
+test-unit: setup  ## Only the tests that need no control plane
+	$(RUN) -m pytest tests/unit
+
+.PHONY: lint
+lint: setup  ## ruff, mypy strict, import-linter
+	$(VENV)/bin/ruff check .
+	$(VENV)/bin/ruff format --check .
+	$(VENV)/bin/mypy
+	$(VENV)/bin/lint-imports
+
+.PHONY: format
+format: setup  ## Format the Python files
+	$(VENV)/bin/ruff format .
+	$(VENV)/bin/ruff check --fix .
+
+.PHONY: sandbox
+sandbox: setup  ## Start a control plane that keeps running, and print how to use it
+	@$(RUN) -m wavegate_sandbox up
+
+.PHONY: sandbox-down
+sandbox-down: setup  ## Stop what `make sandbox` started
+	@$(RUN) -m wavegate_sandbox down
+
+.PHONY: lock
+lock: setup  ## Resolve the Python packages again and write the lock files with hashes
+	$(RUN) -m pip install --quiet uv
+	$(VENV)/bin/uv pip compile -q --universal --generate-hashes --no-header --python-version 3.11 pyproject.toml -o requirements.lock
+	$(VENV)/bin/uv pip compile -q --universal --generate-hashes --no-header --python-version 3.11 --extra dev pyproject.toml -o requirements-dev.lock
