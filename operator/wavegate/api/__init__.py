@@ -1,0 +1,84 @@
+"""The API `wavegate.dev/v1alpha1`: three kinds, their values, and the one list of reasons.
+
+`crds/` is the contract that the apiserver enforces; these models mirror it, and a test compares
+the two. Nothing here does I/O, and nothing here imports the rest of Wavegate.
+"""
+
+from wavegate.api.channel import (
+    DEFAULT_WAVES,
+    EARLY_SOAK,
+    LATER_SOAK,
+    Agent,
+    Channel,
+    ChannelSpec,
+    Check,
+    CheckScope,
+    Content,
+    ContentKind,
+    OnFailure,
+    Pool,
+    Prometheus,
+    Rollout,
+    Wave,
+)
+from wavegate.api.decision import DEFAULT_PAUSE, Decision, DecisionAction, DecisionSpec
+from wavegate.api.reasons import DecisionPhase, Phase, Reason, WaitingFor, WaveState
+from wavegate.api.release import Release, ReleaseContent, ReleaseSpec
+from wavegate.api.resource import API_VERSION, GROUP, VERSION, ObjectMeta, Resource
+from wavegate.api.values import (
+    Condition,
+    ConditionStatus,
+    Duration,
+    IntOrPercent,
+    LabelSelector,
+    ObjectName,
+    Operator,
+    Requirement,
+)
+
+PLURALS = {kind.kind: kind.plural for kind in (Channel, Release, Decision)}
+"""Plural (as in URLs) by kind."""
+
+__all__ = [
+    "API_VERSION",
+    "DEFAULT_PAUSE",
+    "DEFAULT_WAVES",
+    "EARLY_SOAK",
+    "GROUP",
+    "LATER_SOAK",
+    "PLURALS",
+    "VERSION",
+    "Agent",
+    "Channel",
+    "ChannelSpec",
+    "Check",
+    "CheckScope",
+    "Condition",
+    "ConditionStatus",
+    "Content",
+    "ContentKind",
+    "Decision",
+    "DecisionAction",
+    "DecisionPhase",
+    "DecisionSpec",
+    "Duration",
+    "IntOrPercent",
+    "LabelSelector",
+    "ObjectMeta",
+    "ObjectName",
+    "OnFailure",
+    "Operator",
+    "Phase",
+    "Pool",
+    "Prometheus",
+    "Reason",
+    "Release",
+    "ReleaseContent",
+    "ReleaseSpec",
+    "Requirement",
+    "Resource",
+    "Rollout",
+    "WaitingFor",
+    "Wave",
+    "WaveState",
+]

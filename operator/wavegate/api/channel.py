@@ -1,0 +1,175 @@
+"""SecurityContentChannel: an agent's content on this cluster, and the policy how it spreads."""
+
+from collections.abc import Mapping
+from enum import StrEnum
+from typing import Any, ClassVar
+
+from wavegate.api.resource import Resource
+from wavegate.api.values import ApiModel, Duration, IntOrPercent, LabelSelector, Number, ObjectName
+
+
+class ContentKind(StrEnum):
+    """How content gets into the agent's pod."""
+
+    ImageVolume = "imageVolume"
+    ConfigMap = "configMap"
+    ContainerImage = "containerImage"
+
+
+class OnFailure(StrEnum):
+    """What happens when a wave fails."""
+
+    Revert = "Revert"
+    Pause = "Pause"
+
+
+class CheckScope(StrEnum):
+    """What a sample of a check speaks about."""
+
+    Node = "Node"
+    Wave = "Wave"
+
+
+class Agent(ApiModel):
+    """Where the agent's pod template is. Exactly one field is set."""
+
+    template: Mapping[str, Any] | None = None
+    daemon_set_ref: ObjectName | None = None
+
+
+class VolumeBinding(ApiModel):
+    """A volume of the template."""
+
+    volume_name: str
+
+
+class ContainerBinding(ApiModel):
+    """A container or init container of the template."""
+
+    container_name: str
+
+
+class Content(ApiModel):
+    """Where content binds in the template. Exactly one field is set."""
+
+    image_volume: VolumeBinding | None = None
+    config_map: VolumeBinding | None = None
+    container_image: ContainerBinding | None = None
+
+    @property
+    def kind(self) -> ContentKind:
+        """Which of the three is set."""
+        if self.image_volume:
+            return ContentKind.ImageVolume
+        return ContentKind.ConfigMap if self.config_map else ContentKind.ContainerImage
+
+    @property
+    def target(self) -> str:
+        """Name of the volume, or of the container."""
+        if self.container_image:
+            return self.container_image.container_name
+        volume = self.image_volume or self.config_map
+        return volume.volume_name if volume else ""
+
+
+class Pool(ApiModel):
+    """Nodes by label."""
+
+    name: str
+    selector: LabelSelector
+
+
+class Wave(ApiModel):
+    """An ordered step: at its end, `up_to` of all nodes in its pools carry the release."""
+
+    name: str
+    up_to: IntOrPercent
+    pools: tuple[str, ...] = ()
+    soak: Duration | None = None
+
+
+class Rollout(ApiModel):
+    """Pace and limits of a rollout."""
+
+    max_unavailable: IntOrPercent = IntOrPercent(5, is_percent=True)
+    settle: Duration = Duration.parse("60s")
+    soak: Duration | None = None
+    progress_deadline: Duration = Duration.parse("10m")
+    hold_timeout: Duration = Duration.parse("30m")
+    on_failure: OnFailure = OnFailure.Revert
+
+
+class Prometheus(ApiModel):
+    """Where the checks are asked."""
+
+    url: str
+
+
+class Check(ApiModel):
+    """A PromQL query; a sample above `max` fails the wave."""
+
+    name: str
+    query: str
+    max: Number
+    per: CheckScope = CheckScope.Node
+    node_label: str = "node"
+    interval: Duration = Duration.parse("30s")
+    timeout: Duration = Duration.parse("10s")
+
+
+DEFAULT_WAVES = (
+    Wave(name="first-node", up_to=IntOrPercent(1)),
+    Wave(name="5-percent", up_to=IntOrPercent(5, is_percent=True)),
+    Wave(name="25-percent", up_to=IntOrPercent(25, is_percent=True)),
+    Wave(name="half", up_to=IntOrPercent(50, is_percent=True)),
+    Wave(name="all", up_to=IntOrPercent(100, is_percent=True)),
+)
+"""The plan of a channel without `waves`: over all pools together."""
+
+EARLY_SOAK = Duration.parse("15m")
+"""Default soak of the first two waves."""
+
+LATER_SOAK = Duration.parse("10m")
+"""Default soak of the waves after them."""
+
+
+class ChannelSpec(ApiModel):
+    """What the platform team wants."""
+
+    agent: Agent
+    content: Content
+    pools: tuple[Pool, ...]
+    waves: tuple[Wave, ...] = ()
+    rollout: Rollout = Rollout()
+    prometheus: Prometheus | None = None
+    checks: tuple[Check, ...] = ()
+    suspend: bool = False
+
+    def planned_waves(self) -> tuple[Wave, ...]:
+        """Return the waves with `pools` and `soak` filled in; the default plan when none is set.
+
+        Soak is the wave's own, else the rollout's, else 15 m for the first two waves, then 10 m.
+        """
+        every_pool = tuple(pool.name for pool in self.pools)
+        return tuple(
+            wave.model_copy(
+                update={
+                    "pools": wave.pools or every_pool,
+                    "soak": wave.soak or self.rollout.soak or _default_soak(index),
+                }
+            )
+            for index, wave in enumerate(self.waves or DEFAULT_WAVES)
+        )
+
+
+class Channel(Resource):
+    """A SecurityContentChannel (wgc)."""
+
+    kind: ClassVar[str] = "SecurityContentChannel"
+    plural: ClassVar[str] = "securitycontentchannels"
+
+    spec: ChannelSpec
+
+
+def _default_soak(index: int) -> Duration:
+    return EARLY_SOAK if index < 2 else LATER_SOAK

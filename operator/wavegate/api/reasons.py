@@ -1,0 +1,353 @@
+"""The one vocabulary of reasons and states: status, events, metric labels and docs use it.
+
+A member's name is its value, so that a word seen in a cluster is found in the code. `meaning` is
+one sentence: what happened, and what a person can do.
+"""
+
+from enum import StrEnum
+from typing import Self
+
+
+class Phase(StrEnum):
+    """Phase of a release."""
+
+    Pending = "Pending"
+    Rolling = "Rolling"
+    Paused = "Paused"
+    Reverting = "Reverting"
+    Reverted = "Reverted"
+    Completed = "Completed"
+    Rejected = "Rejected"
+    Superseded = "Superseded"
+
+    @property
+    def is_final(self) -> bool:
+        """Whether the release will never move a node (again)."""
+        return self in {Phase.Reverted, Phase.Completed, Phase.Rejected, Phase.Superseded}
+
+
+class WaveState(StrEnum):
+    """State of a wave."""
+
+    Pending = "Pending"
+    Moving = "Moving"
+    Soaking = "Soaking"
+    Judging = "Judging"
+    Passed = "Passed"
+    Failed = "Failed"
+    Held = "Held"
+
+
+class WaitingFor(StrEnum):
+    """What has to come before the release goes on."""
+
+    Evidence = "Evidence"
+    Person = "Person"
+    Node = "Node"
+    Nothing = "Nothing"
+
+
+class DecisionPhase(StrEnum):
+    """What became of a decision."""
+
+    Accepted = "Accepted"
+    Refused = "Refused"
+    Expired = "Expired"
+
+
+def _reason(name: str, meaning: str) -> tuple[str, str]:
+    return name, meaning
+
+
+class Reason(StrEnum):
+    """Why something is as it is."""
+
+    _value_: str
+    meaning: str
+
+    def __new__(cls, value: str, meaning: str) -> Self:
+        """Make a member that is its value and carries its meaning."""
+        member = str.__new__(cls, value)
+        member._value_ = value
+        member.meaning = meaning
+        return member
+
+    # The object itself
+    Accepted = _reason(
+        "Accepted",
+        "The object is valid and acted upon; nothing to do.",
+    )
+    UnknownChannel = _reason(
+        "UnknownChannel",
+        "The release names a channel that does not exist in its namespace; create that channel, "
+        "or delete the release and create it with the right name.",
+    )
+    ContentMismatch = _reason(
+        "ContentMismatch",
+        "The channel binds another kind of content than the release brings; publish an image for "
+        "imageVolume and containerImage, a ConfigMap for configMap.",
+    )
+    MissingVolume = _reason(
+        "MissingVolume",
+        "The agent's template has no volume of that name and kind; add it to spec.volumes of the "
+        "template, or correct volumeName in the channel's spec.content.",
+    )
+    MissingContainer = _reason(
+        "MissingContainer",
+        "The agent's template has no container or init container of that name; correct "
+        "containerName in the channel's spec.content.",
+    )
+    PoolMatchesNoNode = _reason(
+        "PoolMatchesNoNode",
+        "A pool selects no node that can carry the agent; label nodes, or correct the pool's "
+        "selector.",
+    )
+    InvalidTemplate = _reason(
+        "InvalidTemplate",
+        "The apiserver refused the agent's template, or it holds what a revision cannot carry; "
+        "correct the field that the message names.",
+    )
+    ImageNotPinned = _reason(
+        "ImageNotPinned",
+        "An image of the agent's template is named by tag, so a revert might not bring the old "
+        "one back; write it as repository@sha256:<digest>.",
+    )
+    ContentNotFound = _reason(
+        "ContentNotFound",
+        "The ConfigMap of the release does not exist in its namespace; create it.",
+    )
+    ContentMutable = _reason(
+        "ContentMutable",
+        "The ConfigMap of the release can still be changed under the running agents; create it "
+        "with `immutable: true`.",
+    )
+    AgentTemplateNotFound = _reason(
+        "AgentTemplateNotFound",
+        "The DaemonSet of spec.agent.daemonSetRef does not exist in the channel's namespace; "
+        "create it, parked (with a nodeSelector that matches no node), or correct the name.",
+    )
+    AgentAlreadyRunning = _reason(
+        "AgentAlreadyRunning",
+        "The DaemonSet of spec.agent.daemonSetRef still runs pods, and a node must not carry two "
+        "agents; park it with a nodeSelector that matches no node.",
+    )
+    SoakBelowFloor = _reason(
+        "SoakBelowFloor",
+        "A soak is shorter than the operator's floor, too short to see a crash loop; write a "
+        "longer soak in the channel, or change the operator's setting.",
+    )
+    StateLost = _reason(
+        "StateLost",
+        "DaemonSets, ledgers and the record contradict each other, as after a restored backup, "
+        "so no rollout is started; compare them with the nodes and publish a new release.",
+    )
+
+    # Whether and when a release may start
+    DigestBlocked = _reason(
+        "DigestBlocked",
+        "This content failed before on this channel and may not return; publish fixed content "
+        "under a new digest.",
+    )
+    NotNewer = _reason(
+        "NotNewer",
+        "The channel already carries a release with the same or a higher sequence; publish with "
+        "a higher spec.sequence if this content is to run.",
+    )
+    Queued = _reason(
+        "Queued",
+        "Another release of the channel is rolling out; this one starts after it.",
+    )
+    Superseded = _reason(
+        "Superseded",
+        "A release with a higher sequence came first; nothing to do.",
+    )
+    Suspended = _reason(
+        "Suspended",
+        "The release's spec.suspend is true, so no node is moved; set it to false to go on.",
+    )
+    ChannelSuspended = _reason(
+        "ChannelSuspended",
+        "The channel's spec.suspend is true, so no node is moved; set it to false to go on.",
+    )
+    PausedByDecision = _reason(
+        "PausedByDecision",
+        "A person paused the release, so no node is moved until the decision expires; delete the "
+        "SecurityContentDecision to go on earlier.",
+    )
+    HoldTimeout = _reason(
+        "HoldTimeout",
+        "A wave was without evidence for the channel's holdTimeout and the release is paused; "
+        "repair what is missing, then set the release's spec.suspend to true and back to false.",
+    )
+
+    # Progress
+    RolloutStarted = _reason(
+        "RolloutStarted",
+        "The plan is frozen and the candidate's DaemonSet exists; watch the waves.",
+    )
+    WaveOpened = _reason(
+        "WaveOpened",
+        "The wave's nodes are chosen and written to its ledger; they are moved next.",
+    )
+    WaveMoving = _reason(
+        "WaveMoving",
+        "Nodes of the wave are handed over to the candidate, a few at a time; wait.",
+    )
+    WaveSoaking = _reason(
+        "WaveSoaking",
+        "All nodes of the wave run the candidate and are watched for the soak time; wait.",
+    )
+    WaveHeld = _reason(
+        "WaveHeld",
+        "Evidence about the wave is missing, so nothing moves; the message says what is missing, "
+        "and the release goes on by itself when it is back.",
+    )
+    WaveJudging = _reason(
+        "WaveJudging",
+        "The soak is over and the evidence about every node of the wave is collected; wait.",
+    )
+    WavePassed = _reason(
+        "WavePassed",
+        "Every node of the wave gave positive evidence; the next wave opens.",
+    )
+    Swept = _reason(
+        "Swept",
+        "Every existing node carries the candidate's label; the candidate becomes stable next.",
+    )
+    Promoting = _reason(
+        "Promoting",
+        "The candidate is made the revision for all nodes; wait.",
+    )
+    Completed = _reason(
+        "Completed",
+        "The release is stable on all nodes; nothing to do.",
+    )
+
+    # Going back
+    Reverting = _reason(
+        "Reverting",
+        "The candidate is fenced and its nodes go back to stable; see status.incident for why.",
+    )
+    Reverted = _reason(
+        "Reverted",
+        "Every node runs stable again and is Ready; publish fixed content as a new release.",
+    )
+    RevertedWithNodesDown = _reason(
+        "RevertedWithNodesDown",
+        "The candidate is gone from all nodes that can be reached, and the nodes named in the "
+        "message are still down; repair or restart them, they come back on stable.",
+    )
+    FencedByHand = _reason(
+        "FencedByHand",
+        "Someone edited or deleted the candidate's DaemonSet, which counts as a revert; publish "
+        "a new release to try again.",
+    )
+    ReleaseDeleted = _reason(
+        "ReleaseDeleted",
+        "The running release was deleted, which reverts it; create a new one to try again.",
+    )
+    ChannelDeleted = _reason(
+        "ChannelDeleted",
+        "The channel was deleted: its rollout ended and the stable agent stays on all nodes; "
+        "delete its DaemonSet by hand if the agent should go.",
+    )
+    RevertDecided = _reason(
+        "RevertDecided",
+        "A person reverted the release; see the SecurityContentDecision for the reason.",
+    )
+
+    # Harm on a node of a wave
+    NodeNotReady = _reason(
+        "NodeNotReady",
+        "A node that got the candidate is not Ready or has a new bad condition; look at its "
+        "kubelet and console.",
+    )
+    NodeRebooted = _reason(
+        "NodeRebooted",
+        "A node that got the candidate has another bootID, so it rebooted; look at its kernel "
+        "log from before the reboot.",
+    )
+    NodeVanished = _reason(
+        "NodeVanished",
+        "A node that got the candidate was removed from the cluster without a drain; ask who "
+        "removed it, or look at the machine.",
+    )
+    NodeReplaced = _reason(
+        "NodeReplaced",
+        "A node that got the candidate was created anew under its name (another UID); ask who "
+        "replaced it, or look at the machine.",
+    )
+    LeaseStale = _reason(
+        "LeaseStale",
+        "A node that got the candidate stopped renewing its lease, so no further node is moved; "
+        "look at its kubelet and console.",
+    )
+    AgentRestarted = _reason(
+        "AgentRestarted",
+        "The agent's container restarted on the candidate; look at `kubectl logs --previous` of "
+        "the pod.",
+    )
+    AgentNotReady = _reason(
+        "AgentNotReady",
+        "The agent was not Ready on the candidate within the channel's progressDeadline; look at "
+        "the pod's events and log.",
+    )
+    AgentOOMKilled = _reason(
+        "AgentOOMKilled",
+        "The agent's container ran out of memory on the candidate; compare its memory limit with "
+        "what the new content needs.",
+    )
+
+    # No evidence: held, nobody is blamed
+    CannotFetch = _reason(
+        "CannotFetch",
+        "A node cannot get the image, Secret or ConfigMap of the candidate, so the wave is held; "
+        "look at the pod's events and repair the registry, the pull secret or the object.",
+    )
+    Unschedulable = _reason(
+        "Unschedulable",
+        "The scheduler finds no room for the candidate's pod on its node, so the wave is held; "
+        "free resources there or raise the agent's priority.",
+    )
+    NotMovable = _reason(
+        "NotMovable",
+        "The agent's template neither selects nor tolerates the node, so moving it would take "
+        "its agent away; correct the template or the pool.",
+    )
+    CheckNoData = _reason(
+        "CheckNoData",
+        "A check gave no usable sample for every node of the wave, so the wave is held; run the "
+        "query by hand and compare its series with the wave's nodes.",
+    )
+    CheckUnreachable = _reason(
+        "CheckUnreachable",
+        "Prometheus did not answer in time or with an error, so the wave is held; look at the "
+        "channel's spec.prometheus.url and at Prometheus.",
+    )
+    CheckInvalid = _reason(
+        "CheckInvalid",
+        "Prometheus refused a check's query, so the wave is held; correct the query in the "
+        "channel's spec.checks.",
+    )
+
+    # Evidence of harm by a query
+    CheckAboveMax = _reason(
+        "CheckAboveMax",
+        "A check's sample was above its max, so the wave failed; run the query by hand to see "
+        "what rose.",
+    )
+
+    # Decisions
+    DecisionAccepted = _reason(
+        "DecisionAccepted",
+        "The decision is carried out; nothing to do.",
+    )
+    DecisionRefused = _reason(
+        "DecisionRefused",
+        "The decision names a release or digest that is not rolling out; look at the release and "
+        "create a new decision with its status.digest.",
+    )
+    DecisionExpired = _reason(
+        "DecisionExpired",
+        "The pause is over and the release goes on; create a new decision to pause it again.",
+    )

@@ -1,0 +1,47 @@
+"""SecurityContentRelease: one version of a channel's content. Immutable but for `suspend`."""
+
+from typing import ClassVar
+
+from wavegate.api.resource import Resource
+from wavegate.api.values import ApiModel, ObjectName
+
+
+class ReleaseContent(ApiModel):
+    """The content itself. Exactly one field is set."""
+
+    image: str | None = None
+    config_map: ObjectName | None = None
+
+    @property
+    def reference(self) -> str:
+        """The image reference (with digest), or the name of the ConfigMap."""
+        return self.image or (self.config_map.name if self.config_map else "")
+
+    @property
+    def digest(self) -> str | None:
+        """`sha256:…` of an image; None for a ConfigMap, whose digest its data gives."""
+        return self.image.partition("@")[2] or None if self.image else None
+
+
+class ReleaseSpec(ApiModel):
+    """What the vendor feed or the security team publishes."""
+
+    channel: str
+    version: str
+    sequence: int
+    content: ReleaseContent
+    suspend: bool = False
+
+
+class Release(Resource):
+    """A SecurityContentRelease (wgr)."""
+
+    kind: ClassVar[str] = "SecurityContentRelease"
+    plural: ClassVar[str] = "securitycontentreleases"
+
+    spec: ReleaseSpec
+
+    @property
+    def digest(self) -> str | None:
+        """`sha256:…` of an image; None for a ConfigMap, whose digest its data gives."""
+        return self.spec.content.digest
