@@ -1,0 +1,168 @@
+"""Building tools: cached, locked, never half-made. Go is played by a script where it can be."""
+
+import io
+import json
+import os
+import re
+import subprocess
+import sys
+import threading
+import time
+
+import pytest
+
+from wavegate_sandbox.build import GCFLAGS, MODULES, Tool, Workshop, cache_folder, version_of
+from wavegate_sandbox.errors import BuildFailed
+from wavegate_sandbox.progress import Terminal
+
+FAKE_GO = """#!/bin/sh
+[ "$1" = version ] && { echo go version fake; exit; }
+echo run >> {log}
+while [ "$1" != -o ]; do shift; done
+printf half > "$2"
+{pause}
+printf ' whole' >> "$2"
+"""
+
+
+@pytest.fixture
+def workshop(tmp_path):
+    """Call it with what the compiler does half-way through."""
+    (tmp_path / "modules" / "hello").mkdir(parents=True)
+    (tmp_path / "modules" / "hello" / "go.mod").write_text("module hello\n\ngo 1.27\n")
+
+    def make(pause=":"):
+        go = tmp_path / "go"
+        go.write_text(FAKE_GO.replace("{log}", str(tmp_path / "log")).replace("{pause}", pause))
+        go.chmod(0o755)
+        tools = (Tool("hello", "hello", "hello", "core", 1),)
+        return Workshop(tools, tmp_path / "modules", tmp_path / "cache", go)
+
+    return make
+
+
+def runs(workshop):
+    log = workshop.go.parent / "log"
+    return len(log.read_text().splitlines()) if log.exists() else 0
+
+
+def test_a_tool_is_compiled_once_and_then_found_in_the_cache(workshop):
+    shop = workshop()
+    path = shop.ensure(["hello"])["hello"]
+    assert path.read_text() == "half whole"
+    assert shop.ensure(["hello"])["hello"] == path
+    assert runs(shop) == 1
+    assert list(json.loads((path.parent / "build-times.json").read_text())) == ["hello"]
+
+
+def test_another_version_is_compiled_anew(workshop):
+    shop = workshop()
+    before = shop.ensure(["hello"])["hello"]
+    (shop.modules / "hello" / "go.sum").write_text("other versions\n")
+    after = shop.ensure(["hello"])["hello"]
+    assert before != after
+    assert before.exists()
+    assert runs(shop) == 2
+
+
+def test_two_runs_side_by_side_compile_once(workshop):
+    shop = workshop(pause="sleep 0.3")
+    found = []
+    threads = [
+        threading.Thread(target=lambda: found.append(shop.ensure(["hello"])["hello"]))
+        for _ in range(2)
+    ]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len(found) == 2
+    assert found[0].read_text() == "half whole"
+    assert runs(shop) == 1
+
+
+def test_a_killed_build_leaves_nothing_half_made(workshop):
+    shop = workshop(
+        pause="while [ ! -e {gate} ]; do sleep 0.05; done".replace(
+            "{gate}", str(workshop().cache.parent / "gate")
+        )
+    )
+    builder = subprocess.Popen(
+        [sys.executable, "-c", BUILD_HELLO, shop.modules, shop.cache, shop.go],
+        env=os.environ | {"PYTHONPATH": os.pathsep.join(path for path in sys.path if path)},
+    )
+    while not list(shop.cache.glob("tools/*/.building-*/hello")):
+        assert builder.poll() is None
+        time.sleep(0.02)
+    builder.kill()
+    builder.wait()
+    assert not list(shop.cache.glob("tools/*/hello"))
+    (shop.cache.parent / "gate").touch()  # the orphaned compiler may go on into its own folder
+    path = shop.ensure(["hello"])["hello"]
+    assert path.read_text() == "half whole"
+    assert not list(shop.cache.glob("tools/*/.building-*"))
+
+
+BUILD_HELLO = """
+import sys
+from pathlib import Path
+from wavegate_sandbox.build import Tool, Workshop
+modules, cache, go = map(Path, sys.argv[1:])
+Workshop((Tool("hello", "hello", "hello", "core", 1),), modules, cache, go).ensure(["hello"])
+"""
+
+
+def test_a_failing_build_shows_what_the_compiler_said(tmp_path):
+    source = tmp_path / "modules" / "broken"
+    source.mkdir(parents=True)
+    (source / "go.mod").write_text("module broken\n\ngo 1.27\n")
+    (source / "main.go").write_text("package main\n\nfunc main() { oops }\n")
+    (tmp_path / "cache").mkdir()
+    (cache_folder() / "go-build").mkdir(parents=True, exist_ok=True)
+    # The standard library need not be compiled again for this.
+    (tmp_path / "cache" / "go-build").symlink_to(cache_folder() / "go-build")
+    shop = Workshop(
+        (Tool("broken", "broken", ".", "core", 1),), tmp_path / "modules", tmp_path / "cache"
+    )
+    with pytest.raises(BuildFailed, match=r"broken did not compile.*\n(.*\n)*.*undefined: oops"):
+        shop.ensure(["broken"])
+    assert not list((tmp_path / "cache").glob("tools/*/*"))
+
+
+def test_without_go_the_error_says_how_to_get_it(workshop, tmp_path):
+    shop = workshop()
+    shop.go.unlink()
+    with pytest.raises(BuildFailed, match="make setup"):
+        shop.ensure(["hello"])
+
+
+def test_an_unknown_tool_is_refused_with_the_known_ones(workshop):
+    with pytest.raises(BuildFailed, match="Known: hello"):
+        workshop().ensure(["hullo"])
+
+
+def test_progress_off_a_terminal_is_a_line_at_start_and_end_of_each_tool(workshop):
+    stream = io.StringIO()
+    workshop().ensure(["hello"], Terminal(stream))
+    first, start, end = stream.getvalue().splitlines()
+    assert "1 tools are compiled from source, once" in first
+    assert start == "  [1 of 1] hello: compiling, about 1 s on 2 cores"
+    assert end == "  [1 of 1] hello: done in 0 s"
+
+
+def test_programs_report_the_version_that_their_go_mod_names(sandbox):
+    assert "N -l" in GCFLAGS  # the cost table of the README was measured with this
+    said = sandbox.request("GET", "/version")["gitVersion"]
+    if not sandbox.ours:
+        pytest.skip("not our apiserver")
+    assert said == "v1.37.2"
+
+
+def test_the_readme_names_the_versions_that_are_built():
+    readme = (MODULES.parent / "README.md").read_text()
+    rows = re.findall(r"^\| [^|]+ \| `([^`]+)` \| (v\S+) \|", readme, re.MULTILINE)
+    modules = {"go.etcd.io/etcd/server/v3": "etcd"}
+    assert len(rows) == 5
+    for module, version in rows:
+        go_mod = MODULES / modules.get(module, "kubernetes") / "go.mod"
+        assert (module, version) == (module, version_of(go_mod, module))
