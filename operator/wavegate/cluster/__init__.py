@@ -1,0 +1,1 @@
+"""Kubernetes I/O: one client, mirrors of what we watch, the codecs of what we store."""

@@ -1,0 +1,142 @@
+"""A mirror: our own list + watch of one kind, projected to small values as it is read.
+
+On a relist the whole map is compared with the list, so that deletions which happened while we were
+not watching are seen (kopf and many informers miss them). `apply` writes our own answers through,
+so that the next decision sees them at once.
+"""
+
+import asyncio
+import logging
+import random
+from collections.abc import Callable, Mapping
+from typing import Any, Generic, TypeVar
+
+from wavegate.cluster.client import ApiError, Client
+
+log = logging.getLogger(__name__)
+
+V = TypeVar("V")
+Key = tuple[str, str]
+"""Namespace (empty for nodes) and name."""
+
+PAGE = 500
+SILENCE_SECONDS = 90.0
+"""Bookmarks come every minute; a stream that is silent for longer is dead."""
+
+_MAX_BACKOFF = 30.0
+
+
+class Mirror(Generic[V]):
+    """All objects under `path`, as `project(object, previous value, now)` sees them."""
+
+    def __init__(
+        self,
+        client: Client,
+        path: str,
+        project: Callable[[Mapping[str, Any], V | None, float], V],
+        clock: Callable[[], float],
+        selector: str = "",
+    ) -> None:
+        self.items: dict[Key, V] = {}
+        self.gone: dict[Key, V] = {}
+        """What vanished since the start, as it was last seen; bounded."""
+        self.synced = asyncio.Event()
+        self.contact = clock()
+        """When the stream last said anything."""
+        self.on_change: Callable[[Key, V | None, V | None], None] = lambda _key, _old, _new: None
+        self._client, self._path, self._project, self._clock = client, path, project, clock
+        self._params = {"labelSelector": selector} if selector else {}
+        self._versions: dict[Key, int] = {}
+
+    async def run(self) -> None:
+        """List and watch until cancelled."""
+        failures = 0
+        while True:
+            try:
+                version = await self._list()
+                failures = 0
+                await self._follow(version)
+            except ApiError as error:
+                failures += 1
+                log.warning("Watching %s broke and is taken up again: %s", self._path, error)
+                delay = error.retry_after or min(_MAX_BACKOFF, 0.2 * 2**failures)
+                await asyncio.sleep(delay * random.uniform(0.5, 1.0))  # noqa: S311 (jitter)
+
+    def apply(self, body: Mapping[str, Any]) -> None:
+        """Take in an object that we just wrote, unless something newer is known."""
+        metadata = body["metadata"]
+        key = (metadata.get("namespace", ""), metadata["name"])
+        version = int(metadata["resourceVersion"])
+        if version > self._versions.get(key, -1):
+            self._put(key, body, version)
+
+    async def _list(self) -> str:
+        """Read all pages, drop what is not there, and return the version to watch from."""
+        token, version = "", "0"
+        seen: set[Key] = set()
+        while True:
+            params = {**self._params, "limit": str(PAGE)}
+            if token:
+                params["continue"] = token
+            page = await self._client.get(self._path, params)
+            for body in page.get("items", []):
+                metadata = body["metadata"]
+                key = (metadata.get("namespace", ""), metadata["name"])
+                seen.add(key)
+                self._take(key, body)
+            version = page["metadata"]["resourceVersion"]
+            token = page["metadata"].get("continue", "")
+            if not token:
+                break
+        for key in [key for key in self.items if key not in seen]:
+            if self._versions.get(key, 0) <= int(version):
+                self._drop(key)
+        self.contact = self._clock()
+        self.synced.set()
+        return str(version)
+
+    async def _follow(self, version: str) -> None:
+        while True:
+            params = {**self._params, "resourceVersion": version, "timeoutSeconds": "290"}
+            async for event in self._client.watch(self._path, params, SILENCE_SECONDS):
+                self.contact = self._clock()
+                if event["type"] == "ERROR":
+                    status = event.get("object", {})
+                    raise ApiError(int(status.get("code", 0)), str(status.get("message", "")))
+                version = event["object"]["metadata"]["resourceVersion"]
+                self._event(event["type"], event["object"], int(version))
+
+    def _event(self, kind: str, body: Mapping[str, Any], version: int) -> None:
+        if kind == "BOOKMARK":
+            return
+        metadata = body["metadata"]
+        key = (metadata.get("namespace", ""), metadata["name"])
+        if version < self._versions.get(key, -1):
+            return
+        if kind == "DELETED":
+            self._drop(key)
+        else:
+            self._put(key, body, version)
+
+    def _take(self, key: Key, body: Mapping[str, Any]) -> None:
+        version = int(body["metadata"]["resourceVersion"])
+        if version >= self._versions.get(key, -1):
+            self._put(key, body, version)
+
+    def _put(self, key: Key, body: Mapping[str, Any], version: int) -> None:
+        old = self.items.get(key)
+        new = self._project(body, old, self._clock())
+        self._versions[key] = version
+        self.items[key] = new
+        self.gone.pop(key, None)
+        if new != old:
+            self.on_change(key, old, new)
+
+    def _drop(self, key: Key) -> None:
+        old = self.items.pop(key, None)
+        self._versions.pop(key, None)
+        if old is not None:
+            self.gone[key] = old
+            if len(self.gone) > 10_000:
+                self.gone.pop(next(iter(self.gone)))
+            self.on_change(key, old, None)

@@ -1,0 +1,62 @@
+"""Status by server-side apply, and only when it says something new."""
+
+import copy
+from collections.abc import Mapping
+from typing import Any
+
+from wavegate.api import API_VERSION, Resource
+from wavegate.cluster import paths
+from wavegate.cluster.client import ApiError, Client
+
+
+class StatusWriter:
+    """Remembers what it wrote, so that a quiet cluster gets no writes."""
+
+    def __init__(self, client: Client) -> None:
+        self._client = client
+        self._written: dict[str, Mapping[str, Any]] = {}
+
+    async def write(self, subject: Resource, status: Mapping[str, Any], now: str) -> bool:
+        """Apply `status` if it differs; `now` stamps conditions that changed. Returns whether it
+        was written. An object that is gone is no error.
+        """
+        before = self._written.get(subject.uid, subject.status)
+        stamped = _stamp(status, before, now)
+        if _same(stamped, before):
+            self._written[subject.uid] = stamped
+            return False
+        body = {
+            "apiVersion": API_VERSION,
+            "kind": subject.kind,
+            "metadata": {"name": subject.name, "namespace": subject.namespace, "uid": subject.uid},
+            "status": stamped,
+        }
+        path = paths.ours(subject.plural, subject.namespace, subject.name)
+        try:
+            await self._client.apply(f"{path}/status", body)
+        except ApiError as error:
+            if error.status not in (404, 409):
+                raise
+            return False
+        self._written[subject.uid] = stamped
+        return True
+
+    def forget(self, keep: set[str]) -> None:
+        """Forget objects whose UID is not in `keep`."""
+        self._written = {uid: s for uid, s in self._written.items() if uid in keep}
+
+
+def _stamp(status: Mapping[str, Any], before: Mapping[str, Any], now: str) -> dict[str, Any]:
+    """Give each condition the generation it is about, and when its status last changed."""
+    stamped = copy.deepcopy(dict(status))
+    old = {c["type"]: c for c in before.get("conditions") or []}
+    for condition in stamped.get("conditions") or []:
+        was = old.get(condition["type"], {})
+        same = was.get("status") == condition["status"]
+        condition["lastTransitionTime"] = was.get("lastTransitionTime", now) if same else now
+        condition["observedGeneration"] = stamped["observedGeneration"]
+    return stamped
+
+
+def _same(new: Mapping[str, Any], old: Mapping[str, Any]) -> bool:
+    return bool(new == old)

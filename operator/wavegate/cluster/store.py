@@ -1,0 +1,170 @@
+"""Performs the actions of a step. Each is idempotent: what is already so is left as it is."""
+
+import copy
+import json
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from wavegate.cluster import paths
+from wavegate.cluster.client import JSON_PATCH, ApiError, Client
+from wavegate.cluster.projections import (
+    AFFINITY_ANNOTATION,
+    content_view,
+    encode_ledger,
+    encode_record,
+)
+from wavegate.evidence import Ledger
+from wavegate.rollout.names import (
+    ATTEMPT_LABEL,
+    CHANNEL_LABEL,
+    KIND_LABEL,
+    content_name,
+    daemon_set_name,
+    ledger_name,
+    node_label,
+    record_name,
+)
+from wavegate.rollout.observation import RevisionView
+from wavegate.rollout.record import Record
+from wavegate.rollout.steps import CopyContent, CreateRevision, Retarget, Target
+from wavegate.rollout.templates import targeted
+
+Body = dict[str, Any]
+
+
+class Store:
+    """Writes for one channel. `fresh` is called with each object that a write gave back."""
+
+    def __init__(
+        self, client: Client, namespace: str, channel: str, fresh: Callable[[str, Body], None]
+    ) -> None:
+        self._client, self._namespace, self._channel = client, namespace, channel
+        self._key = node_label(namespace, channel)
+        self._fresh = fresh
+
+    async def save_record(self, record: Record, version: str) -> None:
+        """Compare-and-swap the record; `version` is the one it was read at, empty for a new one.
+
+        Raises ApiError 409 when someone else wrote it: look again before deciding anything.
+        """
+        body = self._config_map(record_name(self._channel), "record")
+        body["data"] = encode_record(record)
+        path = paths.config_maps(self._namespace)
+        if version:
+            body["metadata"]["resourceVersion"] = version
+            self._fresh(
+                "configmaps", await self._client.replace(f"{path}/{body['metadata']['name']}", body)
+            )
+        else:
+            self._fresh("configmaps", await self._client.create(path, body))
+
+    async def store_ledger(self, ledger: Ledger) -> None:
+        """Store an immutable ledger. One that is there already was stored by us before a crash."""
+        body = self._config_map(ledger_name(ledger.attempt, ledger.wave), "ledger")
+        body["metadata"]["labels"][ATTEMPT_LABEL] = ledger.attempt
+        body["immutable"] = True
+        body["binaryData"] = encode_ledger(ledger)
+        await self._create("configmaps", paths.config_maps(self._namespace), body)
+
+    async def copy_content(self, action: CopyContent) -> None:
+        """Copy verified content; refuse content that has changed since its release was accepted."""
+        source = await self._client.get(paths.config_maps(self._namespace, action.source))
+        found = content_view(source).digest
+        if found != action.digest:
+            raise ApiError(0, f"ConfigMap {action.source} holds {found}, not {action.digest}")
+        body = self._config_map(content_name(action.digest), "content")
+        body["immutable"] = True
+        body.update({k: source[k] for k in ("data", "binaryData") if k in source})
+        await self._create("configmaps", paths.config_maps(self._namespace), body)
+
+    async def create_revision(self, action: CreateRevision) -> None:
+        """Create a revision's DaemonSet: OnDelete, no history, and no owner, so that neither the
+        deletion of a CRD nor garbage collection takes agents away.
+        """
+        template = copy.deepcopy(dict(action.template))
+        affinity = template["spec"]["affinity"]
+        attempt = action.revision.attempt
+        labels = {CHANNEL_LABEL: self._channel, ATTEMPT_LABEL: attempt}
+        template["spec"]["affinity"] = targeted(affinity, self._key, Target.IN, attempt)
+        body = {
+            "apiVersion": "apps/v1",
+            "kind": "DaemonSet",
+            "metadata": {
+                "name": daemon_set_name(self._channel, attempt),
+                "namespace": self._namespace,
+                "labels": {**labels, KIND_LABEL: "revision"},
+                "annotations": {
+                    AFFINITY_ANNOTATION: json.dumps(affinity, sort_keys=True),
+                    "wavegate.dev/release": action.revision.release,
+                    "wavegate.dev/version": action.revision.version,
+                    "wavegate.dev/digest": action.revision.digest,
+                },
+            },
+            "spec": {
+                "selector": {"matchLabels": labels},
+                "template": template,
+                "updateStrategy": {"type": "OnDelete"},
+                "revisionHistoryLimit": 0,
+            },
+        }
+        await self._create("daemonsets", paths.daemon_sets(self._namespace), body)
+
+    async def retarget(self, action: Retarget, view: RevisionView) -> None:
+        """Point a revision at other nodes. Only a fence is unconditional."""
+        affinity = targeted(view.own_affinity, self._key, action.target, action.attempt)
+        patch: list[Body] = [
+            {"op": "replace", "path": "/spec/template/spec/affinity", "value": affinity}
+        ]
+        if not action.fence:
+            test = {"op": "test", "path": "/metadata/resourceVersion", "value": view.version}
+            patch.insert(0, test)
+        path = paths.daemon_sets(self._namespace, view.name)
+        self._fresh("daemonsets", await self._client.patch(path, patch, JSON_PATCH))
+
+    async def move_node(self, name: str, uid: str, attempt: str) -> None:
+        """Label a node with an attempt. The UID makes sure that it is still the same machine; one
+        that was replaced meanwhile (409), or is gone (404), is left alone.
+        """
+        body = {"metadata": {"uid": uid, "labels": {self._key: attempt}}}
+        try:
+            self._fresh("nodes", await self._client.patch(paths.node(name), body))
+        except ApiError as error:
+            if error.status not in (404, 409):
+                raise
+
+    async def delete_pods(self, attempt: str, node: str | None, *, unbound: bool) -> None:
+        """Delete an attempt's pods: one request, whatever their number."""
+        labels = f"{CHANNEL_LABEL}={self._channel},{ATTEMPT_LABEL}={attempt}"
+        params = {"labelSelector": labels}
+        if unbound or node:
+            params["fieldSelector"] = f"spec.nodeName={node or ''}"
+        await self._client.delete(paths.pods(self._namespace), params)
+
+    async def forget_revision(self, view: RevisionView) -> None:
+        """Delete the DaemonSet of a revision that retention no longer keeps."""
+        await self._client.delete(paths.daemon_sets(self._namespace, view.name))
+
+    async def forget_ledger(self, attempt: str, wave: int) -> None:
+        """Delete an old ledger."""
+        name = ledger_name(attempt, wave)
+        await self._client.delete(paths.config_maps(self._namespace, name))
+
+    async def _create(self, kind: str, path: str, body: Mapping[str, Any]) -> None:
+        try:
+            self._fresh(kind, await self._client.create(path, body))
+        except ApiError as error:
+            if error.status != 409:
+                raise
+            found = await self._client.get(f"{path}/{body['metadata']['name']}")
+            self._fresh(kind, found)
+
+    def _config_map(self, name: str, kind: str) -> Body:
+        return {
+            "apiVersion": "v1",
+            "kind": "ConfigMap",
+            "metadata": {
+                "name": name,
+                "namespace": self._namespace,
+                "labels": {CHANNEL_LABEL: self._channel, KIND_LABEL: kind},
+            },
+        }

@@ -1,0 +1,88 @@
+"""Carries out the actions of a step, in their order."""
+
+from collections.abc import Callable
+
+from wavegate.cluster.client import ApiError, Client
+from wavegate.cluster.store import Store
+from wavegate.controller.work import Key
+from wavegate.controller.world import World
+from wavegate.rollout.observation import Observation
+from wavegate.rollout.steps import (
+    Action,
+    CopyContent,
+    CreateRevision,
+    DeletePods,
+    Forget,
+    MoveNodes,
+    Retarget,
+    StoreLedger,
+)
+from wavegate.telemetry.metrics import Metrics
+
+
+class NotLeader(Exception):  # noqa: N818 (a state, not an error)
+    """This process may not act any more: its lease was not renewed in time."""
+
+
+class Actor:
+    """Acts for the leader. `may_act` is asked before every action and every node of a batch."""
+
+    def __init__(
+        self, client: Client, world: World, metrics: Metrics, may_act: Callable[[], bool]
+    ) -> None:
+        self._client, self._world, self._metrics = client, world, metrics
+        self._may_act = may_act
+
+    def store(self, key: Key) -> Store:
+        """The store of one channel."""
+        return Store(self._client, *key, self._world.fresh)
+
+    async def act(self, obs: Observation, actions: tuple[Action, ...]) -> None:
+        """Do all actions, or raise ApiError or NotLeader at the first that can't be done."""
+        store = self.store((obs.namespace, obs.name))
+        for action in actions:
+            self.check()
+            await self._do(store, obs, action)
+
+    def check(self) -> None:
+        """Raise NotLeader unless this process may act."""
+        if not self._may_act():
+            raise NotLeader
+
+    async def _do(self, store: Store, obs: Observation, action: Action) -> None:
+        match action:
+            case Retarget():
+                view = obs.revisions.get(action.revision)
+                if view is None:
+                    raise ApiError(404, f"the DaemonSet of revision {action.revision} is gone")
+                await store.retarget(action, view)
+            case CreateRevision():
+                await store.create_revision(action)
+            case CopyContent():
+                await store.copy_content(action)
+            case StoreLedger():
+                await store.store_ledger(action.ledger)
+            case MoveNodes():
+                await self._move(store, obs, action)
+            case DeletePods():
+                await store.delete_pods(action.attempt, action.node, unbound=action.unbound)
+            case Forget():
+                await self._forget(store, obs, action)
+
+    async def _move(self, store: Store, obs: Observation, action: MoveNodes) -> None:
+        moved = self._metrics.moved.labels(obs.namespace, obs.name)
+        for name, uid in action.nodes:
+            self.check()
+            await store.move_node(name, uid, action.attempt)
+            moved.inc()
+
+    async def _forget(self, store: Store, obs: Observation, action: Forget) -> None:
+        view = obs.revisions.get(action.revision or "")
+        if view is not None:
+            await store.forget_revision(view)
+        if action.ledgers_of is None:
+            return
+        for stored in list(self._world.stored.items.values()):
+            ledger = stored.ledger
+            if ledger is not None and ledger.attempt == action.ledgers_of:
+                await store.forget_ledger(ledger.attempt, ledger.wave)

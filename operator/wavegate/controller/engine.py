@@ -1,0 +1,184 @@
+"""The loop: gather → decide → act → record. Level-triggered; each pass starts from what is.
+
+A pass stores what it intends (compare-and-swap) before the next pass does it. Status, events and
+metrics come after, and decide nothing.
+"""
+
+import asyncio
+import logging
+from collections.abc import Callable
+
+from wavegate.api import Phase, Reason, Resource, WaveState
+from wavegate.cluster.client import ApiError
+from wavegate.cluster.events import EventRecorder
+from wavegate.cluster.status import StatusWriter
+from wavegate.controller.act import Actor, NotLeader
+from wavegate.controller.checks import CheckRunner
+from wavegate.controller.gather import Gathered, Gatherer
+from wavegate.controller.work import Key, WorkQueue
+from wavegate.controller.world import World
+from wavegate.rollout import report
+from wavegate.rollout.decide import decide
+from wavegate.rollout.observation import Observation
+from wavegate.rollout.record import Record, Rollout, WaveRun
+from wavegate.rollout.steps import Step, describe
+from wavegate.telemetry.metrics import Metrics
+
+log = logging.getLogger(__name__)
+
+Told = tuple[Reason, str, bool]
+"""Reason, message, and whether it is a warning."""
+
+STATUS_SECONDS = 1.0
+"""Status of a running release is written at most this often, unless its phase changed."""
+
+
+class Engine:
+    """Works on one channel at a time."""
+
+    def __init__(  # noqa: PLR0913 (its collaborators, wired in one place)
+        self,
+        *,
+        world: World,
+        gatherer: Gatherer,
+        actor: Actor,
+        checks: CheckRunner,
+        statuses: StatusWriter,
+        events: EventRecorder,
+        metrics: Metrics,
+        queue: WorkQueue,
+        clock: Callable[[], float],
+    ) -> None:
+        self._world, self._gatherer, self._actor = world, gatherer, actor
+        self._checks, self._statuses, self._events = checks, statuses, events
+        self._metrics, self._queue, self._clock = metrics, queue, clock
+        self._reported: dict[Key, tuple[float, str]] = {}
+        self.last_pass = clock()
+
+    async def run(self) -> None:
+        """Work until cancelled, or until this process may not act any more (NotLeader)."""
+        while True:
+            key = await self._queue.next()
+            self.last_pass = self._clock()
+            try:
+                with self._metrics.passes.time():
+                    await self._work(key)
+                self._queue.done(key)
+            except ApiError as error:
+                self._metrics.errors.inc()
+                log.warning("Channel %s/%s is taken up again: %s", *key, error)
+                self._queue.failed(key, error.retry_after)
+            except (NotLeader, asyncio.CancelledError):
+                raise
+            except Exception:
+                # An unforeseen error of ours must not stop other channels, nor count as success.
+                self._metrics.errors.inc()
+                log.exception("Channel %s/%s: a pass failed unexpectedly", *key)
+                self._queue.failed(key, None)
+
+    async def _work(self, key: Key) -> None:
+        gathered = await self._gatherer.gather(key, self._checks.results(key))
+        obs = gathered.observation
+        if obs.channel is None and not gathered.record_version:
+            await self._report(key, obs, Step())
+            return
+        step = decide(obs, self._clock())
+        if step.record is not None:
+            await self._save(key, gathered, step.record)
+            self._queue.later(key, 0.0)
+        elif step.actions:
+            await self._act(key, obs, step)
+        if step.requeue is not None:
+            self._queue.later(key, step.requeue)
+        self._checks.ensure(key, obs)
+        if step.record is None:
+            await self._report(key, obs, step)
+
+    async def _save(self, key: Key, gathered: Gathered, record: Record) -> None:
+        self._actor.check()
+        await self._actor.store(key).save_record(record, gathered.record_version)
+        await self._tell(gathered.observation, record)
+
+    async def _act(self, key: Key, obs: Observation, step: Step) -> None:
+        for action in step.actions:
+            log.info("%s/%s: %s", *key, describe(action))
+        started = self._clock()
+        await self._actor.act(obs, step.actions)
+        if obs.record.rollout is not None and obs.record.rollout.phase is Phase.Reverting:
+            self._metrics.fence_seconds.observe(self._clock() - started)
+
+    async def _tell(self, obs: Observation, record: Record) -> None:
+        """One line and one Event for each change of state that people should know."""
+        before, after = obs.record.rollout, record.rollout
+        subject = self._subject(obs, record)
+        told: Told | None = None
+        if after is not None and before is None:
+            told = (Reason.RolloutStarted, f"{after.candidate.version} starts", False)
+        elif after is None and before is not None:
+            outcome = record.outcomes[0]
+            told = (outcome.reason, outcome.message, outcome.phase is Phase.Reverted)
+            if outcome.phase is Phase.Reverted and outcome.incident:
+                self._metrics.reverts.labels(
+                    obs.namespace, obs.name, outcome.incident.reason.value
+                ).inc()
+        elif after is not None and before is not None:
+            told = _difference(before, after)
+        if told is None:
+            return
+        log.info("%s/%s: %s: %s", obs.namespace, obs.name, told[0].value, told[1])
+        if subject is not None:
+            await self._events.emit(subject, told[0], told[1], warn=told[2])
+
+    @staticmethod
+    def _subject(obs: Observation, record: Record) -> Resource | None:
+        rollout = record.rollout or obs.record.rollout
+        release = obs.release(rollout.candidate.release_uid) if rollout else None
+        return release or obs.channel
+
+    async def _report(self, key: Key, obs: Observation, step: Step) -> None:
+        now = self._clock()
+        rollout = obs.record.rollout
+        phase = f"{rollout.attempt}/{rollout.phase}/{len(rollout.waves)}" if rollout else ""
+        last, was = self._reported.get(key, (0.0, ""))
+        if rollout is not None and phase == was and now - last < STATUS_SECONDS:
+            self._queue.later(key, STATUS_SECONDS - (now - last))
+            return
+        self._reported[key] = (now, phase)
+        stamp = report.timestamp(now)
+        if obs.channel is not None:
+            await self._statuses.write(obs.channel, report.channel_status(obs), stamp)
+        for release in obs.releases:
+            status = report.release_status(obs, release, step, now)
+            await self._statuses.write(release, status, stamp)
+        for decision in obs.decisions:
+            decided = report.decision_status(obs, decision, now)
+            if decided is not None:
+                await self._statuses.write(decision, decided, stamp)
+        self._show_phase(key, obs)
+
+    def _show_phase(self, key: Key, obs: Observation) -> None:
+        current = obs.record.rollout.phase if obs.record.rollout else None
+        for phase in (Phase.Pending, Phase.Rolling, Phase.Reverting):
+            self._metrics.phase.labels(*key, phase.value).set(1 if phase is current else 0)
+
+
+def _difference(before: Rollout, after: Rollout) -> Told | None:
+    """What changed between two records of the same rollout, if people should know."""
+    if after.phase is Phase.Reverting and before.phase is not Phase.Reverting and after.incident:
+        return after.incident.reason, f"Reverting: {after.incident.message}", True
+    if after.paused is not None and before.paused is None:
+        return after.paused, f"Paused: {after.paused.meaning}", True
+    if after.waves and (not before.waves or after.waves[-1].state != before.waves[-1].state):
+        return _wave_told(after.waves[-1])
+    return None
+
+
+def _wave_told(wave: WaveRun) -> Told | None:
+    match wave.state:
+        case WaveState.Moving:
+            return Reason.WaveOpened, f"wave {wave.name}: {wave.nodes} nodes", False
+        case WaveState.Passed:
+            return Reason.WavePassed, f"wave {wave.name} passed on {wave.nodes} nodes", False
+        case WaveState.Held:
+            return Reason.WaveHeld, f"wave {wave.name} is held: evidence is missing", True
+    return None

@@ -1,0 +1,162 @@
+"""Gathers one channel's Observation from the mirrors, plus the few objects that no mirror holds."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from wavegate.api import Channel, Decision, Release
+from wavegate.cluster import paths
+from wavegate.cluster.client import ApiError, Client
+from wavegate.cluster.projections import StoredConfigMap, content_view
+from wavegate.controller.work import Key
+from wavegate.controller.world import World
+from wavegate.evidence import CheckResult
+from wavegate.rollout.names import record_name
+from wavegate.rollout.observation import AgentSource, ContentView, Observation, RevisionView
+from wavegate.rollout.record import Record
+
+LOOK_AGAIN_SECONDS = 5.0
+"""A template or content that is not mirrored is read again after this time."""
+
+
+@dataclass(frozen=True, slots=True)
+class Gathered:
+    """An observation, and the version of the record that it was made from (empty: none stored)."""
+
+    observation: Observation
+    record_version: str
+
+
+class Gatherer:
+    """Reads the world for one channel at a time."""
+
+    def __init__(
+        self, client: Client, world: World, soak_floor: float, clock: Callable[[], float]
+    ) -> None:
+        self._client, self._world, self._clock = client, world, clock
+        self._soak_floor = soak_floor
+        self._read: dict[str, tuple[float, Mapping[str, Any] | None]] = {}
+
+    async def gather(self, key: Key, checks: Mapping[str, CheckResult]) -> Gathered:
+        """Gather what is known of channel `key`. Raises ApiError when something can't be read."""
+        namespace, name = key
+        world = self._world
+        channel = world.ours[Channel.plural].get(key)
+        stored = world.stored.items.get((namespace, record_name(name)))
+        record = stored.record if stored else None
+        releases = self._releases(key)
+        revisions = {
+            view.attempt: view
+            for (space, _), view in world.revisions.items.items()
+            if space == namespace and view.channel == name
+        }
+        kept = record or Record(namespace, name)
+        observation = Observation(
+            namespace=namespace,
+            name=name,
+            channel=channel if isinstance(channel, Channel) else None,
+            record=kept,
+            nodes={node.name: node for node in world.nodes.items.values()},
+            gone={node.name: node for node in world.nodes.gone.values()},
+            agent=await self._agent(namespace, channel, kept),
+            releases=releases,
+            decisions=self._decisions(namespace, releases),
+            revisions=revisions,
+            pods=tuple(
+                pod
+                for pod in world.pods.items.values()
+                if pod.namespace == namespace and pod.channel == name
+            ),
+            leases=dict(world.leases),
+            checks=checks,
+            contents=await self._contents(namespace, releases),
+            soak_floor=self._soak_floor,
+            record_lost=self._is_lost(stored, revisions),
+            **self._ledgers(key, kept),
+        )
+        return Gathered(observation, stored.version if stored else "")
+
+    def _releases(self, key: Key) -> tuple[Release, ...]:
+        namespace, name = key
+        return tuple(
+            release
+            for release in self._world.ours[Release.plural].values()
+            if isinstance(release, Release)
+            and release.namespace == namespace
+            and release.spec.channel == name
+        )
+
+    def _decisions(self, namespace: str, releases: tuple[Release, ...]) -> tuple[Decision, ...]:
+        names = {release.name for release in releases}
+        return tuple(
+            decision
+            for decision in self._world.ours[Decision.plural].values()
+            if isinstance(decision, Decision)
+            and decision.namespace == namespace
+            and decision.spec.release in names
+        )
+
+    def _ledgers(self, key: Key, record: Record) -> dict[str, Any]:
+        attempt = record.rollout.attempt if record.rollout else ""
+        mine = [
+            stored.ledger
+            for (space, _), stored in self._world.stored.items.items()
+            if space == key[0] and stored.channel == key[1] and stored.ledger is not None
+        ]
+        return {
+            "ledgers": {ledger.wave: ledger for ledger in mine if ledger.attempt == attempt},
+            "old_ledgers": frozenset(led.attempt for led in mine if led.attempt != attempt),
+        }
+
+    @staticmethod
+    def _is_lost(stored: StoredConfigMap | None, revisions: Mapping[str, RevisionView]) -> bool:
+        """A record that can't be read is as lost as one that is gone."""
+        return bool(revisions) and (stored is None or stored.record is None)
+
+    async def _agent(self, namespace: str, channel: object, record: Record) -> AgentSource:
+        if not isinstance(channel, Channel):
+            return AgentSource()
+        agent = channel.spec.agent
+        if agent.daemon_set_ref is None:
+            return AgentSource(template=agent.template)
+        if record.rollout is not None and record.rollout.waves:
+            return AgentSource(template={})  # frozen in the candidate long ago
+        name = agent.daemon_set_ref.name
+        body = await self._get(paths.daemon_sets(namespace, name))
+        if body is None:
+            return AgentSource(missing=name)
+        running = int((body.get("status") or {}).get("currentNumberScheduled", 0))
+        return AgentSource(template=body["spec"]["template"], running_pods=running)
+
+    async def _contents(
+        self, namespace: str, releases: tuple[Release, ...]
+    ) -> dict[str, ContentView]:
+        found = {
+            stored.content.name: stored.content
+            for (space, _), stored in self._world.stored.items.items()
+            if space == namespace and stored.content is not None
+        }
+        for release in releases:
+            if release.spec.content.config_map is not None:
+                name = release.spec.content.reference
+                body = await self._get(paths.config_maps(namespace, name))
+                if body is not None:
+                    found[name] = content_view(body)
+        return found
+
+    async def _get(self, path: str) -> Mapping[str, Any] | None:
+        """Read an object that no mirror holds; None when there is none. Immutable ones are kept."""
+        now = self._clock()
+        known = self._read.get(path)
+        if known is not None:
+            read_at, body = known
+            if now - read_at < LOOK_AGAIN_SECONDS or (body is not None and body.get("immutable")):
+                return body
+        try:
+            fresh: Mapping[str, Any] | None = await self._client.get(path)
+        except ApiError as error:
+            if error.status != 404:
+                raise
+            fresh = None
+        self._read[path] = (now, fresh)
+        return fresh

@@ -1,0 +1,197 @@
+"""All that the operator knows of the cluster: mirrors, leases, and the objects of our own kinds."""
+
+import asyncio
+import contextlib
+import logging
+from collections import defaultdict
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from pydantic import ValidationError
+
+from wavegate.api import Channel, Decision, Release, Resource
+from wavegate.cluster import paths
+from wavegate.cluster.client import ApiError, Client
+from wavegate.cluster.mirror import Mirror
+from wavegate.cluster.projections import (
+    StoredConfigMap,
+    node_view,
+    pod_view,
+    revision_view,
+    stored_config_map,
+)
+from wavegate.controller.work import Key
+from wavegate.evidence import NodeView, PodView
+from wavegate.rollout.names import CHANNEL_LABEL, KIND_LABEL
+from wavegate.rollout.observation import RevisionView
+
+log = logging.getLogger(__name__)
+
+LEASE_POLL_SECONDS = 3.0
+RESYNC_SECONDS = 300.0
+
+Wake = Callable[[Key], None]
+
+
+class World:
+    """Mirrors of nodes, pods, revisions and our ConfigMaps, plus our kinds as kopf reports them.
+
+    `wake` is called with the channel that a change concerns.
+    """
+
+    def __init__(self, client: Client, clock: Callable[[], float], wake: Wake) -> None:
+        self._client, self._clock, self._wake = client, clock, wake
+        self.nodes: Mirror[NodeView] = Mirror(client, paths.NODES, node_view, clock)
+        self.pods: Mirror[PodView] = Mirror(client, paths.PODS, pod_view, clock, CHANNEL_LABEL)
+        self.revisions: Mirror[RevisionView] = Mirror(
+            client, paths.DAEMON_SETS, revision_view, clock, CHANNEL_LABEL
+        )
+        self.stored: Mirror[StoredConfigMap] = Mirror(
+            client, paths.CONFIG_MAPS, stored_config_map, clock, KIND_LABEL
+        )
+        self.ours: dict[str, dict[Key, Resource]] = defaultdict(dict)
+        self.leases: dict[str, float] = {}
+        """By our own clock: when we last saw each node's lease renewed."""
+        self._renewals: dict[str, str] = {}
+        self.pods.on_change = self._pod_changed
+        self.revisions.on_change = self._revision_changed
+        self.stored.on_change = self._stored_changed
+        self.nodes.on_change = lambda _key, _old, _new: self._wake_running()
+
+    async def start(self, tasks: asyncio.TaskGroup) -> None:
+        """Sync everything, then keep it so in `tasks`.
+
+        Records come first: what a record speaks of was written before it, so it must not look
+        missing because it was listed earlier.
+        """
+        for mirror in (self.stored, self.revisions, self.nodes, self.pods):
+            tasks.create_task(mirror.run())
+            await mirror.synced.wait()
+        await self._first_sync()
+        tasks.create_task(self._poll_leases())
+        tasks.create_task(self._keep_resyncing())
+
+    def take(self, kind: type[Resource], event: str | None, body: Mapping[str, Any]) -> None:
+        """Take in an event of one of our kinds, as kopf reports it."""
+        try:
+            resource = kind.parse(body)
+        except ValidationError as error:
+            log.warning("%s %s can't be read: %s", kind.kind, body.get("metadata"), error)
+            return
+        key = (resource.namespace, resource.name)
+        if event == "DELETED":
+            self.ours[kind.plural].pop(key, None)
+        else:
+            self.ours[kind.plural][key] = resource
+        self._wake(self.channel_of(resource))
+
+    def channel_of(self, resource: Resource) -> Key:
+        """The channel that an object of ours belongs to."""
+        if isinstance(resource, Release):
+            return (resource.namespace, resource.spec.channel)
+        if isinstance(resource, Decision):
+            release = self.ours[Release.plural].get((resource.namespace, resource.spec.release))
+            name = release.spec.channel if isinstance(release, Release) else ""
+            return (resource.namespace, name)
+        return (resource.namespace, resource.name)
+
+    def fresh(self, kind: str, body: Mapping[str, Any]) -> None:
+        """Take in what one of our own writes gave back."""
+        mirrors: dict[str, Mirror[Any]] = {
+            "nodes": self.nodes,
+            "daemonsets": self.revisions,
+            "configmaps": self.stored,
+        }
+        mirrors[kind].apply(body)
+
+    def oldest_contact(self) -> float:
+        """When the quietest of the watches last said anything, by the engine's clock."""
+        return min(m.contact for m in (self.nodes, self.pods, self.revisions, self.stored))
+
+    async def resync(self) -> None:
+        """Read our kinds anew: kopf does not report deletions that it missed."""
+        for kind in (Channel, Release, Decision):
+            listed = await self._client.get(paths.ours(kind.plural))
+            present = set()
+            for item in listed.get("items", []):
+                present.add((item["metadata"]["namespace"], item["metadata"]["name"]))
+                self.take(kind, None, item)
+            for key in set(self.ours[kind.plural]) - present:
+                gone = self.ours[kind.plural].pop(key)
+                self._wake(self.channel_of(gone))
+        for stored in list(self.stored.items.values()):
+            if stored.record is not None:
+                self._wake((stored.record.namespace, stored.record.channel))
+
+    async def _first_sync(self) -> None:
+        """A CRD that was just created answers 429 for a moment."""
+        while True:
+            try:
+                return await self.resync()
+            except ApiError as error:
+                log.warning("Our kinds can't be read yet: %s", error)
+                await asyncio.sleep(error.retry_after or 1.0)
+
+    def records(self) -> list[Key]:
+        """Channels with a rollout under way."""
+        return [
+            (s.record.namespace, s.record.channel)
+            for s in self.stored.items.values()
+            if s.record is not None and s.record.rollout is not None
+        ]
+
+    async def _keep_resyncing(self) -> None:
+        while True:
+            await asyncio.sleep(RESYNC_SECONDS)
+            with contextlib.suppress(ApiError):
+                await self.resync()
+
+    async def _poll_leases(self) -> None:
+        """While a rollout is under way, see which nodes have renewed their lease."""
+        while True:
+            await asyncio.sleep(LEASE_POLL_SECONDS)
+            if not self.records():
+                self._renewals.clear()
+                self.leases.clear()
+                continue
+            try:
+                # Served from the apiserver's cache; a renewal that is seen late only brakes.
+                listed = await self._client.get(paths.NODE_LEASES, {"resourceVersion": "0"})
+            except ApiError as error:
+                log.warning("Node leases can't be read, so no wave can pass: %s", error)
+                continue
+            self._note_renewals(listed)
+            self._wake_running()
+
+    def _note_renewals(self, listed: Mapping[str, Any]) -> None:
+        now = self._clock()
+        for item in listed.get("items", []):
+            name, renewed = item["metadata"]["name"], item.get("spec", {}).get("renewTime", "")
+            if renewed and self._renewals.get(name) != renewed:
+                # The first sight of a lease says nothing about when it was renewed.
+                if name in self._renewals:
+                    self.leases[name] = now
+                self._renewals[name] = renewed
+
+    def _wake_running(self) -> None:
+        for key in self.records():
+            self._wake(key)
+
+    def _pod_changed(self, _key: Key, old: PodView | None, new: PodView | None) -> None:
+        pod = new or old
+        if pod is not None:
+            self._wake((pod.namespace, pod.channel))
+
+    def _revision_changed(
+        self, key: Key, old: RevisionView | None, new: RevisionView | None
+    ) -> None:
+        view = new or old
+        if view is not None:
+            self._wake((key[0], view.channel))
+
+    def _stored_changed(
+        self, key: Key, old: StoredConfigMap | None, new: StoredConfigMap | None
+    ) -> None:
+        stored = new or old
+        if stored is not None:
+            self._wake((key[0], stored.channel))

@@ -1,0 +1,36 @@
+"""Evidence: from what was observed to findings and a verdict. Pure; silence is never success."""
+
+from wavegate.evidence.agents import judge_agent
+from wavegate.evidence.findings import Finding, Verdict, worst
+from wavegate.evidence.nodes import LEASE_STALE_SECONDS, judge_node
+from wavegate.evidence.observation import (
+    CheckResult,
+    CheckSpec,
+    Ledger,
+    LedgerNode,
+    NodeView,
+    PodView,
+    Sample,
+    Side,
+    Taint,
+)
+from wavegate.evidence.promql import judge_check
+
+__all__ = [
+    "LEASE_STALE_SECONDS",
+    "CheckResult",
+    "CheckSpec",
+    "Finding",
+    "Ledger",
+    "LedgerNode",
+    "NodeView",
+    "PodView",
+    "Sample",
+    "Side",
+    "Taint",
+    "Verdict",
+    "judge_agent",
+    "judge_check",
+    "judge_node",
+    "worst",
+]

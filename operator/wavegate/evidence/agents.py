@@ -1,0 +1,59 @@
+"""The agent's pod on a moved node. Counts are absolute: the pod is new, so each restart is its own.
+
+What keeps a pod from starting without the content having run (image, Secret, room) is never
+blamed on the content: it holds, and past the deadline the nodes go back without a block.
+"""
+
+from collections.abc import Iterator, Sequence
+
+from wavegate.api import Reason
+from wavegate.evidence.findings import Finding, Verdict
+from wavegate.evidence.observation import PodView
+
+CANNOT_FETCH = frozenset(
+    {
+        "ErrImagePull",
+        "ImagePullBackOff",
+        "ErrImageNeverPull",
+        "InvalidImageName",
+        "ImageInspectError",
+        "RegistryUnavailable",
+        "CreateContainerConfigError",
+    }
+)
+CANNOT_START = frozenset({"CrashLoopBackOff", "CreateContainerError", "RunContainerError"})
+
+
+def judge_agent(node: str, pods: Sequence[PodView], *, overdue: bool) -> Iterator[Finding]:
+    """Judge the candidate's pods on one moved node; `overdue`: its progress deadline has passed."""
+    pod = next((pod for pod in pods if not pod.terminating), None)
+    if pod is None:
+        yield _late(
+            node, Reason.Unschedulable, f"no agent pod runs on node {node} yet", overdue=overdue
+        )
+    elif pod.restarts > 0 or pod.phase == "Failed" or pod.waiting in CANNOT_START:
+        yield _harm(node, pod)
+    elif pod.waiting in CANNOT_FETCH:
+        message = f"the agent on node {node} can't start: {pod.waiting}"
+        verdict = Verdict.FAIL if overdue else Verdict.HOLD
+        yield Finding(verdict, Reason.CannotFetch, message, node)
+    elif pod.node is None or pod.phase == "Pending":
+        message = f"agent pod {pod.name} for node {node} is not running yet"
+        yield _late(node, Reason.Unschedulable, message, overdue=overdue)
+    elif not pod.ready:
+        verdict = Verdict.FAIL if overdue else Verdict.WAIT
+        message = f"the agent on node {node} runs but is not Ready"
+        yield Finding(verdict, Reason.AgentNotReady, message, node, blocks=overdue)
+
+
+def _harm(node: str, pod: PodView) -> Finding:
+    oom = "OOMKilled" in pod.last_exit
+    reason = Reason.AgentOOMKilled if oom else Reason.AgentRestarted
+    detail = pod.last_exit or pod.waiting or pod.phase
+    message = f"the agent on node {node} restarted {pod.restarts} times ({detail})"
+    return Finding(Verdict.FAIL, reason, message, node, blocks=True)
+
+
+def _late(node: str, reason: Reason, message: str, *, overdue: bool) -> Finding:
+    """A missing pod waits; past the deadline the node goes back and nothing is blocked."""
+    return Finding(Verdict.FAIL if overdue else Verdict.WAIT, reason, message, node)

@@ -1,0 +1,38 @@
+"""The node itself: is it there, the same machine, not rebooted, Ready, and heard from?"""
+
+from collections.abc import Iterator
+
+from wavegate.api import Reason
+from wavegate.evidence.findings import Finding, Verdict
+from wavegate.evidence.observation import LedgerNode, NodeView
+
+LEASE_STALE_SECONDS = 25.0
+"""A kubelet renews its lease every 10 s (a quarter of its 40 s). Two renewals missed is a brake,
+long before the node controller says NotReady (50 s by default)."""
+
+
+def judge_node(
+    baseline: LedgerNode, node: NodeView | None, lease_seen: float | None, now: float
+) -> Iterator[Finding]:
+    """Compare a moved node with its baseline in the ledger. `lease_seen`: our last sight of a
+    renewal, None when we never saw one.
+    """
+    name = baseline.name
+    if node is None:
+        yield _harm(Reason.NodeVanished, name, f"node {name} vanished after it got the content")
+        return
+    if node.uid != baseline.uid:
+        yield _harm(Reason.NodeReplaced, name, f"node {name} was replaced by another machine")
+        return
+    if node.boot_id != baseline.boot_id:
+        yield _harm(Reason.NodeRebooted, name, f"node {name} rebooted after it got the content")
+    if not node.ready:
+        yield _harm(Reason.NodeNotReady, name, f"node {name} is not Ready any more")
+    if lease_seen is None or now - lease_seen > LEASE_STALE_SECONDS:
+        # No age in the message: a status that ticks would be written every second.
+        what = "was not heard from yet" if lease_seen is None else "stopped renewing its lease"
+        yield Finding(Verdict.WAIT, Reason.LeaseStale, f"node {name} {what}", name)
+
+
+def _harm(reason: Reason, node: str, message: str) -> Finding:
+    return Finding(Verdict.FAIL, reason, message, node, blocks=True)

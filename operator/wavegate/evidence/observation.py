@@ -1,0 +1,118 @@
+"""What was seen of nodes, agent pods and checks, as plain frozen values.
+
+Times are seconds of the engine's own clock (`now`), never timestamps that another machine
+wrote: a node with a wrong clock must not look healthy for longer than it was.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+
+@dataclass(frozen=True, slots=True)
+class Taint:
+    """One taint of a node."""
+
+    key: str
+    value: str
+    effect: str
+
+
+@dataclass(frozen=True, slots=True)
+class Side:
+    """The attempt that a node is labelled with on one channel, and since when we see it."""
+
+    attempt: str
+    since: float
+
+
+@dataclass(frozen=True, slots=True)
+class NodeView:
+    """A node. `sides` maps a channel's key to the side that the node is on."""
+
+    name: str
+    uid: str
+    boot_id: str
+    ready: bool
+    labels: Mapping[str, str] = field(default_factory=dict)
+    taints: tuple[Taint, ...] = ()
+    unschedulable: bool = False
+    sides: Mapping[str, Side] = field(default_factory=dict)
+
+    def attempt(self, key: str) -> str | None:
+        """The attempt that this node is labelled with on the channel `key`."""
+        side = self.sides.get(key)
+        return side.attempt if side else None
+
+
+@dataclass(frozen=True, slots=True)
+class PodView:
+    """An agent pod of a channel. `ready_since` is when we first saw it Ready without a break."""
+
+    name: str
+    namespace: str
+    uid: str
+    channel: str
+    attempt: str
+    node: str | None
+    phase: str
+    ready: bool
+    ready_since: float | None
+    terminating: bool
+    restarts: int
+    waiting: str = ""
+    """Why a container can't run, in the kubelet's word (`ImagePullBackOff`), or empty."""
+    last_exit: str = ""
+    """How a container ended last, for a person (`OOMKilled, exit code 137`), or empty."""
+
+
+@dataclass(frozen=True, slots=True)
+class LedgerNode:
+    """A node as it was when its wave opened: the baseline for its evidence."""
+
+    name: str
+    uid: str
+    boot_id: str
+    healthy: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Ledger:
+    """The frozen record of one wave's nodes. `wave` counts from 0."""
+
+    attempt: str
+    wave: int
+    nodes: tuple[LedgerNode, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Sample:
+    """One series of a query's answer: its labels and its value (may be NaN or infinite)."""
+
+    labels: Mapping[str, str]
+    value: float
+
+
+@dataclass(frozen=True, slots=True)
+class CheckResult:
+    """The newest answer to one check. `asked_at` is when the query was sent."""
+
+    asked_at: float
+    nodes: frozenset[str]
+    samples: tuple[Sample, ...] = ()
+    error: str = ""
+    """What went wrong, for a person; empty when Prometheus answered."""
+    refused: bool = False
+    """The error is the query's own: Prometheus answered that it can't run it."""
+
+
+@dataclass(frozen=True, slots=True)
+class CheckSpec:
+    """A check of the frozen plan."""
+
+    name: str
+    query: str
+    per_node: bool
+    node_label: str
+    max: float
+    interval: float
+    timeout: float

@@ -1,0 +1,1 @@
+"""The rollout: plan, waves, exposure, and `decide(observation, now) -> Step`. Pure and total."""

@@ -1,0 +1,168 @@
+"""`decide`: what to do next on a channel. Pure and total: all of it follows from its input.
+
+Order of concern: finish a revert before anything else, then what people decided, then go forward,
+then start what is next, then tidy up.
+"""
+
+from collections.abc import Iterator
+from dataclasses import replace
+
+from wavegate.api import Decision, DecisionAction, Phase, Reason, Release
+from wavegate.rollout import forward, queue, revert
+from wavegate.rollout.observation import Observation
+from wavegate.rollout.record import MAX_HISTORY, DecisionNote, Record, Rollout
+from wavegate.rollout.steps import Forget, Retarget, Step, Target
+
+MAX_DECISIONS = 100
+
+
+def decide(obs: Observation, now: float) -> Step:
+    """Return the next step for this channel; `now` is the engine's clock in seconds."""
+    record = obs.record
+    noted = _note_decisions(obs, now)
+    if noted is not record:
+        return Step(record=noted)
+    rollout = record.rollout
+    if rollout is None:
+        return _idle(obs, now)
+    if rollout.phase is Phase.Reverting:
+        return revert.advance(obs, rollout, now)
+    ended = _ended_by_person(obs, rollout)
+    if ended is not None:
+        return revert.begin(obs, rollout, *ended, now)
+    resumed = _resumed(obs, rollout)
+    if resumed is not rollout:
+        return Step(record=replace(record, rollout=resumed))
+    if rollout.phase is Phase.Pending:
+        return forward.prepare(obs, rollout, now)
+    return forward.advance(obs, rollout, pause_reason(obs, now), now)
+
+
+def pause_reason(obs: Observation, now: float) -> Reason | None:
+    """Why no node may be moved now; None when it may."""
+    rollout = obs.record.rollout
+    release = obs.release(rollout.candidate.release_uid) if rollout else None
+    if obs.channel is not None and obs.channel.spec.suspend:
+        return Reason.ChannelSuspended
+    if release is not None and release.spec.suspend:
+        return Reason.Suspended
+    if any(_holds(obs, decision, now) for decision in obs.decisions):
+        return Reason.PausedByDecision
+    return rollout.paused if rollout else None
+
+
+def expires_at(decision: Decision, note: DecisionNote) -> float:
+    """When an accepted pause ends, by the engine's clock."""
+    return note.at + float(decision.spec.pause_length)
+
+
+def _idle(obs: Observation, now: float) -> Step:
+    record, channel = obs.record, obs.channel
+    repair = tuple(_towards_stable(obs))
+    if repair:
+        return Step(actions=repair, requeue=1.0)
+    if channel is not None and not channel.spec.suspend and not queue.channel_problem(obs):
+        ready = queue.eligible(obs)
+        if ready:
+            rollout = queue.start(obs, channel, ready[0], now)
+            started = replace(record, rollout=rollout, attempts=record.attempts + 1)
+            return Step(record=started)
+    return _tidy(obs)
+
+
+def _towards_stable(obs: Observation) -> Iterator[Retarget]:
+    """Without a rollout every node belongs to stable; whoever changed that is corrected."""
+    stable = obs.revision(obs.record.stable)
+    if stable is not None and not stable.targets(obs.key, Target.ALL):
+        yield Retarget(stable.attempt, Target.ALL)
+
+
+def _tidy(obs: Observation) -> Step:
+    """Keep the last revisions' templates and the ledgers of the last attempts."""
+    record = obs.record
+    kept = {revision.attempt for revision in record.history[:MAX_HISTORY]}
+    kept |= {record.stable.attempt} if record.stable else set()
+    for attempt in sorted(obs.revisions):
+        if attempt not in kept and not obs.record_lost and not obs.pods_of(attempt):
+            return Step(actions=(Forget(revision=attempt),), requeue=1.0)
+    recent = {outcome.attempt for outcome in record.outcomes[:MAX_HISTORY]}
+    for attempt in sorted(obs.old_ledgers - recent):
+        return Step(actions=(Forget(ledgers_of=attempt),), requeue=1.0)
+    return Step()
+
+
+def _ended_by_person(obs: Observation, rollout: Rollout) -> tuple[Reason, str] | None:
+    """A deletion or a decision that ends the running release."""
+    if obs.channel is None:
+        return Reason.ChannelDeleted, "the channel was deleted"
+    if obs.release(rollout.candidate.release_uid) is None:
+        return Reason.ReleaseDeleted, f"release {rollout.candidate.release} was deleted"
+    for note in obs.record.decisions:
+        decision = next((d for d in obs.decisions if d.uid == note.uid), None)
+        if decision is None or not note.accepted or _action(decision) is DecisionAction.Pause:
+            continue
+        if note.release_uid == rollout.candidate.release_uid:
+            return Reason.RevertDecided, f"decision {decision.name}: {decision.spec.reason}"
+    return None
+
+
+def _resumed(obs: Observation, rollout: Rollout) -> Rollout:
+    """A person who suspends a release that paused itself has taken over; unsetting `suspend`
+    then resumes it.
+    """
+    release = obs.release(rollout.candidate.release_uid)
+    if rollout.paused is None or release is None or not release.spec.suspend:
+        return rollout
+    if not rollout.waves:
+        return replace(rollout, paused=None, incident=None)
+    return replace(rollout, paused=None, incident=None).with_wave(held_since=None)
+
+
+def _note_decisions(obs: Observation, now: float) -> Record:
+    known = {note.uid for note in obs.record.decisions}
+    fresh = tuple(_note(obs, d, now) for d in obs.decisions if d.uid not in known)
+    if not fresh:
+        return obs.record
+    present = {decision.uid for decision in obs.decisions}
+    kept = tuple(note for note in obs.record.decisions if note.uid in present)
+    return replace(obs.record, decisions=(*fresh, *kept)[:MAX_DECISIONS])
+
+
+def _note(obs: Observation, decision: Decision, now: float) -> DecisionNote:
+    rollout = obs.record.rollout
+    running = obs.release(rollout.candidate.release_uid) if rollout else None
+    problem = _refusal(decision, running, rollout)
+    return DecisionNote(
+        uid=decision.uid,
+        accepted=problem is None,
+        reason=Reason.DecisionRefused if problem else Reason.DecisionAccepted,
+        message=problem or f"{decision.spec.action} of release {decision.spec.release}",
+        release_uid=running.uid if running else "",
+        at=now,
+    )
+
+
+def _refusal(decision: Decision, running: Release | None, rollout: Rollout | None) -> str | None:
+    if running is None or rollout is None or running.name != decision.spec.release:
+        return f"release {decision.spec.release} is not rolling out; nothing was changed"
+    if decision.spec.digest != rollout.candidate.digest:
+        return (
+            f"release {running.name} carries {rollout.candidate.digest}, not "
+            f"{decision.spec.digest}; nothing was changed"
+        )
+    return None
+
+
+def _holds(obs: Observation, decision: Decision, now: float) -> bool:
+    note = next((n for n in obs.record.decisions if n.uid == decision.uid), None)
+    rollout = obs.record.rollout
+    if note is None or not note.accepted or rollout is None:
+        return False
+    if _action(decision) is not DecisionAction.Pause:
+        return False
+    current = note.release_uid == rollout.candidate.release_uid
+    return current and now < expires_at(decision, note)
+
+
+def _action(decision: Decision) -> DecisionAction:
+    return DecisionAction(decision.spec.action)

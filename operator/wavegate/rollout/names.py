@@ -1,0 +1,58 @@
+"""Names and labels: everything fits Kubernetes' limits for any legal namespace and channel name.
+
+A name that had to be cut carries a hash and an underscore, which no Kubernetes name contains, so
+that a cut name can never equal another channel's whole one.
+"""
+
+import hashlib
+
+LABEL_DOMAIN = "wavegate.node-restriction.kubernetes.io"
+"""Kubelets may not set labels under node-restriction.kubernetes.io on their own node."""
+
+CHANNEL_LABEL = "wavegate.dev/channel"
+ATTEMPT_LABEL = "wavegate.dev/attempt"
+KIND_LABEL = "wavegate.dev/kind"
+"""What an object of ours is: revision, record, ledger or content."""
+
+LABEL_LIMIT = 63
+_DAEMON_SET_LIMIT = 52
+"""Room for the five random characters that the pods of a DaemonSet add to its name."""
+
+
+def node_label(namespace: str, channel: str) -> str:
+    """The node label that says on which side a node is, for one channel."""
+    return f"{LABEL_DOMAIN}/{_fit(f'{namespace}.{channel}', LABEL_LIMIT, '_')}"
+
+
+def attempt_id(release_uid: str, attempts: int, now: float) -> str:
+    """A new attempt id. The clock is part of it, so that not even a restored backup of the record
+    brings back an id that node labels may still carry.
+    """
+    return hashlib.sha256(f"{release_uid}/{attempts}/{now:.6f}".encode()).hexdigest()[:10]
+
+
+def daemon_set_name(channel: str, attempt: str) -> str:
+    """Name of a revision's DaemonSet."""
+    return f"{channel[: _DAEMON_SET_LIMIT - len(attempt) - 1].rstrip('-.')}-{attempt}"
+
+
+def ledger_name(attempt: str, wave: int) -> str:
+    """Name of the ConfigMap that holds a wave's ledger."""
+    return f"wavegate-ledger-{attempt}-{wave}"
+
+
+def record_name(channel: str) -> str:
+    """Name of the ConfigMap that holds a channel's record."""
+    return f"wavegate-record-{channel}"
+
+
+def content_name(digest: str) -> str:
+    """Name of our immutable copy of a ConfigMap's content."""
+    return f"wavegate-content-{digest.removeprefix('sha256:')[:32]}"
+
+
+def _fit(text: str, limit: int, mark: str) -> str:
+    if len(text) <= limit:
+        return text
+    digest = hashlib.sha256(text.encode()).hexdigest()[:10]
+    return f"{text[: limit - len(digest) - len(mark)].rstrip('-.')}{mark}{digest}"

@@ -1,0 +1,112 @@
+"""Everything that one decision sees of a channel, gathered at one moment."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from wavegate.api import Channel, Decision, Release
+from wavegate.evidence import CheckResult, Ledger, NodeView, PodView
+from wavegate.rollout.names import node_label
+from wavegate.rollout.placement import runs_on
+from wavegate.rollout.record import Record, Revision
+from wavegate.rollout.steps import Target
+from wavegate.rollout.templates import targeted
+
+
+@dataclass(frozen=True, slots=True)
+class RevisionView:
+    """A revision's DaemonSet as it is in the cluster."""
+
+    attempt: str
+    name: str
+    observed: bool
+    """The controller has seen the newest generation."""
+    own_affinity: Mapping[str, Any]
+    """The affinity that it was created with, before any targeting."""
+    affinity: Mapping[str, Any]
+    template: Mapping[str, Any]
+    """The pod template with `own_affinity`: where the agent itself wants to run."""
+    channel: str = ""
+    version: str = ""
+    """resourceVersion, which a change that is no fence is tested against."""
+
+    def targets(self, key: str, target: Target, attempt: str = "") -> bool:
+        """Tell whether its DaemonSet points where `target` says."""
+        return bool(self.affinity == targeted(self.own_affinity, key, target, attempt))
+
+
+@dataclass(frozen=True, slots=True)
+class ContentView:
+    """A ConfigMap with content: ours and the user's look alike. `digest` is over its data."""
+
+    name: str
+    digest: str
+    immutable: bool
+
+
+@dataclass(frozen=True, slots=True)
+class AgentSource:
+    """The channel's agent: its template, or why there is none."""
+
+    template: Mapping[str, Any] | None = None
+    missing: str = ""
+    """Name of the parked DaemonSet that does not exist."""
+    running_pods: int = 0
+    """Nodes on which a parked DaemonSet runs its own pods."""
+
+
+@dataclass(frozen=True, slots=True)
+class Observation:
+    """The input of `decide`. `channel` is None when it was deleted while we remember it."""
+
+    namespace: str
+    name: str
+    channel: Channel | None
+    record: Record
+    nodes: Mapping[str, NodeView]
+    gone: Mapping[str, NodeView] = field(default_factory=dict)
+    """Nodes that vanished since the operator started, as they were last seen."""
+    agent: AgentSource = AgentSource()
+    releases: tuple[Release, ...] = ()
+    decisions: tuple[Decision, ...] = ()
+    revisions: Mapping[str, RevisionView] = field(default_factory=dict)
+    """DaemonSets of this channel, by attempt."""
+    ledgers: Mapping[int, Ledger] = field(default_factory=dict)
+    """Ledgers of the running attempt, by wave."""
+    old_ledgers: frozenset[str] = frozenset()
+    """Attempts other than the running one of which ledgers are left."""
+    pods: tuple[PodView, ...] = ()
+    leases: Mapping[str, float] = field(default_factory=dict)
+    """When we last saw each node's lease renewed."""
+    checks: Mapping[str, CheckResult] = field(default_factory=dict)
+    contents: Mapping[str, ContentView] = field(default_factory=dict)
+    """ConfigMaps with content that releases name, and our own copies, by name."""
+    soak_floor: float = 180.0
+    record_lost: bool = False
+    """Revisions of this channel run, but no record of it exists."""
+
+    @property
+    def key(self) -> str:
+        """The channel's node label."""
+        return node_label(self.namespace, self.name)
+
+    def revision(self, revision: Revision | None) -> RevisionView | None:
+        """The DaemonSet of a recorded revision, if it exists."""
+        return self.revisions.get(revision.attempt) if revision else None
+
+    def release(self, uid: str) -> Release | None:
+        """The release with this UID, unless it is gone or being deleted."""
+        found = (r for r in self.releases if r.uid == uid and not r.deletion_timestamp)
+        return next(found, None)
+
+    def pods_of(self, attempt: str) -> tuple[PodView, ...]:
+        """The pods of one attempt."""
+        return tuple(pod for pod in self.pods if pod.attempt == attempt)
+
+    def moved(self, attempt: str) -> tuple[NodeView, ...]:
+        """The nodes that carry the label of this attempt."""
+        return tuple(n for n in self.nodes.values() if n.attempt(self.key) == attempt)
+
+    def carriers(self, template: Mapping[str, Any]) -> dict[str, NodeView]:
+        """The nodes on which an agent with this template runs."""
+        return {name: node for name, node in self.nodes.items() if runs_on(template, node)}

@@ -1,0 +1,195 @@
+"""Which release is next, and what keeps it from starting. The newest (highest sequence) wins."""
+
+from collections.abc import Iterator
+
+from wavegate.api import Channel, ContentKind, OnFailure, Phase, Reason, Release
+from wavegate.evidence import CheckSpec
+from wavegate.rollout.names import attempt_id, content_name, daemon_set_name, record_name
+from wavegate.rollout.observation import Observation
+from wavegate.rollout.record import Plan, PlannedWave, Record, Revision, Rollout
+from wavegate.rollout.steps import Problem
+from wavegate.rollout.templates import find_problem
+
+
+def channel_problem(obs: Observation) -> Problem | None:
+    """Say what is wrong with the channel itself; None when releases may start on it."""
+    channel = obs.channel
+    if channel is None:
+        return None
+    return _lost(obs) or _agent_problem(obs, channel) or _policy_problem(obs, channel)
+
+
+def release_problem(obs: Observation, release: Release) -> Problem | None:
+    """Say what is wrong with a release on this (healthy) channel; None when it may start."""
+    channel = obs.channel
+    if channel is None:
+        return Problem(
+            Reason.UnknownChannel,
+            f"spec.channel: there is no SecurityContentChannel {release.spec.channel!r} in "
+            f"namespace {obs.namespace}. Create it, or correct the name in a new release.",
+        )
+    wants_map = channel.spec.content.kind is ContentKind.ConfigMap
+    if wants_map != (release.spec.content.config_map is not None):
+        field = "configMap" if wants_map else "image"
+        return Problem(
+            Reason.ContentMismatch,
+            f"spec.content: channel {channel.name} binds content as {channel.spec.content.kind}, "
+            f"so a release must name spec.content.{field}.",
+        )
+    return _content_problem(obs, release) if wants_map else None
+
+
+def digest_of(obs: Observation, release: Release) -> str:
+    """The digest of a release's content; empty when its ConfigMap does not exist."""
+    if release.digest:
+        return release.digest
+    content = obs.contents.get(release.spec.content.reference)
+    return content.digest if content else ""
+
+
+def floor(record: Record) -> int:
+    """The highest sequence that was ever tried here: only a higher one may start. -1 = none."""
+    stable = [record.stable.sequence] if record.stable else []
+    return max([-1, *stable, *(outcome.sequence for outcome in record.outcomes)])
+
+
+def eligible(obs: Observation) -> list[Release]:
+    """Releases that may start, the newest first."""
+    lowest = floor(obs.record)
+    ready = [
+        release
+        for release in obs.releases
+        if not release.deletion_timestamp
+        and not release.spec.suspend
+        and release.spec.sequence > lowest
+        and release_problem(obs, release) is None
+        and obs.record.block_of(digest_of(obs, release)) is None
+    ]
+    return sorted(ready, key=lambda release: (release.spec.sequence, release.uid), reverse=True)
+
+
+def start(obs: Observation, channel: Channel, release: Release, now: float) -> Rollout:
+    """Freeze the plan of a new attempt."""
+    attempt = attempt_id(release.uid, obs.record.attempts + 1, now)
+    candidate = Revision(
+        attempt=attempt,
+        daemon_set=daemon_set_name(channel.name, attempt),
+        release=release.name,
+        release_uid=release.uid,
+        version=release.spec.version,
+        sequence=release.spec.sequence,
+        digest=digest_of(obs, release),
+        since=now,
+    )
+    return Rollout(candidate, freeze(channel), Phase.Pending, started_at=now)
+
+
+def freeze(channel: Channel) -> Plan:
+    """The plan that this channel's spec means now."""
+    rollout = channel.spec.rollout
+    waves = channel.spec.planned_waves()
+    return Plan(
+        pools=channel.spec.pools,
+        waves=tuple(
+            PlannedWave(w.name, tuple(w.pools), w.up_to, float(w.soak or 0.0)) for w in waves
+        ),
+        max_unavailable=rollout.max_unavailable,
+        settle=float(rollout.settle),
+        progress_deadline=float(rollout.progress_deadline),
+        hold_timeout=float(rollout.hold_timeout),
+        on_failure=OnFailure(rollout.on_failure),
+        checks=tuple(_checks(channel)),
+        prometheus=channel.spec.prometheus.url if channel.spec.prometheus else "",
+    )
+
+
+def content_reference(release: Release, digest: str) -> str:
+    """What the template binds: the image, or the name of our own copy of the ConfigMap."""
+    return release.spec.content.image or content_name(digest)
+
+
+def _checks(channel: Channel) -> Iterator[CheckSpec]:
+    for check in channel.spec.checks:
+        yield CheckSpec(
+            name=check.name,
+            query=check.query,
+            per_node=check.per == "Node",
+            node_label=check.node_label,
+            max=float(check.max),
+            interval=float(check.interval),
+            timeout=float(check.timeout),
+        )
+
+
+def _lost(obs: Observation) -> Problem | None:
+    stable = obs.record.stable
+    if stable is not None and obs.revision(stable) is None:
+        return Problem(
+            Reason.StateLost,
+            f"DaemonSet {stable.daemon_set}, the stable revision, is gone. No rollout starts. "
+            f"Restore it, or delete ConfigMap {record_name(obs.name)} to begin anew.",
+        )
+    if not obs.record_lost:
+        return None
+    names = ", ".join(sorted(view.name for view in obs.revisions.values()))
+    return Problem(
+        Reason.StateLost,
+        f"The record of this channel is gone, but its DaemonSets run ({names}). Nothing is "
+        f"touched. Restore ConfigMap {record_name(obs.name)}, or delete these DaemonSets.",
+    )
+
+
+def _agent_problem(obs: Observation, channel: Channel) -> Problem | None:
+    agent, reference = obs.agent, channel.spec.agent.daemon_set_ref
+    if agent.missing:
+        return Problem(
+            Reason.AgentTemplateNotFound,
+            f"spec.agent.daemonSetRef.name: there is no DaemonSet {agent.missing!r} in namespace "
+            f"{obs.namespace}. Create it parked (matching no node), or give spec.agent.template.",
+        )
+    if agent.running_pods and reference:
+        return Problem(
+            Reason.AgentAlreadyRunning,
+            f"spec.agent.daemonSetRef: DaemonSet {reference.name} runs on {agent.running_pods} "
+            "nodes itself. Park it with a nodeSelector that matches no node: two agents would "
+            "meet on each node.",
+        )
+    return find_problem(agent.template or {}, channel.spec)
+
+
+def _policy_problem(obs: Observation, channel: Channel) -> Problem | None:
+    for index, wave in enumerate(channel.spec.planned_waves()):
+        if wave.soak is not None and wave.soak < obs.soak_floor:
+            own = channel.spec.waves and channel.spec.waves[index].soak
+            field = f"spec.waves[{index}].soak" if own else "spec.rollout.soak"
+            return Problem(
+                Reason.SoakBelowFloor,
+                f"{field}: {wave.soak} is shorter than the operator's floor of "
+                f"{obs.soak_floor:.0f} s (setting WAVEGATE_SOAK_FLOOR). Give a longer soak.",
+            )
+    for pool in channel.spec.pools:
+        if not any(pool.selector.matches(node.labels) for node in obs.nodes.values()):
+            return Problem(
+                Reason.PoolMatchesNoNode,
+                f"spec.pools: pool {pool.name!r} selects no node. Correct its selector, label "
+                "nodes, or remove the pool.",
+            )
+    return None
+
+
+def _content_problem(obs: Observation, release: Release) -> Problem | None:
+    name = release.spec.content.reference
+    content = obs.contents.get(name)
+    if content is None:
+        return Problem(
+            Reason.ContentNotFound,
+            f"spec.content.configMap.name: there is no ConfigMap {name!r} in namespace "
+            f"{obs.namespace}. Create it with `immutable: true`.",
+        )
+    if not content.immutable:
+        return Problem(
+            Reason.ContentMutable,
+            f"spec.content.configMap.name: ConfigMap {name!r} is not immutable. Set "
+            "`immutable: true` on it, so that what is rolled out can't change on the way.",
+        )
+    return None

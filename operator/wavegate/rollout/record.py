@@ -1,0 +1,188 @@
+"""The record: all that a channel remembers. One object, written only by compare-and-swap.
+
+Whatever is intended is stored here before it is done, so that a new leader finishes what an old
+one began, and a stale leader can't begin anything. The status of our kinds only mirrors it.
+"""
+
+from dataclasses import dataclass, field, replace
+from typing import Self
+
+from wavegate.api import IntOrPercent, OnFailure, Phase, Pool, Reason, WaveState
+from wavegate.evidence import CheckSpec
+
+MAX_OUTCOMES = 100
+MAX_HISTORY = 5
+MAX_BLOCKED = 100
+
+
+@dataclass(frozen=True, slots=True)
+class Revision:
+    """One attempt to run agent template + content; its DaemonSet holds the template."""
+
+    attempt: str
+    daemon_set: str
+    release: str
+    release_uid: str
+    version: str
+    sequence: int
+    digest: str
+    since: float
+
+
+@dataclass(frozen=True, slots=True)
+class PlannedWave:
+    """A wave of the frozen plan. `up_to` is cumulative over `pools`; soak in seconds."""
+
+    name: str
+    pools: tuple[str, ...]
+    up_to: IntOrPercent
+    soak: float
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What was frozen when the rollout started. Lengths of time are seconds."""
+
+    pools: tuple[Pool, ...]
+    waves: tuple[PlannedWave, ...]
+    max_unavailable: IntOrPercent
+    settle: float
+    progress_deadline: float
+    hold_timeout: float
+    on_failure: OnFailure
+    checks: tuple[CheckSpec, ...] = ()
+    prometheus: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class WaveRun:
+    """How far a wave is. Index 0 … n-1 are the plan's; those after are sweeps over the rest."""
+
+    name: str
+    state: WaveState = WaveState.Pending
+    nodes: int = 0
+    opened_at: float = 0.0
+    soaked: float = 0.0
+    """Seconds of good evidence collected in stretches that have ended."""
+    soak_since: float | None = None
+    """Start of the stretch that is running."""
+    judged_since: float | None = None
+    """When the soak was complete: evidence must be younger than this to pass the wave."""
+    held_since: float | None = None
+    passed_at: float | None = None
+
+    def soaked_until(self, now: float) -> float:
+        """Seconds of good evidence so far, the running stretch included."""
+        running = 0.0 if self.soak_since is None else max(0.0, now - self.soak_since)
+        return self.soaked + running
+
+
+@dataclass(frozen=True, slots=True)
+class Incident:
+    """Why a rollout failed: what an on-call person reads first."""
+
+    reason: Reason
+    message: str
+    nodes: tuple[str, ...]
+    at: float
+
+
+@dataclass(frozen=True, slots=True)
+class Rollout:
+    """The one attempt that is under way. `phase`: Pending (being prepared), Rolling, Reverting."""
+
+    candidate: Revision
+    plan: Plan
+    phase: Phase
+    started_at: float
+    waves: tuple[WaveRun, ...] = ()
+    paused: Reason | None = None
+    """Paused by the engine itself; a person resumes by setting and unsetting `suspend`."""
+    promoting: bool = False
+    incident: Incident | None = None
+    reverting_since: float | None = None
+
+    @property
+    def wave(self) -> int:
+        """Index of the wave that is under way; -1 before the first."""
+        return len(self.waves) - 1
+
+    @property
+    def attempt(self) -> str:
+        """The candidate's attempt id."""
+        return self.candidate.attempt
+
+    def with_wave(self, **changes: object) -> Self:
+        """Return a copy whose current wave has these changes."""
+        current = replace(self.waves[-1], **changes)  # type: ignore[arg-type]
+        return replace(self, waves=(*self.waves[:-1], current))
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """How a release ended on this channel. It keeps a release from running twice."""
+
+    release: str
+    release_uid: str
+    sequence: int
+    attempt: str
+    digest: str
+    phase: Phase
+    reason: Reason
+    message: str
+    started_at: float
+    finished_at: float
+    waves: tuple[WaveRun, ...] = ()
+    incident: Incident | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Blocked:
+    """A digest that may not return on this channel."""
+
+    digest: str
+    release: str
+    reason: Reason
+    since: float
+
+
+@dataclass(frozen=True, slots=True)
+class DecisionNote:
+    """What became of a person's decision: each acts once, on one release UID."""
+
+    uid: str
+    accepted: bool
+    reason: Reason
+    message: str
+    release_uid: str
+    at: float
+
+
+@dataclass(frozen=True, slots=True)
+class Record:
+    """All that is remembered of a channel, newest first in each list."""
+
+    namespace: str
+    channel: str
+    attempts: int = 0
+    """How many attempts were ever started; part of each attempt id."""
+    stable: Revision | None = None
+    rollout: Rollout | None = None
+    history: tuple[Revision, ...] = ()
+    """Revisions that were stable before: their DaemonSets are kept, targeted at no node."""
+    outcomes: tuple[Outcome, ...] = ()
+    blocked: tuple[Blocked, ...] = ()
+    decisions: tuple[DecisionNote, ...] = field(default=())
+
+    def ended(self, outcome: Outcome) -> Self:
+        """Return a copy in which the running rollout has ended so."""
+        outcomes = (outcome, *self.outcomes)[:MAX_OUTCOMES]
+        return replace(self, rollout=None, outcomes=outcomes)
+
+    def outcome_of(self, release_uid: str) -> Outcome | None:
+        """How this release ended, if it did."""
+        return next((o for o in self.outcomes if o.release_uid == release_uid), None)
+
+    def block_of(self, digest: str) -> Blocked | None:
+        """The entry that blocks this digest, if any."""
+        return next((b for b in self.blocked if b.digest == digest), None)

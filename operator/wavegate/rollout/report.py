@@ -1,0 +1,306 @@
+"""Status of our kinds, computed from what is remembered and seen. It is written, never read.
+
+Phase and message are computed once, here; kubectl, Argo CD and people only read them.
+"""
+
+from datetime import UTC, datetime
+from typing import Any
+
+from wavegate.api import Decision, Duration, Phase, Reason, Release, WaitingFor, WaveState
+from wavegate.rollout import exposure, queue
+from wavegate.rollout.decide import expires_at, pause_reason
+from wavegate.rollout.names import ledger_name
+from wavegate.rollout.observation import Observation
+from wavegate.rollout.record import Incident, Outcome, Revision, Rollout, WaveRun
+from wavegate.rollout.steps import Problem, Step
+
+_MAX_WAVES = 60
+_FINAL = (Phase.Completed, Phase.Reverted, Phase.Rejected, Phase.Superseded)
+
+
+def channel_status(obs: Observation) -> dict[str, Any]:
+    """Status of the channel, without the transition times of its conditions."""
+    channel, record = obs.channel, obs.record
+    problem = queue.channel_problem(obs)
+    rollout = record.rollout
+    running = f", {rollout.candidate.version} is rolling out" if rollout else ""
+    stable = record.stable.version if record.stable else "nothing yet"
+    message = problem.message if problem else f"{stable} is stable{running}"
+    status: dict[str, Any] = {
+        "observedGeneration": channel.generation if channel else 0,
+        "nodes": _node_counts(obs),
+        "blocked": [
+            {
+                "digest": b.digest,
+                "release": b.release,
+                "reason": b.reason.value,
+                "since": timestamp(b.since),
+            }
+            for b in record.blocked
+        ],
+        "conditions": [_condition("Ready", problem, message)],
+    }
+    if record.stable:
+        status["stable"] = _revision(record.stable)
+    if rollout:
+        status["candidate"] = _revision(rollout.candidate)
+    return status
+
+
+def release_status(obs: Observation, release: Release, step: Step, now: float) -> dict[str, Any]:
+    """Status of one release of this channel, without the transition times of its conditions."""
+    rollout = obs.record.rollout
+    outcome = obs.record.outcome_of(release.uid)
+    if rollout is not None and rollout.candidate.release_uid == release.uid:
+        status = _running(obs, rollout, step, now)
+    elif outcome is not None:
+        status = _ended(outcome)
+    else:
+        status = _queued(obs, release)
+    problem = None if outcome else queue.release_problem(obs, release)
+    complete = Problem(status["reason"], status["message"])
+    return {
+        "observedGeneration": release.generation,
+        "digest": queue.digest_of(obs, release),
+        **status,
+        "conditions": [
+            _condition("Ready", problem, "The release is valid"),
+            _condition(
+                "Complete",
+                None if status["phase"] == Phase.Completed else complete,
+                status["message"],
+                Reason.Completed,
+            ),
+        ],
+    }
+
+
+def decision_status(obs: Observation, decision: Decision, now: float) -> dict[str, Any] | None:
+    """Status of a person's decision; None while it was not looked at."""
+    note = next((n for n in obs.record.decisions if n.uid == decision.uid), None)
+    if note is None:
+        return None
+    phase, reason, message = "Refused", note.reason, note.message
+    if note.accepted:
+        phase = "Accepted"
+        if decision.spec.action == "Pause" and now >= expires_at(decision, note):
+            phase, reason, message = "Expired", Reason.DecisionExpired, "the pause is over"
+    return {
+        "phase": phase,
+        "reason": reason.value,
+        "message": message,
+        "releaseUID": note.release_uid,
+        "at": timestamp(note.at),
+    }
+
+
+def timestamp(seconds: float) -> str:
+    """RFC 3339 in UTC, whole seconds, as Kubernetes writes it."""
+    return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
+def _running(obs: Observation, rollout: Rollout, step: Step, now: float) -> dict[str, Any]:
+    measured = exposure.measure(obs, rollout, now)
+    failed = sorted({f.node for f in step.findings if f.node and f.verdict.name == "FAIL"})
+    phase, reason, waiting = _phase(obs, rollout, now)
+    status: dict[str, Any] = {
+        "phase": phase.value,
+        "reason": reason.value,
+        "message": _message(obs, rollout, phase, reason, step),
+        "waitingFor": waiting.value,
+        "attempt": rollout.attempt,
+        "startedAt": timestamp(rollout.started_at),
+        "waves": _waves(rollout.waves, rollout.attempt),
+        "nodes": {
+            "total": _node_counts(obs)["total"],
+            "moved": len(obs.moved(rollout.attempt)),
+            "settled": len(measured.settled),
+            "failed": len(failed),
+        },
+    }
+    if rollout.waves:
+        status["wave"] = _wave(rollout, measured, now)
+    if rollout.incident:
+        status["incident"] = _incident(rollout.incident)
+    return status
+
+
+def _phase(obs: Observation, rollout: Rollout, now: float) -> tuple[Phase, Reason, WaitingFor]:
+    if rollout.phase is Phase.Reverting:
+        reason = rollout.incident.reason if rollout.incident else Reason.Reverting
+        return Phase.Reverting, reason, WaitingFor.Node
+    paused = pause_reason(obs, now)
+    if paused:
+        return Phase.Paused, paused, WaitingFor.Person
+    if rollout.promoting:
+        return Phase.Rolling, Reason.Promoting, WaitingFor.Node
+    if not rollout.waves:
+        return Phase.Rolling, Reason.RolloutStarted, WaitingFor.Node
+    return Phase.Rolling, *_WAVE_STATES[rollout.waves[-1].state]
+
+
+_WAVE_STATES = {
+    WaveState.Pending: (Reason.WaveOpened, WaitingFor.Node),
+    WaveState.Moving: (Reason.WaveMoving, WaitingFor.Node),
+    WaveState.Soaking: (Reason.WaveSoaking, WaitingFor.Evidence),
+    WaveState.Judging: (Reason.WaveJudging, WaitingFor.Evidence),
+    WaveState.Held: (Reason.WaveHeld, WaitingFor.Evidence),
+    WaveState.Passed: (Reason.WavePassed, WaitingFor.Nothing),
+    WaveState.Failed: (Reason.Reverting, WaitingFor.Node),
+}
+
+
+def _message(obs: Observation, rollout: Rollout, phase: Phase, reason: Reason, step: Step) -> str:
+    """One line for the person on call. Seconds that tick are left out: no write per second."""
+    if rollout.incident:
+        waiting = (
+            f"; waiting for {step.waiting}" if step.waiting and phase is not Phase.Paused else ""
+        )
+        return f"{phase.value}: {rollout.incident.message}{waiting}"
+    if phase is Phase.Paused:
+        return f"Paused: {reason.meaning}"
+    if not rollout.waves:
+        return "The candidate's DaemonSet is being prepared"
+    wave = rollout.waves[-1]
+    if rollout.promoting:
+        return "Every node carries it; it becomes the stable revision"
+    finding = step.findings[0].message if step.findings else ""
+    state, moved = wave.state.value.lower(), len(obs.moved(rollout.attempt))
+    head = f"Wave {wave.name} ({len(rollout.waves)}): {state}, {moved} nodes have it"
+    return f"{head}; {finding}" if finding else head
+
+
+def _ended(outcome: Outcome) -> dict[str, Any]:
+    status: dict[str, Any] = {
+        "phase": outcome.phase.value,
+        "reason": outcome.reason.value,
+        "message": outcome.message,
+        "waitingFor": WaitingFor.Nothing.value,
+        "attempt": outcome.attempt,
+        "digest": outcome.digest,
+        "startedAt": timestamp(outcome.started_at),
+        "finishedAt": timestamp(outcome.finished_at),
+        "waves": _waves(outcome.waves, outcome.attempt),
+    }
+    if outcome.incident:
+        status["incident"] = _incident(outcome.incident)
+    return status
+
+
+def _queued(obs: Observation, release: Release) -> dict[str, Any]:
+    phase, reason, message, waiting = _queue_place(obs, release)
+    return {
+        "phase": phase.value,
+        "reason": reason,
+        "message": message,
+        "waitingFor": waiting.value,
+    }
+
+
+def _queue_place(obs: Observation, release: Release) -> tuple[Phase, str, str, WaitingFor]:
+    problem = queue.release_problem(obs, release)
+    if problem:
+        return Phase.Pending, problem.reason, problem.message, WaitingFor.Person
+    blocked = obs.record.block_of(queue.digest_of(obs, release))
+    if blocked:
+        message = (
+            f"{blocked.digest} failed before as release {blocked.release} ({blocked.reason}) and "
+            "may not return. Publish repaired content under a new digest."
+        )
+        return Phase.Rejected, Reason.DigestBlocked, message, WaitingFor.Nothing
+    lowest = queue.floor(obs.record)
+    running = obs.record.rollout
+    if release.spec.sequence <= lowest or (
+        running is not None and release.spec.sequence <= running.candidate.sequence
+    ):
+        message = f"sequence {release.spec.sequence} is not newer than what ran here before"
+        return Phase.Superseded, Reason.NotNewer, message, WaitingFor.Nothing
+    if release.spec.suspend:
+        return Phase.Pending, Reason.Suspended, Reason.Suspended.meaning, WaitingFor.Person
+    return _turn(obs, release)
+
+
+def _turn(obs: Observation, release: Release) -> tuple[Phase, str, str, WaitingFor]:
+    channel_problem = queue.channel_problem(obs)
+    if channel_problem:
+        message = f"channel {obs.name} is not ready: {channel_problem.message}"
+        return Phase.Pending, channel_problem.reason, message, WaitingFor.Person
+    if obs.channel is not None and obs.channel.spec.suspend:
+        meaning = Reason.ChannelSuspended.meaning
+        return Phase.Pending, Reason.ChannelSuspended, meaning, WaitingFor.Person
+    newest = next(iter(queue.eligible(obs)), None)
+    if newest is not None and newest.uid != release.uid:
+        message = f"release {newest.name} is newer"
+        return Phase.Superseded, Reason.Superseded, message, WaitingFor.Nothing
+    message = "It starts when the running release has ended"
+    return Phase.Pending, Reason.Queued, message, WaitingFor.Nothing
+
+
+def _node_counts(obs: Observation) -> dict[str, int]:
+    record = obs.record
+    view = obs.revision(record.rollout.candidate if record.rollout else record.stable)
+    fleet = obs.carriers(view.template) if view else {}
+    attempt = record.rollout.attempt if record.rollout else ""
+    candidate = sum(1 for node in fleet.values() if node.attempt(obs.key) == attempt)
+    stable = len(fleet) - candidate if record.stable else 0
+    return {"total": len(fleet), "stable": stable, "candidate": candidate}
+
+
+def _revision(revision: Revision) -> dict[str, Any]:
+    return {
+        "attempt": revision.attempt,
+        "release": revision.release,
+        "version": revision.version,
+        "digest": revision.digest,
+        "daemonSet": revision.daemon_set,
+        "since": timestamp(revision.since),
+    }
+
+
+def _wave(rollout: Rollout, measured: exposure.Exposure, now: float) -> dict[str, Any]:
+    """The current wave. Time soaked is rounded to whole waves of a minute: no write per second."""
+    wave = rollout.waves[-1]
+    soaked = wave.soaked_until(now)
+    return {
+        "number": len(rollout.waves),
+        "of": max(len(rollout.plan.waves), len(rollout.waves)),
+        "name": wave.name,
+        "state": wave.state.value,
+        "nodes": wave.nodes,
+        "settled": len(measured.settled),
+        "soaked": str(Duration(soaked - soaked % 60)),
+    }
+
+
+def _waves(waves: tuple[WaveRun, ...], attempt: str) -> list[dict[str, Any]]:
+    shown = []
+    for index, wave in list(enumerate(waves))[-_MAX_WAVES:]:
+        entry: dict[str, Any] = {"name": wave.name, "state": wave.state.value, "nodes": wave.nodes}
+        if wave.nodes:
+            entry["ledger"] = ledger_name(attempt, index)
+        if wave.opened_at:
+            entry["openedAt"] = timestamp(wave.opened_at)
+        if wave.passed_at:
+            entry["passedAt"] = timestamp(wave.passed_at)
+        shown.append(entry)
+    return shown
+
+
+def _incident(incident: Incident) -> dict[str, Any]:
+    return {
+        "reason": incident.reason.value,
+        "message": incident.message,
+        "nodes": list(incident.nodes),
+        "at": timestamp(incident.at),
+    }
+
+
+def _condition(
+    kind: str, problem: Problem | None, message: str, reason: Reason = Reason.Accepted
+) -> dict[str, Any]:
+    return {
+        "type": kind,
+        "status": "False" if problem else "True",
+        "reason": str(problem.reason) if problem else reason.value,
+        "message": problem.message if problem else message,
+    }

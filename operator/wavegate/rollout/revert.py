@@ -1,0 +1,157 @@
+"""Back: block the content, fence the candidate, give every node its stable agent again.
+
+The fence needs two DaemonSet writes and collection deletes, whatever the number of nodes, and
+waits for no node, registry or Prometheus. Un-labelling is never a fence. Each pass writes only
+what is not yet so, so that a new leader finishes a half-done revert.
+"""
+
+from collections.abc import Iterable
+from dataclasses import replace
+
+from wavegate.api import OnFailure, Phase, Reason, WaveState
+from wavegate.evidence import LEASE_STALE_SECONDS, Finding, PodView
+from wavegate.rollout.observation import Observation
+from wavegate.rollout.record import (
+    MAX_BLOCKED,
+    Blocked,
+    Incident,
+    Outcome,
+    Record,
+    Rollout,
+)
+from wavegate.rollout.steps import Action, DeletePods, Retarget, Step, Target
+from wavegate.rollout.waves import baseline
+
+TICK = 1.0
+BAD_NODES_FIRST = 20
+"""Nodes whose pods are deleted one by one before the rest: those that are down or just rebooted."""
+
+
+def fail(obs: Observation, rollout: Rollout, findings: tuple[Finding, ...], now: float) -> Step:
+    """A wave failed: revert (or pause, as the channel says), and block content that did harm."""
+    first = findings[0]
+    nodes = tuple(dict.fromkeys(f.node for f in findings if f.node))
+    incident = Incident(first.reason, _summary(findings, nodes), nodes[:5], now)
+    failed = (
+        rollout.with_wave(state=WaveState.Failed, soak_since=None) if rollout.waves else rollout
+    )
+    if rollout.plan.on_failure is OnFailure.Pause:
+        if rollout.paused is not None:
+            return Step(findings=findings, waiting="a person: the wave failed", requeue=TICK)
+        return Step(
+            record=replace(
+                obs.record, rollout=replace(rollout, paused=first.reason, incident=incident)
+            ),
+            findings=findings,
+        )
+    record = obs.record
+    if any(finding.blocks for finding in findings):
+        record = _block(record, rollout, first.reason, now)
+    reverting = replace(failed, phase=Phase.Reverting, incident=incident, reverting_since=now)
+    return Step(record=replace(record, rollout=reverting), findings=findings)
+
+
+def begin(obs: Observation, rollout: Rollout, reason: Reason, message: str, now: float) -> Step:
+    """Revert for another cause than harm: a person, a deletion. Nothing is blocked."""
+    incident = Incident(reason, message, (), now)
+    reverting = replace(rollout, phase=Phase.Reverting, incident=incident, reverting_since=now)
+    return Step(record=replace(obs.record, rollout=reverting))
+
+
+def advance(obs: Observation, rollout: Rollout, now: float) -> Step:
+    """One step of a revert: fence until it is seen to hold, then wait for the nodes."""
+    actions = tuple(_fence(obs, rollout, now))
+    if actions:
+        return Step(actions=actions, requeue=0.2)
+    view = obs.revision(rollout.candidate)
+    if view is not None and not view.observed:
+        return Step(waiting=f"the controller to see DaemonSet {view.name}", requeue=0.2)
+    since = rollout.reverting_since or now
+    down = _not_back(obs, rollout)
+    if down and now - since <= rollout.plan.progress_deadline:
+        return Step(waiting=f"{len(down)} nodes to be back on stable ({down[0]})", requeue=TICK)
+    return Step(record=_reverted(obs.record, rollout, down, now))
+
+
+def _fence(obs: Observation, rollout: Rollout, now: float) -> Iterable[Action]:
+    """The order matters: no new pods, then pods that are not bound yet (they do not carry the
+    label rule), then stable everywhere, then nodes that are down, then all the rest.
+    """
+    view, stable = obs.revision(rollout.candidate), obs.revision(obs.record.stable)
+    pods = [pod for pod in obs.pods_of(rollout.attempt) if not pod.terminating]
+    if view is not None and not view.targets(obs.key, Target.NOTHING):
+        yield Retarget(rollout.attempt, Target.NOTHING, fence=True)
+    if any(pod.node is None for pod in pods):
+        yield DeletePods(rollout.attempt, unbound=True)
+    if stable is not None and not stable.targets(obs.key, Target.ALL):
+        yield Retarget(stable.attempt, Target.ALL, fence=True)
+    for node in _bad_nodes(obs, pods, now)[:BAD_NODES_FIRST]:
+        yield DeletePods(rollout.attempt, node=node)
+    if pods:
+        yield DeletePods(rollout.attempt)
+
+
+def _bad_nodes(obs: Observation, pods: list[PodView], now: float) -> list[str]:
+    """Nodes on which the content may run again as soon as they are back."""
+    entries = baseline(obs.ledgers)
+    bad = []
+    for name in {pod.node for pod in pods if pod.node}:
+        node, entry = obs.nodes.get(name), entries.get(name)
+        silent = now - obs.leases.get(name, 0.0) > LEASE_STALE_SECONDS
+        rebooted = node is not None and entry is not None and node.boot_id != entry.boot_id
+        if node is None or not node.ready or rebooted or silent:
+            bad.append(name)
+    return sorted(bad)
+
+
+def _not_back(obs: Observation, rollout: Rollout) -> list[str]:
+    """Nodes of the ledgers that are not proven healthy again: Ready, with a Ready stable agent."""
+    stable = obs.revision(obs.record.stable)
+    carriers = obs.carriers(stable.template) if stable else {}
+    attempt = obs.record.stable.attempt if obs.record.stable else ""
+    back = {pod.node for pod in obs.pods_of(attempt) if pod.ready and not pod.terminating}
+    left = {pod.node for pod in obs.pods_of(rollout.attempt)}
+    missing = []
+    for name, entry in baseline(obs.ledgers).items():
+        node = obs.nodes.get(name)
+        if node is None or not entry.healthy:
+            continue
+        if not node.ready or name in left or (name in carriers and name not in back):
+            missing.append(name)
+    return sorted(missing)
+
+
+def _reverted(record: Record, rollout: Rollout, down: list[str], now: float) -> Record:
+    incident, candidate = rollout.incident, rollout.candidate
+    why = incident.message if incident else "reverted"
+    if down:
+        names = ", ".join(down[:5])
+        why = f"{why}; {len(down)} nodes are not back on stable and need hands ({names})"
+    outcome = Outcome(
+        release=candidate.release,
+        release_uid=candidate.release_uid,
+        sequence=candidate.sequence,
+        attempt=candidate.attempt,
+        digest=candidate.digest,
+        phase=Phase.Reverted,
+        reason=Reason.RevertedWithNodesDown if down else Reason.Reverted,
+        message=why,
+        started_at=rollout.started_at,
+        finished_at=now,
+        waves=rollout.waves,
+        incident=incident,
+    )
+    return record.ended(outcome)
+
+
+def _block(record: Record, rollout: Rollout, reason: Reason, now: float) -> Record:
+    digest, release = rollout.candidate.digest, rollout.candidate.release
+    if record.block_of(digest):
+        return record
+    entry = Blocked(digest, release, reason, now)
+    return replace(record, blocked=(entry, *record.blocked)[:MAX_BLOCKED])
+
+
+def _summary(findings: tuple[Finding, ...], nodes: tuple[str, ...]) -> str:
+    more = f" (and {len(nodes) - 1} more nodes)" if len(nodes) > 1 else ""
+    return f"{findings[0].message}{more}"

@@ -1,0 +1,166 @@
+"""Pod templates of revisions: content bound by digest, our node rule merged into the user's.
+
+The user's terms are kept as they are (they are ORed, so our expression goes into every non-empty
+one); "all" gives exactly them back. Every revision carries the same required anti-affinity on the
+channel label, so that a node never runs two agents of a channel, also while they hand over.
+"""
+
+import copy
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from wavegate.api import ChannelSpec, ContentKind, Reason
+from wavegate.rollout.names import ATTEMPT_LABEL, CHANNEL_LABEL
+from wavegate.rollout.placement import required_terms
+from wavegate.rollout.steps import Problem, Target
+
+REQUIRED = "requiredDuringSchedulingIgnoredDuringExecution"
+CONTROLLER_LABELS = ("pod-template-hash", "controller-revision-hash", "pod-template-generation")
+
+
+def find_problem(template: Mapping[str, Any], spec: ChannelSpec) -> Problem | None:
+    """Say what in the channel's template keeps us from running it; None when nothing does."""
+    pod = template.get("spec") or {}
+    if pod.get("nodeName"):
+        return Problem(
+            Reason.InvalidTemplate,
+            "spec.agent: the template sets nodeName, which would pin every agent pod to one node. "
+            "Remove it; pools choose the nodes.",
+        )
+    if pod.get("schedulerName", "default-scheduler") != "default-scheduler":
+        return Problem(
+            Reason.InvalidTemplate,
+            f"spec.agent: the template's schedulerName {pod['schedulerName']!r} is not supported. "
+            "Remove it: DaemonSet pods go through the default scheduler.",
+        )
+    return _missing_binding(pod, spec) or _unpinned(pod, spec)
+
+
+def bind(template: Mapping[str, Any], spec: ChannelSpec, reference: str) -> dict[str, Any]:
+    """Return a copy of the template in which the content is bound to `reference`: an image with
+    digest, or the name of a ConfigMap.
+    """
+    bound = copy.deepcopy(dict(template))
+    pod = bound["spec"]
+    if spec.content.kind is ContentKind.ContainerImage:
+        container = next(c for c in _containers(pod) if c.get("name") == spec.content.target)
+        container["image"] = reference
+        container["imagePullPolicy"] = "IfNotPresent"
+        return bound
+    volume = next(v for v in pod["volumes"] if v.get("name") == spec.content.target)
+    if spec.content.kind is ContentKind.ImageVolume:
+        volume["image"] = {"reference": reference, "pullPolicy": "IfNotPresent"}
+    else:
+        volume["configMap"] = {**(volume.get("configMap") or {}), "name": reference}
+    return bound
+
+
+def revision_template(bound: Mapping[str, Any], channel_label: str, attempt: str) -> dict[str, Any]:
+    """Return the pod template that a revision's DaemonSet carries, before any targeting."""
+    template = copy.deepcopy(dict(bound))
+    metadata = template.setdefault("metadata", {})
+    labels = {k: v for k, v in (metadata.get("labels") or {}).items() if k not in CONTROLLER_LABELS}
+    metadata["labels"] = {**labels, CHANNEL_LABEL: channel_label, ATTEMPT_LABEL: attempt}
+    template["spec"]["affinity"] = _one_agent_per_node(
+        template["spec"].get("affinity") or {}, channel_label
+    )
+    return template
+
+
+def targeted(
+    affinity: Mapping[str, Any], key: str, target: Target, attempt: str = ""
+) -> dict[str, Any]:
+    """Merge the node rule of `target` into a revision's own affinity.
+
+    `affinity` is what the revision was created with (the user's and our anti-affinity); `key` is
+    the channel's node label.
+    """
+    rule = _rule(key, target, attempt)
+    merged = copy.deepcopy(dict(affinity))
+    if not rule:
+        return merged
+    terms = required_terms({"spec": {"affinity": affinity}})
+    merged.setdefault("nodeAffinity", {})[REQUIRED] = {"nodeSelectorTerms": _merge(terms, rule)}
+    return merged
+
+
+def _merge(terms: Any, rule: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Terms are ORed and an empty one matches nothing, so it must stay empty."""
+    if terms is None:
+        return [{"matchExpressions": rule}]
+    return [
+        {**term, "matchExpressions": [*(term.get("matchExpressions") or []), *rule]}
+        if term.get("matchExpressions") or term.get("matchFields")
+        else dict(term)
+        for term in terms
+    ]
+
+
+def _rule(key: str, target: Target, attempt: str) -> list[dict[str, Any]]:
+    match target:
+        case Target.ALL:
+            return []
+        case Target.NOTHING:
+            return [{"key": key, "operator": "Exists"}, {"key": key, "operator": "DoesNotExist"}]
+        case Target.IN:
+            return [{"key": key, "operator": "In", "values": [attempt]}]
+        case Target.NOT_IN:
+            return [{"key": key, "operator": "NotIn", "values": [attempt]}]
+
+
+def _one_agent_per_node(affinity: Mapping[str, Any], channel_label: str) -> dict[str, Any]:
+    merged = copy.deepcopy(dict(affinity))
+    anti = merged.setdefault("podAntiAffinity", {})
+    term = {
+        "labelSelector": {"matchLabels": {CHANNEL_LABEL: channel_label}},
+        "topologyKey": "kubernetes.io/hostname",
+    }
+    anti[REQUIRED] = [*(anti.get(REQUIRED) or []), term]
+    return merged
+
+
+def _containers(pod: Mapping[str, Any]) -> list[dict[str, Any]]:
+    return [*(pod.get("initContainers") or []), *(pod.get("containers") or [])]
+
+
+def _missing_binding(pod: Mapping[str, Any], spec: ChannelSpec) -> Problem | None:
+    content = spec.content
+    if content.kind is ContentKind.ContainerImage:
+        names = [c.get("name", "") for c in _containers(pod)]
+        reason, what = Reason.MissingContainer, "container"
+        field = "spec.content.containerImage.containerName"
+    else:
+        names = [v.get("name", "") for v in pod.get("volumes") or []]
+        reason, what = Reason.MissingVolume, "volume"
+        field = f"spec.content.{content.kind}.volumeName"
+    if content.target in names:
+        return None
+    known = ", ".join(names) or "none"
+    return Problem(
+        reason,
+        f"{field}: the agent's template has no {what} named {content.target!r} (it has: {known}). "
+        f"Correct the name or add the {what}.",
+    )
+
+
+def _unpinned(pod: Mapping[str, Any], spec: ChannelSpec) -> Problem | None:
+    """An image by tag may be another one tomorrow: a revert must not ask a tag."""
+    for field, name, reference in _images(pod):
+        bound = name == spec.content.target and spec.content.kind in field
+        if not bound and "@sha256:" not in reference:
+            return Problem(
+                Reason.ImageNotPinned,
+                f"spec.agent: {field.partition(' ')[2]} {name!r} uses {reference!r}. "
+                "Pin it by digest (name@sha256:…), so that a revert can't fetch another image.",
+            )
+    return None
+
+
+def _images(pod: Mapping[str, Any]) -> Iterator[tuple[str, str, str]]:
+    """All images of a pod: (content kind and what it is, name, reference)."""
+    for container in _containers(pod):
+        yield "containerImage container", container.get("name", ""), container.get("image", "")
+    for volume in pod.get("volumes") or []:
+        if "image" in volume:
+            reference = (volume["image"] or {}).get("reference", "")
+            yield "imageVolume volume", volume.get("name", ""), reference

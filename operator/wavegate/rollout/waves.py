@@ -1,0 +1,72 @@
+"""Which nodes a wave takes, and in which order.
+
+The order is a hash of node and attempt: not always the same victims, and the same on every pass,
+so that a batch that was half written is finished before anything else is begun.
+"""
+
+import hashlib
+from collections.abc import Iterable, Mapping
+
+from wavegate.api import Pool
+from wavegate.evidence import Ledger, LedgerNode, NodeView
+from wavegate.rollout.observation import Observation
+from wavegate.rollout.record import PlannedWave, Rollout
+
+
+def fleet(obs: Observation, rollout: Rollout) -> dict[str, NodeView]:
+    """The nodes that this rollout is about: those that run the agent after it."""
+    view = obs.revision(rollout.candidate)
+    return obs.carriers(view.template) if view else {}
+
+
+def not_movable(obs: Observation, rollout: Rollout) -> list[str]:
+    """Nodes that have the stable agent but that the candidate's template would leave."""
+    stable, candidate = obs.revision(obs.record.stable), obs.revision(rollout.candidate)
+    if stable is None or candidate is None:
+        return []
+    kept = obs.carriers(candidate.template)
+    return sorted(name for name in obs.carriers(stable.template) if name not in kept)
+
+
+def choose(obs: Observation, rollout: Rollout, wave: PlannedWave) -> tuple[list[NodeView], int]:
+    """The nodes to add for `wave`, and how many it lacks. Healthy ones only, so that no node is
+    blamed for what it had before; the count is 0 when enough nodes have it already.
+    """
+    members = _members(rollout.plan.pools, wave, fleet(obs, rollout).values())
+    if not members:
+        return [], 1
+    having = sum(1 for node in members if node.attempt(obs.key) == rollout.attempt)
+    lacking = max(0, min(wave.up_to.resolve(len(members)), len(members)) - having)
+    fit = [n for n in members if _may_get_it(n, obs.key, rollout.attempt)]
+    return in_order(fit, rollout.attempt)[:lacking], lacking
+
+
+def rest(obs: Observation, rollout: Rollout) -> list[NodeView]:
+    """All nodes of the fleet that do not carry the candidate's label, ill ones included."""
+    nodes = fleet(obs, rollout).values()
+    return in_order((n for n in nodes if n.attempt(obs.key) != rollout.attempt), rollout.attempt)
+
+
+def in_order(nodes: Iterable[NodeView], attempt: str) -> list[NodeView]:
+    """The order in which this attempt takes nodes."""
+    return sorted(nodes, key=lambda node: hashlib.sha256(f"{node.uid}/{attempt}".encode()).digest())
+
+
+def ledger_for(rollout: Rollout, nodes: Iterable[NodeView]) -> Ledger:
+    """Freeze these nodes as the ledger of the current wave."""
+    frozen = tuple(LedgerNode(n.name, n.uid, n.boot_id, healthy=n.ready) for n in nodes)
+    return Ledger(rollout.attempt, rollout.wave, frozen)
+
+
+def baseline(ledgers: Mapping[int, Ledger]) -> dict[str, LedgerNode]:
+    """All ledger nodes so far. A node that a later wave took again counts with its newest entry."""
+    return {node.name: node for wave in sorted(ledgers) for node in ledgers[wave].nodes}
+
+
+def _members(pools: Iterable[Pool], wave: PlannedWave, nodes: Iterable[NodeView]) -> list[NodeView]:
+    selectors = [pool.selector for pool in pools if pool.name in wave.pools]
+    return [n for n in nodes if any(selector.matches(n.labels) for selector in selectors)]
+
+
+def _may_get_it(node: NodeView, key: str, attempt: str) -> bool:
+    return node.ready and not node.unschedulable and node.attempt(key) != attempt

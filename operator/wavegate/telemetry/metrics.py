@@ -1,0 +1,57 @@
+"""The operator's own metrics, in a registry of its own. No label has one value per node."""
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+
+
+class Metrics:
+    """All metrics; names are documented in docs/reference/metrics.md."""
+
+    def __init__(self) -> None:
+        self.registry = CollectorRegistry()
+        self.requests = Counter(
+            "wavegate_api_requests_total",
+            "Requests to the apiserver, by verb and outcome (2xx, 4xx, 5xx, none).",
+            ["verb", "outcome"],
+            registry=self.registry,
+        )
+        self.leader = Gauge(
+            "wavegate_leader", "1 while this process leads, else 0.", registry=self.registry
+        )
+        self.passes = Histogram(
+            "wavegate_pass_seconds",
+            "Duration of one pass over a channel: gather, decide, act, record.",
+            registry=self.registry,
+            buckets=(0.005, 0.02, 0.1, 0.5, 2, 10),
+        )
+        self.errors = Counter(
+            "wavegate_pass_errors_total", "Passes that ended in an error.", registry=self.registry
+        )
+        self.moved = Counter(
+            "wavegate_nodes_moved_total",
+            "Node labels written to move a node to a candidate.",
+            ["namespace", "channel"],
+            registry=self.registry,
+        )
+        self.reverts = Counter(
+            "wavegate_reverts_total",
+            "Rollouts that ended reverted, by reason.",
+            ["namespace", "channel", "reason"],
+            registry=self.registry,
+        )
+        self.fence_seconds = Histogram(
+            "wavegate_fence_seconds",
+            "Seconds from the decision to revert until both DaemonSets were re-targeted.",
+            registry=self.registry,
+            buckets=(0.01, 0.05, 0.1, 0.5, 1, 5, 30),
+        )
+        self.phase = Gauge(
+            "wavegate_rollout_phase",
+            "1 for the phase that the channel's running release is in.",
+            ["namespace", "channel", "phase"],
+            registry=self.registry,
+        )
+
+    def observe_request(self, verb: str, _path: str, status: int) -> None:
+        """Count one request to the apiserver."""
+        outcome = f"{status // 100}xx" if status else "none"
+        self.requests.labels(verb, outcome).inc()
