@@ -1,0 +1,27 @@
+{{/* One name for all objects: the release's, with "wavegate" in it. */}}
+{{- define "wavegate.name" -}}
+{{- if contains "wavegate" .Release.Name -}}
+{{- .Release.Name | trunc 50 | trimSuffix "-" -}}
+{{- else -}}
+{{- printf "%s-wavegate" (.Release.Name | trunc 41 | trimSuffix "-") -}}
+{{- end -}}
+{{- end -}}
+
+{{- define "wavegate.selectorLabels" -}}
+app.kubernetes.io/name: wavegate
+app.kubernetes.io/instance: {{ .Release.Name }}
+{{- end -}}
+
+{{- define "wavegate.labels" -}}
+{{ include "wavegate.selectorLabels" . }}
+app.kubernetes.io/version: {{ .Chart.AppVersion | quote }}
+app.kubernetes.io/managed-by: {{ .Release.Service }}
+helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" }}
+{{- end -}}
+
+{{- define "wavegate.image" -}}
+{{- $repository := required "image.repository is empty. Build the Dockerfile, push it, and set image.repository to where it is (image.digest to what was pushed)." .Values.image.repository -}}
+{{- $image := printf "%s:%s" $repository (.Values.image.tag | default .Chart.AppVersion) -}}
+{{- with .Values.image.digest }}{{ $image = printf "%s@%s" $image . }}{{ end -}}
+{{- $image -}}
+{{- end -}}

@@ -1,0 +1,143 @@
+"""The chart as real Helm renders it, and its rights put on a control plane.
+
+Invariant: nothing about the operator's command, settings or rights is written here; all of it is
+read from what `helm template` prints, so that a test runs what a user's cluster would run.
+"""
+
+import subprocess
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+import yaml
+
+REPOSITORY = Path(__file__).resolve().parents[2]
+CHART = REPOSITORY / "charts" / "wavegate"
+
+# The chart has no default image, as none is published. Nothing is pulled in a test.
+IMAGE = "image.repository=registry.example/wavegate"
+
+# How the kinds that carry rights are reached; the order is the order in which they are applied.
+_RIGHTS = {
+    "ServiceAccount": "/api/v1/namespaces/{namespace}/serviceaccounts/{name}",
+    "ClusterRole": "/apis/rbac.authorization.k8s.io/v1/clusterroles/{name}",
+    "ClusterRoleBinding": "/apis/rbac.authorization.k8s.io/v1/clusterrolebindings/{name}",
+    "Role": "/apis/rbac.authorization.k8s.io/v1/namespaces/{namespace}/roles/{name}",
+    "RoleBinding": "/apis/rbac.authorization.k8s.io/v1/namespaces/{namespace}/rolebindings/{name}",
+}
+
+
+class ControlPlane(Protocol):
+    """What this code needs of the sandbox."""
+
+    def tool(self, name: str) -> Path:
+        """Return the path of a built tool."""
+        ...
+
+    def request(
+        self,
+        method: str,
+        path: str,
+        body: Any = None,
+        *,
+        params: Mapping[str, str] | None = None,
+        content_type: str | None = None,
+        check: bool = True,
+    ) -> dict[str, Any]:
+        """Send one request as admin and return the decoded answer."""
+        ...
+
+    def service_account_kubeconfig(self, namespace: str, name: str) -> Path:
+        """Mint a token of the ServiceAccount and return a kubeconfig that uses it."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Rendered:
+    """The objects of one `helm template`.
+
+    Args:
+        release: name of the Helm release.
+        namespace: namespace of the Helm release.
+        objects: every rendered manifest, in Helm's order.
+    """
+
+    release: str
+    namespace: str
+    objects: tuple[dict[str, Any], ...]
+
+    def one(self, kind: str) -> dict[str, Any]:
+        """Return the only object of a kind; ValueError when there is another number of them."""
+        (found,) = (item for item in self.objects if item["kind"] == kind)
+        return found
+
+    @property
+    def service_account(self) -> str:
+        """Name of the ServiceAccount that the operator's pod uses."""
+        name: str = self.pod_spec["serviceAccountName"]
+        return name
+
+    @property
+    def pod_spec(self) -> dict[str, Any]:
+        """The operator's pod."""
+        spec: dict[str, Any] = self.one("Deployment")["spec"]["template"]["spec"]
+        return spec
+
+    @property
+    def container(self) -> dict[str, Any]:
+        """The operator's only container."""
+        (found,) = self.pod_spec["containers"]
+        container: dict[str, Any] = found
+        return container
+
+
+def render(
+    helm: Path, namespace: str, release: str = "wavegate", values: tuple[str, ...] = ()
+) -> Rendered:
+    """Run `helm template` on the chart.
+
+    Args:
+        helm: path of the helm program.
+        namespace: the release's namespace.
+        release: the release's name.
+        values: `--set` arguments beyond the image, such as `operator.logLevel=debug`.
+
+    Raises:
+        subprocess.CalledProcessError: Helm refused; its words are in `stderr`.
+    """
+    sets = [word for value in (IMAGE, *values) for word in ("--set", value)]
+    done = subprocess.run(
+        [str(helm), "template", release, str(CHART), "--namespace", namespace, *sets],
+        check=True,
+        capture_output=True,
+        text=True,
+    )
+    return parse(done.stdout, namespace, release)
+
+
+def parse(manifest: str, namespace: str, release: str) -> Rendered:
+    """Read what `helm template` or `helm get manifest` printed."""
+    objects = tuple(item for item in yaml.safe_load_all(manifest) if item)
+    return Rendered(release=release, namespace=namespace, objects=objects)
+
+
+def apply_rights(plane: ControlPlane, rendered: Rendered) -> None:
+    """Put the release's namespace and the chart's ServiceAccount, roles and bindings in place."""
+    namespace = {"metadata": {"name": rendered.namespace}, "apiVersion": "v1", "kind": "Namespace"}
+    apply(plane, f"/api/v1/namespaces/{rendered.namespace}", namespace)
+    for kind, path in _RIGHTS.items():
+        for item in rendered.objects:
+            if item["kind"] == kind:
+                apply(plane, path.format(**{"namespace": "", **item["metadata"]}), item)
+
+
+def apply(plane: ControlPlane, path: str, item: dict[str, Any]) -> None:
+    """Server-side apply one object: made when missing, brought to this state when not."""
+    plane.request(
+        "PATCH",
+        path,
+        body=item,
+        params={"fieldManager": "wavegate-tests", "force": "true"},
+        content_type="application/apply-patch+yaml",
+    )
