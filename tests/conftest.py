@@ -1,3 +1,64 @@
-"""Fixtures for all tests: the control plane and what comes with it."""
+"""Fixtures for all tests: the control plane, our CRDs on it, and a list of changed settings."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import yaml
+
+from wavegate_sandbox.cluster import Options, Sandbox
 
 pytest_plugins = ["wavegate_sandbox.fixtures"]
+
+ROOT = Path(__file__).parents[1]
+SETTINGS = pytest.StashKey[dict[str, dict[str, str]]]()
+
+
+@pytest.fixture(scope="session")
+def sandbox_options(report_settings: Callable[[str, dict[str, str]], None]) -> Options:
+    """Quicker kubelets and node controller than by default; the demo keeps the defaults."""
+    lease = "--node-lease-duration-seconds=8"
+    report_settings(
+        "sandbox",
+        {
+            "kube-controller-manager --node-monitor-grace-period": "8s (default: 50s)",
+            "kwok --node-lease-duration-seconds": "8, renewed every 2 s (default: 40, every 10 s)",
+        },
+    )
+    return Options(audit=True, node_monitor_grace_period="8s", extra_args={"kwok": (lease,)})
+
+
+@pytest.fixture(scope="session")
+def crds(sandbox: Sandbox) -> None:
+    """Our CRDs are served."""
+    for file in sorted((ROOT / "crds").glob("*.yaml")):
+        crd = yaml.safe_load(file.read_text())
+        path = f"/apis/apiextensions.k8s.io/v1/customresourcedefinitions/{crd['metadata']['name']}"
+        params = {"fieldManager": "tests", "force": "true"}
+        sandbox.request(
+            "PATCH", path, crd, params=params, content_type="application/apply-patch+yaml"
+        )
+        sandbox.wait_for(f"{file.name} to be served", lambda path=path: _served(sandbox, path))
+
+
+@pytest.fixture(scope="session")
+def report_settings(request: pytest.FixtureRequest) -> Callable[[str, dict[str, str]], None]:
+    """Call it with settings that differ from the defaults; they are printed at the end."""
+    return request.config.stash.setdefault(SETTINGS, {}).__setitem__
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Print the settings in which the tests differ from the defaults."""
+    changed = terminalreporter.config.stash.get(SETTINGS, {})
+    if not changed:
+        return
+    terminalreporter.section("settings that differ from the defaults")
+    for where, settings in changed.items():
+        for name, value in settings.items():
+            terminalreporter.line(f"{where}: {name} = {value}")
+
+
+def _served(sandbox: Sandbox, path: str) -> bool:
+    crd = sandbox.request("GET", path)
+    conditions = (crd.get("status") or {}).get("conditions") or []
+    return any(c["type"] == "Established" and c["status"] == "True" for c in conditions)

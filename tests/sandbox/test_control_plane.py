@@ -1,14 +1,18 @@
 """The session's control plane: identities, components on request, metrics."""
 
 import json
+import socket
 
 import pytest
 import requests
 
-from wavegate_sandbox import kubeconfig
+from wavegate_sandbox import build, control_plane, kubeconfig
+from wavegate_sandbox.certificates import Authority
 from wavegate_sandbox.client import Api
-from wavegate_sandbox.cluster import Options, Sandbox
+from wavegate_sandbox.cluster import Options, Sandbox, _layout
+from wavegate_sandbox.control_plane import ControlPlane, free_port
 from wavegate_sandbox.errors import ApiError, ComponentFailed, TimedOut
+from wavegate_sandbox.processes import Processes
 
 
 @pytest.fixture
@@ -103,6 +107,25 @@ def test_a_component_that_ends_at_start_is_named_with_its_last_words(tmp_path, m
     (folder,) = tmp_path.glob("wavegate-sandbox-*")
     assert f"{folder}/logs/etcd.log" in str(error.value)
     assert (folder / "logs" / "etcd.log").exists()
+
+
+def test_a_port_that_somebody_took_meanwhile_is_replaced_by_another(tmp_path, monkeypatch):
+    processes = Processes(tmp_path, keep=True)
+    layout = _layout(
+        tmp_path, build.ensure(["etcd"]), Authority(tmp_path / "pki"), Options(prometheus=False)
+    )
+    plane = ControlPlane(layout, processes, {})
+    with socket.create_server(("127.0.0.1", 0)) as somebody:
+        taken = somebody.getsockname()[1]
+        offered = iter([taken])
+        monkeypatch.setattr(control_plane, "free_port", lambda: next(offered, free_port()))
+        try:
+            plane._launch("etcd")
+            assert layout.ports["etcd"] == taken
+            plane._settle("etcd")
+            assert layout.ports["etcd"] != taken
+        finally:
+            processes.close()
 
 
 def test_a_condition_that_does_not_come_true_says_what_was_seen_last(sandbox):

@@ -1,0 +1,295 @@
+"""The main job on the real control plane: the operator under the chart's ServiceAccount, never admin.
+
+Two operators run, as the chart has it; each story has nodes and a channel of its own.
+"""
+
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import pytest
+
+from support.operator_process import OperatorProcess
+from support.story import Story, digest
+from wavegate_sandbox.cluster import Sandbox
+from wavegate_sandbox.exporter import Exporter
+from wavegate_sandbox.faults import AgentCrashLoop, Faults, NodeCrash
+
+SYSTEM = "wavegate-e2e"
+PACE = {"WAVEGATE_SOAK_FLOOR": "1s", "WAVEGATE_LEASE_DURATION": "6s"}
+
+NAMES = (
+    "good",
+    "node-crash",
+    "crash-loop",
+    "metrics",
+    "outage",
+    "killed",
+    "leader",
+    "joins",
+    "evicted",
+    "blocked",
+)
+
+
+@pytest.fixture(scope="module")
+def operators(
+    sandbox: Sandbox, crds: None, report_settings: Callable[[str, dict[str, str]], None]
+) -> Iterator[list[OperatorProcess]]:
+    """The chart's two replicas."""
+    pair = [OperatorProcess.from_chart(sandbox, SYSTEM, PACE) for _ in range(2)]
+    report_settings("operator, tests/e2e/test_rollouts.py", pair[0].env_differences)
+    with pair[0], pair[1]:
+        for operator in pair:
+            operator.wait_ready()
+        yield pair
+
+
+@pytest.fixture(scope="module")
+def stories(sandbox: Sandbox, operators: list[OperatorProcess]) -> dict[str, Story]:
+    """All stories with content `a` on all of their nodes. They begin side by side."""
+    for name in NAMES:
+        sandbox.request("POST", "/api/v1/namespaces", {"metadata": {"name": name}})
+
+    def begin(name: str) -> Story:
+        story = Story(sandbox, name).begin()
+        story.publish("a")
+        story.until_phase("a", "Completed")
+        return story
+
+    with ThreadPoolExecutor(len(NAMES)) as threads:
+        return dict(zip(NAMES, threads.map(begin, NAMES), strict=True))
+
+
+def leader_of(operators: list[OperatorProcess]) -> OperatorProcess:
+    """The replica that leads, by its own metric."""
+    leading = [o for o in operators if o.running and o.metrics().get("wavegate_leader") == 1.0]
+    assert len(leading) == 1
+    return leading[0]
+
+
+def test_a_good_release_goes_wave_by_wave_and_becomes_stable(stories: dict[str, Story]) -> None:
+    story = stories["good"]
+    before = {pod["metadata"]["uid"] for pod in story.pods()}
+
+    story.publish("b")
+    story.until("b", "canary only", lambda status: status.get("wave", {}).get("number") == 1)
+    story.until_agents(
+        "the canary has it", {**story.everywhere("a"), story.nodes[0]: "b"}
+    )
+    status = story.until_phase("b", "Completed")
+
+    assert [wave["state"] for wave in status["waves"]] == ["Passed", "Passed"]
+    assert [wave["nodes"] for wave in status["waves"]] == [1, 3]
+    assert story.agents() == dict.fromkeys(story.nodes, digest("b"))
+    assert before.isdisjoint({pod["metadata"]["uid"] for pod in story.pods()})
+    assert story.channel_status()["stable"]["version"] == "b"
+    assert {"RolloutStarted", "WaveOpened", "WavePassed", "Completed"} <= set(story.events("b"))
+
+
+def test_the_first_release_went_wave_by_wave_too(stories: dict[str, Story]) -> None:
+    waves = stories["good"].status("a")["waves"]
+    assert [(wave["name"], wave["nodes"]) for wave in waves] == [("canary", 1), ("all", 3)]
+    assert waves[0]["passedAt"] <= waves[1]["openedAt"]
+
+
+def test_the_crash_of_a_canary_reverts(stories: dict[str, Story], sandbox: Sandbox) -> None:
+    story = stories["node-crash"]
+    canary = story.nodes[0]
+    with Faults(sandbox, {digest("bad"): NodeCrash(after_seconds=1)}) as faults:
+        story.publish("bad")
+        story.until_phase("bad", "Reverting")
+        assert {event.node for event in faults.timeline if event.kind == "loaded"} == {canary}
+        reboot = sandbox.boot(canary)
+        status = story.until_phase("bad", "Reverted")
+
+    assert status["incident"]["reason"] in {"NodeNotReady", "NodeRebooted"}
+    assert status["incident"]["nodes"] == [canary]
+    assert story.agents() == dict.fromkeys(story.nodes, digest("a"))
+    assert sandbox.request("GET", f"/api/v1/nodes/{canary}")["status"]["nodeInfo"]["bootID"] == reboot
+    assert [entry["digest"] for entry in story.channel_status()["blocked"]] == [digest("bad")]
+
+
+def test_a_crash_loop_of_the_agent_reverts(stories: dict[str, Story], sandbox: Sandbox) -> None:
+    story = stories["crash-loop"]
+    with Faults(sandbox, {digest("loop"): AgentCrashLoop(every_seconds=1)}):
+        story.publish("loop")
+        status = story.until_phase("loop", "Reverted")
+
+    assert status["incident"]["reason"] == "AgentRestarted"
+    assert "exit code 1" in status["incident"]["message"]
+    story.until_agents("all are back", story.everywhere("a"))
+
+
+def test_a_check_above_its_threshold_reverts(
+    stories: dict[str, Story], sandbox: Sandbox, session_exporter: Exporter
+) -> None:
+    story = stories["metrics"]
+    watch_metrics(story, sandbox, session_exporter)
+    story.publish("slow")
+    story.until_agents("the canary has it", {**story.everywhere("a"), story.nodes[0]: "slow"})
+    session_exporter.set("story_crashes", {"node": story.nodes[0]}, 1)
+    status = story.until_phase("slow", "Reverted")
+
+    assert status["incident"]["reason"] == "CheckAboveMax"
+    assert story.nodes[0] in status["incident"]["message"]
+    assert story.channel_status()["blocked"] == []
+    story.until_agents("all are back", story.everywhere("a"))
+
+
+def test_without_prometheus_the_rollout_holds_and_then_resumes(
+    stories: dict[str, Story], sandbox: Sandbox, session_exporter: Exporter
+) -> None:
+    story = stories["outage"]
+    watch_metrics(story, sandbox, session_exporter)
+    sandbox.stop_component("prometheus")
+    try:
+        story.publish("b")
+        status = story.until(
+            "b", "held", lambda status: status.get("wave", {}).get("state") == "Held"
+        )
+        assert status["phase"] == "Rolling"
+        assert status["waitingFor"] == "Evidence"
+        assert "crashes" in status["message"]
+        assert set(story.agents()) <= set(story.nodes)
+        assert list(story.agents().values()).count(digest("b")) <= 1
+    finally:
+        sandbox.start_component("prometheus")
+    story.until_phase("b", "Completed")
+
+
+def test_an_operator_killed_in_the_middle_of_a_wave_finishes_it_after_its_restart(
+    stories: dict[str, Story], operators: list[OperatorProcess]
+) -> None:
+    story = stories["killed"]
+    story.publish("b")
+    story.until_agents("the canary has it", {**story.everywhere("a"), story.nodes[0]: "b"})
+    for operator in operators:
+        operator.kill()
+    assert story.status("b")["phase"] == "Rolling"
+    for operator in operators:
+        operator.start()
+    status = story.until_phase("b", "Completed")
+
+    assert [wave["nodes"] for wave in status["waves"]] == [1, 3]
+    assert story.agents() == dict.fromkeys(story.nodes, digest("b"))
+
+
+def test_when_the_leader_is_killed_the_other_goes_on(
+    stories: dict[str, Story], operators: list[OperatorProcess], sandbox: Sandbox
+) -> None:
+    story = stories["leader"]
+    leader = leader_of(operators)
+    story.publish("b")
+    story.until("b", "on its way", lambda status: status.get("phase") == "Rolling")
+    leader.kill()
+    other = next(operator for operator in operators if operator is not leader)
+    sandbox.wait_for(
+        "the other replica leads", lambda: other.metrics().get("wavegate_leader") == 1.0, 30
+    )
+    story.until_phase("b", "Completed")
+    leader.start().wait_ready()
+
+    assert leader_of(operators) is other
+
+
+def test_a_node_that_joins_in_the_middle_gets_stable_and_is_swept_at_the_end(
+    stories: dict[str, Story],
+) -> None:
+    story = stories["joins"]
+    joined = f"{story.namespace}-worker-9"
+    story.publish("b")
+    story.until_agents("the canary has it", {**story.everywhere("a"), story.nodes[0]: "b"})
+    story.patch("releases", "b", {"suspend": True})
+    story.until_phase("b", "Paused")
+    story.join(joined)
+    story.until_agents(
+        "it runs stable", {**story.everywhere("a"), story.nodes[0]: "b", joined: "a"}
+    )
+    story.patch("releases", "b", {"suspend": False})
+    story.until_phase("b", "Completed")
+
+    assert story.agents() == dict.fromkeys([*story.nodes, joined], digest("b"))
+
+
+def test_a_pod_of_a_stable_node_that_is_deleted_comes_back_stable(
+    stories: dict[str, Story], sandbox: Sandbox
+) -> None:
+    story = stories["evicted"]
+    story.publish("b")
+    story.until_agents("the canary has it", {**story.everywhere("a"), story.nodes[0]: "b"})
+    story.patch("releases", "b", {"suspend": True})
+    story.until_phase("b", "Paused")
+    mixed = story.agents()
+    victim = story.nodes[1]
+    deleted = delete_pod_on(story, victim, sandbox)
+    sandbox.wait_for(
+        "another pod runs there", lambda: deleted not in uids_on(story, victim) != set(), 30
+    )
+    sandbox.wait_for("the same contents run", lambda: story.agents() == mixed, 30)
+    story.patch("releases", "b", {"suspend": False})
+    story.until_phase("b", "Completed")
+
+
+def test_a_digest_that_failed_is_refused_when_it_is_applied_again(
+    stories: dict[str, Story], sandbox: Sandbox
+) -> None:
+    story = stories["blocked"]
+    with Faults(sandbox, {digest("loop-again"): AgentCrashLoop(every_seconds=1)}):
+        story.publish("first-try", content="loop-again")
+        story.until_phase("first-try", "Reverted")
+    story.publish("second-try", content="loop-again")
+    status = story.until_phase("second-try", "Rejected")
+
+    assert status["reason"] == "DigestBlocked"
+    assert "first-try" in status["message"]
+    assert "attempt" not in status
+    story.until_agents("nothing moved", story.everywhere("a"))
+    story.publish("repaired")
+    story.until_phase("repaired", "Completed")
+
+
+def watch_metrics(story: Story, sandbox: Sandbox, exporter: Exporter) -> None:
+    """Give the story's nodes a series of zeros and its channel a check on it."""
+    for node in story.nodes:
+        exporter.set("story_crashes", {"node": node}, 0)
+    check = {
+        "name": "crashes",
+        "query": 'max by (node) (story_crashes{node=~"$nodes"})',
+        "max": 0,
+        "interval": "1s",
+        "timeout": "1s",
+    }
+    prometheus = {"url": sandbox.prometheus_url}
+    story.apply_channel({"checks": [check], "prometheus": prometheus})
+
+    def scraped() -> bool:
+        answer: dict[str, Any] = query(sandbox, f'story_crashes{{node="{story.nodes[0]}"}}')
+        return bool(answer["data"]["result"])
+
+    sandbox.wait_for("the series to be scraped", scraped, 30)
+
+
+def query(sandbox: Sandbox, promql: str) -> dict[str, Any]:
+    """Ask the sandbox's Prometheus."""
+    import requests  # noqa: PLC0415
+
+    answer = requests.get(
+        f"{sandbox.prometheus_url}/api/v1/query", params={"query": promql}, timeout=5
+    )
+    found: dict[str, Any] = answer.json()
+    return found
+
+
+def delete_pod_on(story: Story, node: str, sandbox: Sandbox) -> str:
+    """Delete the agent's pod on a node, as an eviction would; returns its UID."""
+    pod = next(p for p in story.pods() if p["spec"].get("nodeName") == node)
+    name = pod["metadata"]["name"]
+    sandbox.request("DELETE", f"/api/v1/namespaces/{story.namespace}/pods/{name}")
+    return str(pod["metadata"]["uid"])
+
+
+def uids_on(story: Story, node: str) -> set[str]:
+    """UIDs of the pods on a node."""
+    pods = story.pods()
+    return {p["metadata"]["uid"] for p in pods if p["spec"].get("nodeName") == node}

@@ -1,0 +1,226 @@
+"""A story on the real control plane: nodes, a channel and releases of one test's own.
+
+Contents are named by a letter: content "a" is an image whose digest is sixty-four of them. Nothing
+pulls images here (kwok plays the kubelets), so no digest stands for anything that exists.
+"""
+
+import hashlib
+import json
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Self
+
+from wavegate_sandbox.cluster import Sandbox
+from wavegate_sandbox.nodes import NodeSpec
+
+GROUP = "/apis/wavegate.dev/v1alpha1"
+FINAL = ("Completed", "Reverted", "Rejected", "Superseded")
+PATIENCE = 90.0
+"""Seconds that a story may take until its next turn; the usual is a quarter of it."""
+
+
+def digest(content: str) -> str:
+    """The digest of a content's image."""
+    return "sha256:" + hashlib.sha256(content.encode()).hexdigest()
+
+
+@dataclass(slots=True)
+class Story:
+    """One channel, `rules`, in a namespace with nodes of its own: one canary and some workers."""
+
+    sandbox: Sandbox
+    namespace: str
+    workers: int = 3
+    channel: str = "rules"
+    sequence: int = field(default=0)
+
+    @property
+    def nodes(self) -> list[str]:
+        """Names of all nodes; the canary comes first."""
+        return [f"{self.namespace}-canary", *self.worker_names]
+
+    @property
+    def worker_names(self) -> list[str]:
+        """Names of the nodes of the second pool."""
+        return [f"{self.namespace}-worker-{index}" for index in range(self.workers)]
+
+    def begin(self, changes: Mapping[str, Any] | None = None) -> Self:
+        """Add the nodes and the channel; `changes` are merged into the channel's spec."""
+        specs = [self._node(name) for name in self.nodes]
+        self.sandbox.add_nodes(specs)
+        self.apply_channel(changes or {})
+        return self
+
+    def join(self, name: str) -> None:
+        """A node joins the workers."""
+        self.sandbox.add_nodes([self._node(name)])
+
+    def apply_channel(self, changes: Mapping[str, Any]) -> None:
+        """Create the channel or replace its spec."""
+        spec = {**channel_spec(self.namespace), **changes}
+        body = {
+            "apiVersion": "wavegate.dev/v1alpha1",
+            "kind": "SecurityContentChannel",
+            "metadata": {"name": self.channel},
+            "spec": spec,
+        }
+        path = f"{self._path('channels')}/{self.channel}"
+        params = {"fieldManager": "story", "force": "true"}
+        self.sandbox.request(
+            "PATCH", path, body, params=params, content_type="application/apply-patch+yaml"
+        )
+
+    def publish(self, name: str, content: str | None = None, **spec: Any) -> str:
+        """Create the next release with this content (by default the release's name)."""
+        self.sequence += 1
+        image = f"registry.example/content@{digest(content or name)}"
+        body = {
+            "apiVersion": "wavegate.dev/v1alpha1",
+            "kind": "SecurityContentRelease",
+            "metadata": {"name": name},
+            "spec": {
+                "channel": self.channel,
+                "version": name,
+                "sequence": self.sequence,
+                "content": {"image": image},
+                **spec,
+            },
+        }
+        self.sandbox.request("POST", self._path("releases"), body)
+        return name
+
+    def patch(self, kind: str, name: str, spec: Mapping[str, Any]) -> None:
+        """Merge into the spec of one of our objects."""
+        path = f"{self._path(kind)}/{name}"
+        merge = "application/merge-patch+json"
+        self.sandbox.request("PATCH", path, {"spec": spec}, content_type=merge)
+
+    def status(self, release: str) -> dict[str, Any]:
+        """Status of a release; empty before the operator wrote one."""
+        found = self.sandbox.request("GET", f"{self._path('releases')}/{release}")
+        return dict(found.get("status") or {})
+
+    def channel_status(self) -> dict[str, Any]:
+        """Status of the channel."""
+        found = self.sandbox.request("GET", f"{self._path('channels')}/{self.channel}")
+        return dict(found.get("status") or {})
+
+    def decide(self, name: str, release: str, action: str, content: str | None = None) -> None:
+        """Record a person's decision."""
+        body = {
+            "apiVersion": "wavegate.dev/v1alpha1",
+            "kind": "SecurityContentDecision",
+            "metadata": {"name": name},
+            "spec": {
+                "release": release,
+                "digest": digest(content or release),
+                "action": action,
+                "reason": "the story wants it",
+            },
+        }
+        self.sandbox.request("POST", self._path("decisions"), body)
+
+    def until(
+        self, release: str, what: str, test: Callable[[dict[str, Any]], bool], patience: float = 0
+    ) -> dict[str, Any]:
+        """Wait until the release's status is as `test` wants it; returns that status."""
+        seen: dict[str, Any] = {}
+
+        def reached() -> bool:
+            seen.clear()
+            seen.update(self.status(release))
+            return test(seen)
+
+        try:
+            self.sandbox.wait_for(f"{release}: {what}", reached, patience or PATIENCE)
+        except Exception as error:
+            raise AssertionError(f"{error}\nstatus: {json.dumps(seen, indent=1)}") from error
+        return dict(seen)
+
+    def until_phase(self, release: str, phase: str, patience: float = 0) -> dict[str, Any]:
+        """Wait for a phase; another final one fails at once."""
+
+        def reached(status: dict[str, Any]) -> bool:
+            now = status.get("phase")
+            if now != phase and now in FINAL:
+                raise AssertionError(f"{release} ended {now}, not {phase}: {status['message']}")
+            return now == phase
+
+        return self.until(release, f"phase {phase}", reached, patience)
+
+    def agents(self) -> dict[str, str]:
+        """The content that runs on each node: node → digest, of Ready agents that stay."""
+        running: dict[str, str] = {}
+        for pod in self.pods():
+            if "deletionTimestamp" in pod["metadata"] or not _is_ready(pod):
+                continue
+            node = pod["spec"]["nodeName"]
+            assert node not in running, f"two agents run on {node}"
+            running[node] = _content(pod)
+        return running
+
+    def pods(self) -> list[dict[str, Any]]:
+        """All agent pods."""
+        path = f"/api/v1/namespaces/{self.namespace}/pods"
+        return list(self.sandbox.request("GET", path)["items"])
+
+    def until_agents(self, what: str, wanted: Mapping[str, str]) -> None:
+        """Wait until exactly these nodes run exactly these contents (given by their letter)."""
+        expected = {node: digest(content) for node, content in wanted.items()}
+        self.sandbox.wait_for(
+            f"{self.namespace}: {what}", lambda: self.agents() == expected, PATIENCE
+        )
+
+    def everywhere(self, content: str) -> dict[str, str]:
+        """What `until_agents` wants when one content is on all nodes."""
+        return dict.fromkeys(self.nodes, content)
+
+    def events(self, release: str) -> list[str]:
+        """Reasons of the Events of a release."""
+        path = f"/apis/events.k8s.io/v1/namespaces/{self.namespace}/events"
+        items = self.sandbox.request("GET", path)["items"]
+        return [item["reason"] for item in items if item["regarding"]["name"] == release]
+
+    def _node(self, name: str) -> NodeSpec:
+        pool = "canary" if name.endswith("canary") else "workers"
+        return NodeSpec(name, {"story": self.namespace, "pool": pool})
+
+    def _path(self, kind: str) -> str:
+        return f"{GROUP}/namespaces/{self.namespace}/securitycontent{kind}"
+
+
+def channel_spec(story: str) -> dict[str, Any]:
+    """A channel in two waves, at the pace of the tests. Only nodes of the story run the agent."""
+    return {
+        "agent": {
+            "template": {
+                "spec": {
+                    "nodeSelector": {"story": story},
+                    "containers": [
+                        {"name": "agent", "image": f"registry.example/agent@{digest('agent')}"}
+                    ],
+                    "volumes": [{"name": "content", "image": {"reference": "set-by-wavegate"}}],
+                }
+            }
+        },
+        "content": {"imageVolume": {"volumeName": "content"}},
+        "pools": [
+            {"name": "canary", "selector": {"matchLabels": {"story": story, "pool": "canary"}}},
+            {"name": "workers", "selector": {"matchLabels": {"story": story, "pool": "workers"}}},
+        ],
+        "waves": [
+            {"name": "canary", "pools": ["canary"], "upTo": "100%"},
+            {"name": "all", "upTo": "100%"},
+        ],
+        "rollout": {"maxUnavailable": "100%", "settle": "1s", "soak": "2s"},
+    }
+
+
+def _is_ready(pod: dict[str, Any]) -> bool:
+    conditions = pod.get("status", {}).get("conditions") or []
+    return any(c["type"] == "Ready" and c["status"] == "True" for c in conditions)
+
+
+def _content(pod: dict[str, Any]) -> str:
+    images = [v["image"]["reference"] for v in pod["spec"]["volumes"] if "image" in v]
+    return images[0].partition("@")[2] if images else ""
