@@ -8,6 +8,7 @@ Invariant: after the `with` block, or the death of the process in whatever way, 
 was started here runs and the folder is gone (unless it was asked to be kept).
 """
 
+import atexit
 import contextlib
 import json
 import os
@@ -135,6 +136,7 @@ class Sandbox:
                 f"WAVEGATE_CONTEXT={access.context}"
             )
         folder = Path(tempfile.mkdtemp(prefix="wavegate-attached-"))
+        atexit.register(shutil.rmtree, folder, ignore_errors=True)  # if nobody calls `close`
         return cls(folder, Api(access), path, prometheus_url)
 
     @classmethod

@@ -242,17 +242,21 @@ def _manifest(spec: NodeSpec, version: str) -> dict[str, Any]:
             ],
             "allocatable": resources,
             "capacity": resources,
-            "nodeInfo": {
-                "architecture": spec.arch,
-                "bootID": str(uuid.uuid4()),
-                "containerRuntimeVersion": spec.runtime,
-                "kernelVersion": spec.kernel,
-                "kubeProxyVersion": "",
-                "kubeletVersion": version,
-                "machineID": uuid.uuid4().hex,
-                "operatingSystem": "linux",
-                "osImage": spec.os_image,
-                "systemUUID": str(uuid.uuid4()),
-            },
+            "nodeInfo": _node_info(spec, version),
         },
+    }
+
+
+def _node_info(spec: NodeSpec, version: str) -> dict[str, str]:
+    return {
+        "architecture": spec.arch,
+        "bootID": str(uuid.uuid4()),
+        "containerRuntimeVersion": spec.runtime,
+        "kernelVersion": spec.kernel,
+        "kubeProxyVersion": "",
+        "kubeletVersion": version,
+        "machineID": uuid.uuid4().hex,
+        "operatingSystem": "linux",
+        "osImage": spec.os_image,
+        "systemUUID": str(uuid.uuid4()),
     }

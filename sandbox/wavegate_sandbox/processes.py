@@ -5,7 +5,7 @@ import os
 import subprocess
 import sys
 import threading
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, cast
 
@@ -39,13 +39,15 @@ class Processes:
             start_new_session=True,
         )
 
-    def start(self, name: str, argv: Sequence[str | Path]) -> None:
-        """Start a component; its output is appended to its log file."""
+    def start(
+        self, name: str, argv: Sequence[str | Path], env: Mapping[str, str] | None = None
+    ) -> None:
+        """Start a component; its output is appended to its log file. `env` adds to the bare one."""
         self._ask(
             op="start",
             name=name,
             argv=[str(part) for part in argv],
-            env=_environment(self._folder),
+            env={**_environment(self._folder), **(env or {})},
             log=str(self.log(name)),
             cwd=str(self._folder),
         )

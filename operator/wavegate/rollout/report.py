@@ -153,10 +153,8 @@ _WAVE_STATES = {
 def _message(obs: Observation, rollout: Rollout, phase: Phase, reason: Reason, step: Step) -> str:
     """One line for the person on call. Seconds that tick are left out: no write per second."""
     if rollout.incident:
-        waiting = (
-            f"; waiting for {step.waiting}" if step.waiting and phase is not Phase.Paused else ""
-        )
-        return f"{phase.value}: {rollout.incident.message}{waiting}"
+        waiting = step.waiting if phase is Phase.Reverting else ""
+        return rollout.incident.message + (f"; waiting for {waiting}" if waiting else "")
     if phase is Phase.Paused:
         return f"Paused: {reason.meaning}"
     if not rollout.waves:
