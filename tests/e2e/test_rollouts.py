@@ -1,22 +1,19 @@
-"""The main job on the real control plane: the operator under the chart's ServiceAccount, never admin.
+"""The main job on the real control plane, under the chart's ServiceAccount, never as admin.
 
 Two operators run, as the chart has it; each story has nodes and a channel of its own.
 """
 
-from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
+import requests
 
 from support.operator_process import OperatorProcess
 from support.story import Story, digest
 from wavegate_sandbox.cluster import Sandbox
 from wavegate_sandbox.exporter import Exporter
 from wavegate_sandbox.faults import AgentCrashLoop, Faults, NodeCrash
-
-SYSTEM = "wavegate-e2e"
-PACE = {"WAVEGATE_SOAK_FLOOR": "1s", "WAVEGATE_LEASE_DURATION": "6s"}
 
 NAMES = (
     "good",
@@ -30,19 +27,6 @@ NAMES = (
     "evicted",
     "blocked",
 )
-
-
-@pytest.fixture(scope="module")
-def operators(
-    sandbox: Sandbox, crds: None, report_settings: Callable[[str, dict[str, str]], None]
-) -> Iterator[list[OperatorProcess]]:
-    """The chart's two replicas."""
-    pair = [OperatorProcess.from_chart(sandbox, SYSTEM, PACE) for _ in range(2)]
-    report_settings("operator, tests/e2e/test_rollouts.py", pair[0].env_differences)
-    with pair[0], pair[1]:
-        for operator in pair:
-            operator.wait_ready()
-        yield pair
 
 
 @pytest.fixture(scope="module")
@@ -74,9 +58,7 @@ def test_a_good_release_goes_wave_by_wave_and_becomes_stable(stories: dict[str, 
 
     story.publish("b")
     story.until("b", "canary only", lambda status: status.get("wave", {}).get("number") == 1)
-    story.until_agents(
-        "the canary has it", {**story.everywhere("a"), story.nodes[0]: "b"}
-    )
+    story.until_agents("the canary has it", {**story.everywhere("a"), story.nodes[0]: "b"})
     status = story.until_phase("b", "Completed")
 
     assert [wave["state"] for wave in status["waves"]] == ["Passed", "Passed"]
@@ -106,7 +88,9 @@ def test_the_crash_of_a_canary_reverts(stories: dict[str, Story], sandbox: Sandb
     assert status["incident"]["reason"] in {"NodeNotReady", "NodeRebooted"}
     assert status["incident"]["nodes"] == [canary]
     assert story.agents() == dict.fromkeys(story.nodes, digest("a"))
-    assert sandbox.request("GET", f"/api/v1/nodes/{canary}")["status"]["nodeInfo"]["bootID"] == reboot
+    assert (
+        sandbox.request("GET", f"/api/v1/nodes/{canary}")["status"]["nodeInfo"]["bootID"] == reboot
+    )
     assert [entry["digest"] for entry in story.channel_status()["blocked"]] == [digest("bad")]
 
 
@@ -272,8 +256,6 @@ def watch_metrics(story: Story, sandbox: Sandbox, exporter: Exporter) -> None:
 
 def query(sandbox: Sandbox, promql: str) -> dict[str, Any]:
     """Ask the sandbox's Prometheus."""
-    import requests  # noqa: PLC0415
-
     answer = requests.get(
         f"{sandbox.prometheus_url}/api/v1/query", params={"query": promql}, timeout=5
     )

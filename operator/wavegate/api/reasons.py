@@ -282,6 +282,11 @@ class Reason(StrEnum):
         "A node that got the candidate stopped renewing its lease, so no further node is moved; "
         "look at its kubelet and console.",
     )
+    NotHeardFrom = _reason(
+        "NotHeardFrom",
+        "The operator has not seen the node renew its lease since it began to watch; wait, and "
+        "look at the node's kubelet if it lasts.",
+    )
     AgentRestarted = _reason(
         "AgentRestarted",
         "The agent's container restarted on the candidate; look at `kubectl logs --previous` of "

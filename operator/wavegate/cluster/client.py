@@ -108,7 +108,7 @@ class Client:
             try:
                 async for line in _lines(response.content):
                     yield json.loads(line)
-            except (aiohttp.ClientError, TimeoutError) as error:
+            except (aiohttp.ClientError, TimeoutError, OSError, ValueError) as error:
                 raise ApiError(0, f"watch of {path} broke: {_words(error)}") from error
 
     async def _request(
@@ -126,7 +126,7 @@ class Client:
             await self._check(response, verb, path)
             try:
                 answer: dict[str, Any] = json.loads(await response.read())
-            except (aiohttp.ClientError, TimeoutError, ValueError) as error:
+            except (aiohttp.ClientError, TimeoutError, OSError, ValueError) as error:
                 raise ApiError(0, f"{verb} {path}: broken answer: {_words(error)}") from error
         return answer
 
@@ -158,12 +158,23 @@ class Client:
         self._observe(verb, path, response.status)
         if response.status < 400:
             return
-        text = (await response.text())[:2000]
-        with contextlib.suppress(ValueError):
-            text = json.loads(text).get("message", text)
+        text = await _said(response)
         wait = response.headers.get("Retry-After", "")
         retry_after = float(wait) if wait.isdigit() else None
         raise ApiError(response.status, f"{verb} {path}: {text}", retry_after)
+
+
+async def _said(response: aiohttp.ClientResponse) -> str:
+    """The message of a refusal, as far as it can be read."""
+    try:
+        raw = (await response.content.read(20_000)).decode(errors="replace")
+    except (aiohttp.ClientError, TimeoutError, OSError) as error:
+        return f"(no message: {_words(error)})"
+    with contextlib.suppress(ValueError):
+        body = json.loads(raw)
+        if isinstance(body, dict):
+            return str(body.get("message", raw))[:2000]
+    return raw[:2000]
 
 
 async def _lines(stream: aiohttp.StreamReader) -> AsyncIterator[bytes]:

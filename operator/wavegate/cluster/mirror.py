@@ -15,6 +15,7 @@ from wavegate.cluster.client import ApiError, Client
 
 log = logging.getLogger(__name__)
 
+T = TypeVar("T")
 V = TypeVar("V")
 Key = tuple[str, str]
 """Namespace (empty for nodes) and name."""
@@ -24,6 +25,8 @@ SILENCE_SECONDS = 90.0
 """Bookmarks come every minute; a stream that is silent for longer is dead."""
 
 _MAX_BACKOFF = 30.0
+_LIVED_SECONDS = 5.0
+_REMEMBERED = 10_000
 
 
 class Mirror(Generic[V]):
@@ -47,27 +50,36 @@ class Mirror(Generic[V]):
         self._client, self._path, self._project, self._clock = client, path, project, clock
         self._params = {"labelSelector": selector} if selector else {}
         self._versions: dict[Key, int] = {}
+        self._buried: dict[Key, int] = {}
 
     async def run(self) -> None:
-        """List and watch until cancelled."""
+        """List and watch until cancelled. A list that works does not end a row of failures: only
+        a watch that lived does.
+        """
         failures = 0
         while True:
+            began = self._clock()
             try:
                 version = await self._list()
-                failures = 0
-                await self._follow(version)
+                while True:
+                    began = self._clock()
+                    version = await self._follow(version)
+                    if self._clock() - began > _LIVED_SECONDS:
+                        failures = 0
+                    else:  # the server ended the watch at once: come back politely
+                        failures += 1
+                        await asyncio.sleep(_backoff(failures))
             except ApiError as error:
-                failures += 1
+                failures = 1 if self._clock() - began > _LIVED_SECONDS else failures + 1
                 log.warning("Watching %s broke and is taken up again: %s", self._path, error)
-                delay = error.retry_after or min(_MAX_BACKOFF, 0.2 * 2**failures)
-                await asyncio.sleep(delay * random.uniform(0.5, 1.0))  # noqa: S311 (jitter)
+                await asyncio.sleep(max(error.retry_after or 0.0, _backoff(failures)))
 
     def apply(self, body: Mapping[str, Any]) -> None:
         """Take in an object that we just wrote, unless something newer is known."""
         metadata = body["metadata"]
         key = (metadata.get("namespace", ""), metadata["name"])
         version = int(metadata["resourceVersion"])
-        if version > self._versions.get(key, -1):
+        if version > self._versions.get(key, self._buried.get(key, -1)):
             self._put(key, body, version)
 
     async def _list(self) -> str:
@@ -90,21 +102,22 @@ class Mirror(Generic[V]):
                 break
         for key in [key for key in self.items if key not in seen]:
             if self._versions.get(key, 0) <= int(version):
-                self._drop(key)
+                self._drop(key, int(version))
         self.contact = self._clock()
         self.synced.set()
         return str(version)
 
-    async def _follow(self, version: str) -> None:
-        while True:
-            params = {**self._params, "resourceVersion": version, "timeoutSeconds": "290"}
-            async for event in self._client.watch(self._path, params, SILENCE_SECONDS):
-                self.contact = self._clock()
-                if event["type"] == "ERROR":
-                    status = event.get("object", {})
-                    raise ApiError(int(status.get("code", 0)), str(status.get("message", "")))
-                version = event["object"]["metadata"]["resourceVersion"]
-                self._event(event["type"], event["object"], int(version))
+    async def _follow(self, version: str) -> str:
+        """Watch until the server ends it; returns the version to go on from."""
+        params = {**self._params, "resourceVersion": version, "timeoutSeconds": "290"}
+        async for event in self._client.watch(self._path, params, SILENCE_SECONDS):
+            self.contact = self._clock()
+            if event["type"] == "ERROR":
+                status = event.get("object", {})
+                raise ApiError(int(status.get("code", 0)), str(status.get("message", "")))
+            version = event["object"]["metadata"]["resourceVersion"]
+            self._event(event["type"], event["object"], int(version))
+        return version
 
     def _event(self, kind: str, body: Mapping[str, Any], version: int) -> None:
         if kind == "BOOKMARK":
@@ -114,13 +127,13 @@ class Mirror(Generic[V]):
         if version < self._versions.get(key, -1):
             return
         if kind == "DELETED":
-            self._drop(key)
+            self._drop(key, version)
         else:
             self._put(key, body, version)
 
     def _take(self, key: Key, body: Mapping[str, Any]) -> None:
         version = int(body["metadata"]["resourceVersion"])
-        if version >= self._versions.get(key, -1):
+        if version >= self._versions.get(key, self._buried.get(key, -1)):
             self._put(key, body, version)
 
     def _put(self, key: Key, body: Mapping[str, Any], version: int) -> None:
@@ -128,15 +141,26 @@ class Mirror(Generic[V]):
         new = self._project(body, old, self._clock())
         self._versions[key] = version
         self.items[key] = new
-        self.gone.pop(key, None)
         if new != old:
             self.on_change(key, old, new)
 
-    def _drop(self, key: Key) -> None:
+    def _drop(self, key: Key, version: int) -> None:
+        """Forget an object; an answer that was overtaken by its deletion must not bring it back."""
         old = self.items.pop(key, None)
         self._versions.pop(key, None)
+        _remember(self._buried, key, version)
         if old is not None:
-            self.gone[key] = old
-            if len(self.gone) > 10_000:
-                self.gone.pop(next(iter(self.gone)))
+            _remember(self.gone, key, old)
             self.on_change(key, old, None)
+
+
+def _remember(memory: dict[Key, T], key: Key, value: T) -> None:
+    memory.pop(key, None)
+    memory[key] = value
+    if len(memory) > _REMEMBERED:
+        memory.pop(next(iter(memory)))
+
+
+def _backoff(failures: int) -> float:
+    """Seconds to wait after so many failures in a row, with jitter."""
+    return min(_MAX_BACKOFF, 0.1 * 2.0**failures) * random.uniform(0.5, 1.0)  # noqa: S311

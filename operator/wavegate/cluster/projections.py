@@ -63,7 +63,8 @@ def pod_view(body: Mapping[str, Any], old: PodView | None, now: float) -> PodVie
     labels = metadata.get("labels") or {}
     conditions = {c["type"]: c["status"] for c in status.get("conditions") or []}
     ready = conditions.get("Ready") == "True"
-    kept = old.ready_since if old and old.uid == metadata["uid"] and old.ready else None
+    same = old if old and old.uid == metadata["uid"] and old.ready == ready else None
+    since = (same.ready_since if ready else same.unready_since) if same else None
     containers = [
         *(status.get("initContainerStatuses") or []),
         *(status.get("containerStatuses") or []),
@@ -77,7 +78,8 @@ def pod_view(body: Mapping[str, Any], old: PodView | None, now: float) -> PodVie
         node=body.get("spec", {}).get("nodeName") or None,
         phase=status.get("phase", "Pending"),
         ready=ready,
-        ready_since=(kept if kept is not None else now) if ready else None,
+        ready_since=(since if since is not None else now) if ready else None,
+        unready_since=None if ready else (since if since is not None else now),
         terminating="deletionTimestamp" in metadata,
         restarts=sum(int(c.get("restartCount", 0)) for c in containers),
         waiting=_waiting(containers),

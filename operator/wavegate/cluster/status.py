@@ -8,6 +8,8 @@ from wavegate.api import API_VERSION, Resource
 from wavegate.cluster import paths
 from wavegate.cluster.client import ApiError, Client
 
+_REMEMBERED = 20_000
+
 
 class StatusWriter:
     """Remembers what it wrote, so that a quiet cluster gets no writes."""
@@ -39,11 +41,9 @@ class StatusWriter:
                 raise
             return False
         self._written[subject.uid] = stamped
+        if len(self._written) > _REMEMBERED:
+            self._written.pop(next(iter(self._written)))
         return True
-
-    def forget(self, keep: set[str]) -> None:
-        """Forget objects whose UID is not in `keep`."""
-        self._written = {uid: s for uid, s in self._written.items() if uid in keep}
 
 
 def _stamp(status: Mapping[str, Any], before: Mapping[str, Any], now: str) -> dict[str, Any]:

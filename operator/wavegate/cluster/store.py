@@ -60,7 +60,7 @@ class Store:
 
     async def store_ledger(self, ledger: Ledger) -> None:
         """Store an immutable ledger. One that is there already was stored by us before a crash."""
-        body = self._config_map(ledger_name(ledger.attempt, ledger.wave), "ledger")
+        body = self._config_map(ledger_name(ledger.attempt, ledger.number), "ledger")
         body["metadata"]["labels"][ATTEMPT_LABEL] = ledger.attempt
         body["immutable"] = True
         body["binaryData"] = encode_ledger(ledger)
@@ -71,7 +71,7 @@ class Store:
         source = await self._client.get(paths.config_maps(self._namespace, action.source))
         found = content_view(source).digest
         if found != action.digest:
-            raise ApiError(0, f"ConfigMap {action.source} holds {found}, not {action.digest}")
+            raise ApiError(422, f"ConfigMap {action.source} holds {found}, not {action.digest}")
         body = self._config_map(content_name(action.digest), "content")
         body["immutable"] = True
         body.update({k: source[k] for k in ("data", "binaryData") if k in source})

@@ -38,11 +38,20 @@ class Actor:
         return Store(self._client, *key, self._world.fresh)
 
     async def act(self, obs: Observation, actions: tuple[Action, ...]) -> None:
-        """Do all actions, or raise ApiError or NotLeader at the first that can't be done."""
+        """Do all actions; raises ApiError or NotLeader when one can't be done."""
         store = self.store((obs.namespace, obs.name))
+        failed: ApiError | None = None
         for action in actions:
             self.check()
-            await self._do(store, obs, action)
+            try:
+                await self._do(store, obs, action)
+            except ApiError as error:
+                # A revert must not depend on a delete: the writes behind it still take place.
+                if not isinstance(action, DeletePods):
+                    raise
+                failed = failed or error
+        if failed is not None:
+            raise failed
 
     def check(self) -> None:
         """Raise NotLeader unless this process may act."""
@@ -85,4 +94,4 @@ class Actor:
         for stored in list(self._world.stored.items.values()):
             ledger = stored.ledger
             if ledger is not None and ledger.attempt == action.ledgers_of:
-                await store.forget_ledger(ledger.attempt, ledger.wave)
+                await store.forget_ledger(ledger.attempt, ledger.number)

@@ -21,13 +21,16 @@ from wavegate.rollout import report
 from wavegate.rollout.decide import decide
 from wavegate.rollout.observation import Observation
 from wavegate.rollout.record import Record, Rollout, WaveRun
-from wavegate.rollout.steps import Step, describe
+from wavegate.rollout.steps import CopyContent, CreateRevision, Step, describe
 from wavegate.telemetry.metrics import Metrics
 
 log = logging.getLogger(__name__)
 
 Told = tuple[Reason, str, bool]
 """Reason, message, and whether it is a warning."""
+
+NEVER = (400, 404, 413, 422)
+"""Answers that the same request gets again."""
 
 STATUS_SECONDS = 1.0
 """Status of a running release is written at most this often, unless its phase changed."""
@@ -52,6 +55,8 @@ class Engine:
         self._world, self._gatherer, self._actor = world, gatherer, actor
         self._checks, self._statuses, self._events = checks, statuses, events
         self._metrics, self._queue, self._clock = metrics, queue, clock
+        self._refused: dict[Key, tuple[str, str]] = {}
+        """Attempt and why the apiserver refused its DaemonSet or content."""
         self._reported: dict[Key, tuple[float, str]] = {}
         self.last_pass = clock()
 
@@ -77,8 +82,13 @@ class Engine:
                 self._queue.failed(key, None)
 
     async def _work(self, key: Key) -> None:
-        gathered = await self._gatherer.gather(key, self._checks.results(key))
+        gathered = await self._gatherer.gather(
+            key, self._checks.results(key), self._refused.get(key, ("", ""))[1]
+        )
         obs = gathered.observation
+        rollout = obs.record.rollout
+        if rollout is None or rollout.attempt != self._refused.get(key, ("", ""))[0]:
+            self._refused.pop(key, None)
         if obs.channel is None and not gathered.record_version:
             await self._report(key, obs, Step())
             return
@@ -103,9 +113,21 @@ class Engine:
         for action in step.actions:
             log.info("%s/%s: %s", *key, describe(action))
         started = self._clock()
-        await self._actor.act(obs, step.actions)
+        await self._try(key, obs, step)
         if obs.record.rollout is not None and obs.record.rollout.phase is Phase.Reverting:
             self._metrics.fence_seconds.observe(self._clock() - started)
+
+    async def _try(self, key: Key, obs: Observation, step: Step) -> None:
+        """Act. A revision that the apiserver will never accept is told to the next decision."""
+        try:
+            await self._actor.act(obs, step.actions)
+        except ApiError as error:
+            creating = isinstance(step.actions[0], CreateRevision | CopyContent)
+            rollout = obs.record.rollout
+            if not creating or rollout is None or error.status not in NEVER:
+                raise
+            self._refused[key] = (rollout.attempt, str(error))
+            self._queue.later(key, 0.0)
 
     async def _tell(self, obs: Observation, record: Record) -> None:
         """One line and one Event for each change of state that people should know."""

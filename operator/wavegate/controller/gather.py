@@ -35,9 +35,10 @@ class Gatherer:
     ) -> None:
         self._client, self._world, self._clock = client, world, clock
         self._soak_floor = soak_floor
+        self._since = clock()
         self._read: dict[str, tuple[float, Mapping[str, Any] | None]] = {}
 
-    async def gather(self, key: Key, checks: Mapping[str, CheckResult]) -> Gathered:
+    async def gather(self, key: Key, checks: Mapping[str, CheckResult], refused: str) -> Gathered:
         """Gather what is known of channel `key`. Raises ApiError when something can't be read."""
         namespace, name = key
         world = self._world
@@ -71,6 +72,13 @@ class Gatherer:
             checks=checks,
             contents=await self._contents(namespace, releases),
             soak_floor=self._soak_floor,
+            watching_since=self._since,
+            refused=refused,
+            pods_lost={
+                node: at
+                for (space, channel_name, node), at in world.pods_lost.items()
+                if (space, channel_name) == key
+            },
             record_lost=self._is_lost(stored, revisions),
             **self._ledgers(key, kept),
         )
@@ -104,7 +112,7 @@ class Gatherer:
             if space == key[0] and stored.channel == key[1] and stored.ledger is not None
         ]
         return {
-            "ledgers": {ledger.wave: ledger for ledger in mine if ledger.attempt == attempt},
+            "ledgers": {ledger.number: ledger for ledger in mine if ledger.attempt == attempt},
             "old_ledgers": frozenset(led.attempt for led in mine if led.attempt != attempt),
         }
 

@@ -17,15 +17,16 @@ class WorkQueue:
         self._clock = clock
         self._due: dict[Key, float] = {}
         self._failures: dict[Key, int] = {}
+        self._not_before: dict[Key, float] = {}
         self._changed = asyncio.Event()
 
     def add(self, key: Key) -> None:
         """Make a key due now, unless it is backing off after an error."""
-        self.later(key, 0.0 if key not in self._failures else self._backoff(key))
+        self.later(key, 0.0)
 
     def later(self, key: Key, seconds: float) -> None:
-        """Make a key due in `seconds`, or earlier if it already is."""
-        due = self._clock() + seconds
+        """Make a key due in `seconds`, or earlier if it already is; never before its back-off."""
+        due = max(self._clock() + seconds, self._not_before.get(key, 0.0))
         if due < self._due.get(key, float("inf")):
             self._due[key] = due
             self._changed.set()
@@ -33,12 +34,15 @@ class WorkQueue:
     def failed(self, key: Key, retry_after: float | None) -> None:
         """A pass failed: back off with jitter, for at least what the server asked for."""
         self._failures[key] = self._failures.get(key, 0) + 1
+        pause = max(retry_after or 0.0, self._backoff(key))
+        self._not_before[key] = self._clock() + pause
         self._due.pop(key, None)
-        self.later(key, max(retry_after or 0.0, self._backoff(key)))
+        self.later(key, pause)
 
     def done(self, key: Key) -> None:
         """A pass succeeded: the next failure starts from the shortest back-off."""
         self._failures.pop(key, None)
+        self._not_before.pop(key, None)
 
     async def next(self) -> Key:
         """Wait for the key that is due first."""

@@ -29,6 +29,7 @@ log = logging.getLogger(__name__)
 
 LEASE_POLL_SECONDS = 3.0
 RESYNC_SECONDS = 300.0
+MAX_REMEMBERED = 50_000
 
 Wake = Callable[[Key], None]
 
@@ -52,6 +53,8 @@ class World:
         self.ours: dict[str, dict[Key, Resource]] = defaultdict(dict)
         self.leases: dict[str, float] = {}
         """By our own clock: when we last saw each node's lease renewed."""
+        self.pods_lost: dict[tuple[str, str, str], float] = {}
+        """By namespace, channel and node: when we last saw an agent pod vanish."""
         self._renewals: dict[str, str] = {}
         self.pods.on_change = self._pod_changed
         self.revisions.on_change = self._revision_changed
@@ -179,8 +182,13 @@ class World:
 
     def _pod_changed(self, _key: Key, old: PodView | None, new: PodView | None) -> None:
         pod = new or old
-        if pod is not None:
-            self._wake((pod.namespace, pod.channel))
+        if pod is None:
+            return
+        if new is None and pod.node:
+            self.pods_lost[pod.namespace, pod.channel, pod.node] = self._clock()
+            if len(self.pods_lost) > MAX_REMEMBERED:
+                self.pods_lost.pop(next(iter(self.pods_lost)))
+        self._wake((pod.namespace, pod.channel))
 
     def _revision_changed(
         self, key: Key, old: RevisionView | None, new: RevisionView | None

@@ -12,10 +12,17 @@ long before the node controller says NotReady (50 s by default)."""
 
 
 def judge_node(
-    baseline: LedgerNode, node: NodeView | None, lease_seen: float | None, now: float
+    baseline: LedgerNode,
+    node: NodeView | None,
+    lease_seen: float | None,
+    now: float,
+    *,
+    overdue: bool,
 ) -> Iterator[Finding]:
-    """Compare a moved node with its baseline in the ledger. `lease_seen`: our last sight of a
-    renewal, None when we never saw one.
+    """Compare a moved node with its baseline in the ledger.
+
+    `lease_seen`: our last sight of a renewal, None when we never saw one, as after a restart of
+    the operator. `overdue`: the node's progress deadline has passed, so silence is a Hold.
     """
     name = baseline.name
     if node is None:
@@ -28,10 +35,14 @@ def judge_node(
         yield _harm(Reason.NodeRebooted, name, f"node {name} rebooted after it got the content")
     if not node.ready:
         yield _harm(Reason.NodeNotReady, name, f"node {name} is not Ready any more")
-    if lease_seen is None or now - lease_seen > LEASE_STALE_SECONDS:
-        # No age in the message: a status that ticks would be written every second.
-        what = "was not heard from yet" if lease_seen is None else "stopped renewing its lease"
-        yield Finding(Verdict.WAIT, Reason.LeaseStale, f"node {name} {what}", name)
+    # No age in the messages: a status that ticks would be written every second.
+    silent = Verdict.HOLD if overdue else Verdict.WAIT
+    if lease_seen is None:
+        message = f"node {name} was not heard from yet"
+        yield Finding(silent, Reason.NotHeardFrom, message, name)
+    elif now - lease_seen > LEASE_STALE_SECONDS:
+        message = f"node {name} stopped renewing its lease"
+        yield Finding(silent, Reason.LeaseStale, message, name)
 
 
 def _harm(reason: Reason, node: str, message: str) -> Finding:

@@ -63,6 +63,8 @@ class PodView:
     """Why a container can't run, in the kubelet's word (`ImagePullBackOff`), or empty."""
     last_exit: str = ""
     """How a container ended last, for a person (`OOMKilled, exit code 137`), or empty."""
+    unready_since: float | None = None
+    """When we first saw it not Ready without a break; None while it is Ready."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,10 +79,10 @@ class LedgerNode:
 
 @dataclass(frozen=True, slots=True)
 class Ledger:
-    """The frozen record of one wave's nodes. `wave` counts from 0."""
+    """The frozen record of one wave's nodes. Numbers count from 0 within an attempt."""
 
     attempt: str
-    wave: int
+    number: int
     nodes: tuple[LedgerNode, ...]
 
 

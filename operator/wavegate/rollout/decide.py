@@ -7,7 +7,7 @@ then start what is next, then tidy up.
 from collections.abc import Iterator
 from dataclasses import replace
 
-from wavegate.api import Decision, DecisionAction, Phase, Reason, Release
+from wavegate.api import Decision, DecisionAction, Phase, Reason
 from wavegate.rollout import forward, queue, revert
 from wavegate.rollout.observation import Observation
 from wavegate.rollout.record import MAX_HISTORY, DecisionNote, Record, Rollout
@@ -18,19 +18,20 @@ MAX_DECISIONS = 100
 
 def decide(obs: Observation, now: float) -> Step:
     """Return the next step for this channel; `now` is the engine's clock in seconds."""
-    record = obs.record
-    noted = _note_decisions(obs, now)
-    if noted is not record:
-        return Step(record=noted)
-    rollout = record.rollout
+    record, rollout = obs.record, obs.record.rollout
+    if obs.record_lost:
+        return Step()
     if rollout is None:
         return _idle(obs, now)
     if rollout.phase is Phase.Reverting:
         return revert.advance(obs, rollout, now)
+    noted = _note_decisions(obs, rollout, now)
+    if noted is not record:
+        return Step(record=noted)
     ended = _ended_by_person(obs, rollout)
     if ended is not None:
         return revert.begin(obs, rollout, *ended, now)
-    resumed = _resumed(obs, rollout)
+    resumed = _resumed(obs, rollout, now)
     if resumed is not rollout:
         return Step(record=replace(record, rollout=resumed))
     if rollout.phase is Phase.Pending:
@@ -99,50 +100,47 @@ def _ended_by_person(obs: Observation, rollout: Rollout) -> tuple[Reason, str] |
         return Reason.ReleaseDeleted, f"release {rollout.candidate.release} was deleted"
     for note in obs.record.decisions:
         decision = next((d for d in obs.decisions if d.uid == note.uid), None)
-        if decision is None or not note.accepted or _action(decision) is DecisionAction.Pause:
+        if decision is None or _action(decision) is DecisionAction.Pause:
             continue
         if note.release_uid == rollout.candidate.release_uid:
             return Reason.RevertDecided, f"decision {decision.name}: {decision.spec.reason}"
     return None
 
 
-def _resumed(obs: Observation, rollout: Rollout) -> Rollout:
-    """A person who suspends a release that paused itself has taken over; unsetting `suspend`
-    then resumes it.
+def _resumed(obs: Observation, rollout: Rollout, now: float) -> Rollout:
+    """A person who suspends a release that paused itself takes over; unsetting `suspend` then
+    resumes it. Harm that is still there pauses it again.
     """
     release = obs.release(rollout.candidate.release_uid)
-    if rollout.paused is None or release is None or not release.spec.suspend:
+    if rollout.paused is None or release is None or release.spec.suspend == rollout.taken_over:
         return rollout
+    if release.spec.suspend:
+        return replace(rollout, taken_over=True)
+    resumed = replace(rollout, paused=None, incident=None, taken_over=False)
     if not rollout.waves:
-        return replace(rollout, paused=None, incident=None)
-    return replace(rollout, paused=None, incident=None).with_wave(held_since=None)
+        return resumed
+    judged = rollout.waves[-1].judged_since
+    return resumed.with_wave(held_since=None, judged_since=None if judged is None else now)
 
 
-def _note_decisions(obs: Observation, now: float) -> Record:
-    known = {note.uid for note in obs.record.decisions}
-    fresh = tuple(_note(obs, d, now) for d in obs.decisions if d.uid not in known)
+def _note_decisions(obs: Observation, rollout: Rollout, now: float) -> Record:
+    """Note the decisions about the running release that were not noted before: each acts once.
+
+    Those about something else are left alone, so that a note is never lost to a flood of them.
+    """
+    known = {note.uid: note for note in obs.record.decisions}
+    matching = [d for d in obs.decisions if refusal(obs, d) is None]
+    fresh = [d for d in matching if d.uid not in known][: MAX_DECISIONS - len(known)]
     if not fresh:
         return obs.record
-    present = {decision.uid for decision in obs.decisions}
-    kept = tuple(note for note in obs.record.decisions if note.uid in present)
-    return replace(obs.record, decisions=(*fresh, *kept)[:MAX_DECISIONS])
+    notes = [DecisionNote(d.uid, rollout.candidate.release_uid, now) for d in fresh]
+    return replace(obs.record, decisions=(*obs.record.decisions, *notes))
 
 
-def _note(obs: Observation, decision: Decision, now: float) -> DecisionNote:
+def refusal(obs: Observation, decision: Decision) -> str | None:
+    """Why a decision does not apply to what is rolling out now; None when it does."""
     rollout = obs.record.rollout
     running = obs.release(rollout.candidate.release_uid) if rollout else None
-    problem = _refusal(decision, running, rollout)
-    return DecisionNote(
-        uid=decision.uid,
-        accepted=problem is None,
-        reason=Reason.DecisionRefused if problem else Reason.DecisionAccepted,
-        message=problem or f"{decision.spec.action} of release {decision.spec.release}",
-        release_uid=running.uid if running else "",
-        at=now,
-    )
-
-
-def _refusal(decision: Decision, running: Release | None, rollout: Rollout | None) -> str | None:
     if running is None or rollout is None or running.name != decision.spec.release:
         return f"release {decision.spec.release} is not rolling out; nothing was changed"
     if decision.spec.digest != rollout.candidate.digest:
@@ -156,7 +154,7 @@ def _refusal(decision: Decision, running: Release | None, rollout: Rollout | Non
 def _holds(obs: Observation, decision: Decision, now: float) -> bool:
     note = next((n for n in obs.record.decisions if n.uid == decision.uid), None)
     rollout = obs.record.rollout
-    if note is None or not note.accepted or rollout is None:
+    if note is None or rollout is None:
         return False
     if _action(decision) is not DecisionAction.Pause:
         return False

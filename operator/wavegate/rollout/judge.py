@@ -3,7 +3,15 @@
 from collections import defaultdict
 from collections.abc import Iterator
 
-from wavegate.evidence import Finding, PodView, judge_agent, judge_check, judge_node
+from wavegate.evidence import (
+    Finding,
+    LedgerNode,
+    NodeView,
+    PodView,
+    judge_agent,
+    judge_check,
+    judge_node,
+)
 from wavegate.rollout.observation import Observation
 from wavegate.rollout.record import Rollout
 from wavegate.rollout.waves import baseline
@@ -20,7 +28,7 @@ def judged_nodes(obs: Observation, rollout: Rollout) -> frozenset[str]:
     return frozenset(
         name
         for name, entry in baseline(obs.ledgers).items()
-        if entry.healthy and _has_it(obs, rollout, name)
+        if entry.healthy and _has_it(obs, rollout, entry)
     )
 
 
@@ -29,24 +37,41 @@ def _nodes(obs: Observation, rollout: Rollout, now: float) -> Iterator[Finding]:
     for pod in obs.pods_of(rollout.attempt):
         pods[pod.node].append(pod)
     for name, entry in baseline(obs.ledgers).items():
-        if not entry.healthy or not _has_it(obs, rollout, name):
+        if not entry.healthy or not _has_it(obs, rollout, entry):
             continue
         node = obs.nodes.get(name)
-        yield from judge_node(entry, node, obs.leases.get(name), now)
+        overdue = _unwell_for(obs, node, pods[name], now) > rollout.plan.progress_deadline
+        yield from judge_node(entry, node, obs.leases.get(name), now, overdue=overdue)
         if node is not None:
-            side = node.sides.get(obs.key)
-            overdue = side is not None and now - side.since > rollout.plan.progress_deadline
             yield from judge_agent(name, pods[name], overdue=overdue)
 
 
-def _has_it(obs: Observation, rollout: Rollout, name: str) -> bool:
-    """Whether this node of a ledger got the content. A label that someone took away hides no harm
-    while a pod is there; a node that is gone and that we never saw counts as one that got it.
+def _unwell_for(obs: Observation, node: NodeView | None, pods: list[PodView], now: float) -> float:
+    """Seconds since the node was moved, or since it was last seen well, whatever came later: an
+    agent that is evicted days after its move has the whole deadline to come back.
     """
-    node = obs.nodes.get(name) or obs.gone.get(name)
+    side = node.sides.get(obs.key) if node else None
+    if node is None or side is None:
+        return 0.0
+    pod = next((pod for pod in pods if not pod.terminating), None)
+    if pod is None:
+        last_well = obs.pods_lost.get(node.name, 0.0)
+    elif pod.ready:
+        last_well = obs.leases.get(node.name, 0.0)
+    else:
+        last_well = pod.unready_since or now
+    return now - max(side.since, last_well)
+
+
+def _has_it(obs: Observation, rollout: Rollout, entry: LedgerNode) -> bool:
+    """Whether this node of a ledger got the content. A label that someone took away hides no harm
+    while a pod is there; a machine that is gone and that we never saw counts as one that got it.
+    """
+    seen = (obs.nodes.get(entry.name), obs.gone.get(entry.name))
+    node = next((n for n in seen if n is not None and n.uid == entry.uid), None)
     if node is None or node.attempt(obs.key) == rollout.attempt:
         return True
-    return any(pod.node == name for pod in obs.pods_of(rollout.attempt))
+    return any(pod.node == entry.name for pod in obs.pods_of(rollout.attempt))
 
 
 def _checks(obs: Observation, rollout: Rollout) -> Iterator[Finding]:

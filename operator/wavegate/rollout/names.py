@@ -36,9 +36,9 @@ def daemon_set_name(channel: str, attempt: str) -> str:
     return f"{channel[: _DAEMON_SET_LIMIT - len(attempt) - 1].rstrip('-.')}-{attempt}"
 
 
-def ledger_name(attempt: str, wave: int) -> str:
+def ledger_name(attempt: str, number: int) -> str:
     """Name of the ConfigMap that holds a wave's ledger."""
-    return f"wavegate-ledger-{attempt}-{wave}"
+    return f"wavegate-ledger-{attempt}-{number}"
 
 
 def record_name(channel: str) -> str:

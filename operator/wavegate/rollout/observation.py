@@ -72,7 +72,7 @@ class Observation:
     revisions: Mapping[str, RevisionView] = field(default_factory=dict)
     """DaemonSets of this channel, by attempt."""
     ledgers: Mapping[int, Ledger] = field(default_factory=dict)
-    """Ledgers of the running attempt, by wave."""
+    """Ledgers of the running attempt, by number."""
     old_ledgers: frozenset[str] = frozenset()
     """Attempts other than the running one of which ledgers are left."""
     pods: tuple[PodView, ...] = ()
@@ -82,6 +82,12 @@ class Observation:
     contents: Mapping[str, ContentView] = field(default_factory=dict)
     """ConfigMaps with content that releases name, and our own copies, by name."""
     soak_floor: float = 180.0
+    watching_since: float = 0.0
+    """Since when this operator sees everything: what was before it is not soak."""
+    refused: str = ""
+    """Why the apiserver refused the candidate's DaemonSet, or its content; empty if it did not."""
+    pods_lost: Mapping[str, float] = field(default_factory=dict)
+    """By node: when we last saw an agent pod of this channel vanish from it."""
     record_lost: bool = False
     """Revisions of this channel run, but no record of it exists."""
 

@@ -60,6 +60,8 @@ class WaveRun:
 
     name: str
     state: WaveState = WaveState.Pending
+    ledger: int = 0
+    """Number of its ledger: a wave whose nodes changed before they were moved gets another."""
     nodes: int = 0
     opened_at: float = 0.0
     soaked: float = 0.0
@@ -71,10 +73,11 @@ class WaveRun:
     held_since: float | None = None
     passed_at: float | None = None
 
-    def soaked_until(self, now: float) -> float:
-        """Seconds of good evidence so far, the running stretch included."""
-        running = 0.0 if self.soak_since is None else max(0.0, now - self.soak_since)
-        return self.soaked + running
+    def soaked_until(self, now: float, watching_since: float) -> float:
+        """Seconds of good evidence so far, the running stretch included as far as we watched it."""
+        if self.soak_since is None:
+            return self.soaked
+        return self.soaked + max(0.0, now - max(self.soak_since, watching_since))
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,8 +99,12 @@ class Rollout:
     phase: Phase
     started_at: float
     waves: tuple[WaveRun, ...] = ()
+    ledgers: int = 0
+    """How many ledger numbers were given out."""
     paused: Reason | None = None
     """Paused by the engine itself; a person resumes by setting and unsetting `suspend`."""
+    taken_over: bool = False
+    """A person has set `suspend` since then."""
     promoting: bool = False
     incident: Incident | None = None
     reverting_since: float | None = None
@@ -111,6 +118,24 @@ class Rollout:
     def attempt(self) -> str:
         """The candidate's attempt id."""
         return self.candidate.attempt
+
+    @property
+    def planned(self) -> PlannedWave | None:
+        """The plan of the current wave; None for a sweep over the rest."""
+        return self.plan.waves[self.wave] if self.wave < len(self.plan.waves) else None
+
+    def with_next_wave(self) -> Self:
+        """Return a copy in which the next wave (or sweep) of the plan is pending."""
+        index = len(self.waves)
+        beyond = index - len(self.plan.waves)
+        name = self.plan.waves[index].name if beyond < 0 else f"rest-{beyond + 1}"
+        wave = WaveRun(name, ledger=self.ledgers)
+        return replace(self, waves=(*self.waves, wave), ledgers=self.ledgers + 1)
+
+    def with_new_ledger(self) -> Self:
+        """Return a copy whose current wave is pending again, with a ledger yet to be made."""
+        wave = WaveRun(self.waves[-1].name, ledger=self.ledgers)
+        return replace(self, waves=(*self.waves[:-1], wave), ledgers=self.ledgers + 1)
 
     def with_wave(self, **changes: object) -> Self:
         """Return a copy whose current wave has these changes."""
@@ -148,12 +173,9 @@ class Blocked:
 
 @dataclass(frozen=True, slots=True)
 class DecisionNote:
-    """What became of a person's decision: each acts once, on one release UID."""
+    """A person's decision that was accepted: each acts once, on one release UID."""
 
     uid: str
-    accepted: bool
-    reason: Reason
-    message: str
     release_uid: str
     at: float
 
@@ -177,7 +199,7 @@ class Record:
     def ended(self, outcome: Outcome) -> Self:
         """Return a copy in which the running rollout has ended so."""
         outcomes = (outcome, *self.outcomes)[:MAX_OUTCOMES]
-        return replace(self, rollout=None, outcomes=outcomes)
+        return replace(self, rollout=None, outcomes=outcomes, decisions=())
 
     def outcome_of(self, release_uid: str) -> Outcome | None:
         """How this release ended, if it did."""

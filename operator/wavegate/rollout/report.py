@@ -6,9 +6,18 @@ Phase and message are computed once, here; kubectl, Argo CD and people only read
 from datetime import UTC, datetime
 from typing import Any
 
-from wavegate.api import Decision, Duration, Phase, Reason, Release, WaitingFor, WaveState
+from wavegate.api import (
+    Decision,
+    DecisionPhase,
+    Duration,
+    Phase,
+    Reason,
+    Release,
+    WaitingFor,
+    WaveState,
+)
 from wavegate.rollout import exposure, queue
-from wavegate.rollout.decide import expires_at, pause_reason
+from wavegate.rollout.decide import expires_at, pause_reason, refusal
 from wavegate.rollout.names import ledger_name
 from wavegate.rollout.observation import Observation
 from wavegate.rollout.record import Incident, Outcome, Revision, Rollout, WaveRun
@@ -76,21 +85,33 @@ def release_status(obs: Observation, release: Release, step: Step, now: float) -
 
 
 def decision_status(obs: Observation, decision: Decision, now: float) -> dict[str, Any] | None:
-    """Status of a person's decision; None while it was not looked at."""
+    """Status of a person's decision; None when there is nothing new to say about it."""
     note = next((n for n in obs.record.decisions if n.uid == decision.uid), None)
     if note is None:
-        return None
-    phase, reason, message = "Refused", note.reason, note.message
-    if note.accepted:
-        phase = "Accepted"
-        if decision.spec.action == "Pause" and now >= expires_at(decision, note):
-            phase, reason, message = "Expired", Reason.DecisionExpired, "the pause is over"
+        return _refused(obs, decision, now)
+    phase, reason = DecisionPhase.Accepted, Reason.DecisionAccepted
+    message = f"{decision.spec.action} of release {decision.spec.release}"
+    if decision.spec.action == "Pause" and now >= expires_at(decision, note):
+        phase, reason, message = DecisionPhase.Expired, Reason.DecisionExpired, "The pause is over"
     return {
-        "phase": phase,
+        "phase": phase.value,
         "reason": reason.value,
         "message": message,
         "releaseUID": note.release_uid,
         "at": timestamp(note.at),
+    }
+
+
+def _refused(obs: Observation, decision: Decision, now: float) -> dict[str, Any] | None:
+    """A decision that was carried out on an earlier rollout keeps what was said of it then."""
+    problem = refusal(obs, decision)
+    if problem is None or decision.status.get("phase"):
+        return None
+    return {
+        "phase": DecisionPhase.Refused.value,
+        "reason": Reason.DecisionRefused.value,
+        "message": problem,
+        "at": timestamp(now),
     }
 
 
@@ -119,7 +140,7 @@ def _running(obs: Observation, rollout: Rollout, step: Step, now: float) -> dict
         },
     }
     if rollout.waves:
-        status["wave"] = _wave(rollout, measured, now)
+        status["wave"] = _wave(obs, rollout, measured, now)
     if rollout.incident:
         status["incident"] = _incident(rollout.incident)
     return status
@@ -255,10 +276,12 @@ def _revision(revision: Revision) -> dict[str, Any]:
     }
 
 
-def _wave(rollout: Rollout, measured: exposure.Exposure, now: float) -> dict[str, Any]:
-    """The current wave. Time soaked is rounded to whole waves of a minute: no write per second."""
+def _wave(
+    obs: Observation, rollout: Rollout, measured: exposure.Exposure, now: float
+) -> dict[str, Any]:
+    """The current wave. Time soaked is rounded down to whole minutes: no write per second."""
     wave = rollout.waves[-1]
-    soaked = wave.soaked_until(now)
+    soaked = wave.soaked_until(now, obs.watching_since)
     return {
         "number": len(rollout.waves),
         "of": max(len(rollout.plan.waves), len(rollout.waves)),
@@ -272,10 +295,10 @@ def _wave(rollout: Rollout, measured: exposure.Exposure, now: float) -> dict[str
 
 def _waves(waves: tuple[WaveRun, ...], attempt: str) -> list[dict[str, Any]]:
     shown = []
-    for index, wave in list(enumerate(waves))[-_MAX_WAVES:]:
+    for wave in waves[-_MAX_WAVES:]:
         entry: dict[str, Any] = {"name": wave.name, "state": wave.state.value, "nodes": wave.nodes}
         if wave.nodes:
-            entry["ledger"] = ledger_name(attempt, index)
+            entry["ledger"] = ledger_name(attempt, wave.ledger)
         if wave.opened_at:
             entry["openedAt"] = timestamp(wave.opened_at)
         if wave.passed_at:

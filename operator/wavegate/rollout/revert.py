@@ -36,7 +36,7 @@ def fail(obs: Observation, rollout: Rollout, findings: tuple[Finding, ...], now:
         rollout.with_wave(state=WaveState.Failed, soak_since=None) if rollout.waves else rollout
     )
     if rollout.plan.on_failure is OnFailure.Pause:
-        if rollout.paused is not None:
+        if rollout.incident is not None:
             return Step(findings=findings, waiting="a person: the wave failed", requeue=TICK)
         return Step(
             record=replace(
@@ -111,12 +111,14 @@ def _not_back(obs: Observation, rollout: Rollout) -> list[str]:
     attempt = obs.record.stable.attempt if obs.record.stable else ""
     back = {pod.node for pod in obs.pods_of(attempt) if pod.ready and not pod.terminating}
     left = {pod.node for pod in obs.pods_of(rollout.attempt)}
+    recorded = obs.record.stable is not None
     missing = []
     for name, entry in baseline(obs.ledgers).items():
         node = obs.nodes.get(name)
         if node is None or not entry.healthy:
             continue
-        if not node.ready or name in left or (name in carriers and name not in back):
+        lacks = name not in back and (name in carriers or (recorded and stable is None))
+        if not node.ready or name in left or lacks:
             missing.append(name)
     return sorted(missing)
 

@@ -1,12 +1,12 @@
 """What the pure core tells the rest to do. Each action is idempotent; a step's are in order."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import Enum
 from typing import Any
 
 from wavegate.evidence import Finding, Ledger
-from wavegate.rollout.record import Record, Revision
+from wavegate.rollout.record import Record, Revision, Rollout
 
 
 class Target(Enum):
@@ -84,27 +84,6 @@ class Forget:
 Action = Retarget | CreateRevision | CopyContent | StoreLedger | MoveNodes | DeletePods | Forget
 
 
-def describe(action: Action) -> str:
-    """One line for the log, whatever the number of nodes."""
-    match action:
-        case Retarget():
-            kind = "fence" if action.fence else "retarget"
-            return f"{kind} revision {action.revision} to {action.target.value} {action.attempt}"
-        case CreateRevision():
-            return f"create DaemonSet {action.revision.daemon_set}"
-        case CopyContent():
-            return f"copy ConfigMap {action.source} to {action.name}"
-        case StoreLedger():
-            return f"store the ledger of {len(action.ledger.nodes)} nodes"
-        case MoveNodes():
-            return f"move {len(action.nodes)} nodes, from {action.nodes[0][0]}"
-        case DeletePods():
-            which = "unbound" if action.unbound else action.node or "all"
-            return f"delete pods of {action.attempt}: {which}"
-        case Forget():
-            return f"forget revision {action.revision}, ledgers of {action.ledgers_of}"
-
-
 @dataclass(frozen=True, slots=True)
 class Problem:
     """Why a channel or a release can't be acted on: reason, the exact field, and what to do."""
@@ -125,3 +104,43 @@ class Step:
     """In words, what is awaited."""
     requeue: float | None = None
     """Seconds until the next pass is due even if nothing happens."""
+
+
+TICK = 1.0
+"""Seconds until the next pass while something is under way and no event comes."""
+
+
+def save(record: Record, rollout: Rollout) -> Step:
+    """Store the changed rollout before anything is done under it."""
+    return Step(record=replace(record, rollout=rollout))
+
+
+def act(action: Action) -> Step:
+    """Do one thing, and look again."""
+    return Step(actions=(action,), requeue=TICK)
+
+
+def wait(what: str, seconds: float = TICK) -> Step:
+    """Do nothing until `what` has come; look again in at most a second."""
+    return Step(waiting=what, requeue=min(seconds, TICK))
+
+
+def describe(action: Action) -> str:
+    """One line for the log, whatever the number of nodes."""
+    match action:
+        case Retarget():
+            kind = "fence" if action.fence else "retarget"
+            return f"{kind} revision {action.revision} to {action.target.value} {action.attempt}"
+        case CreateRevision():
+            return f"create DaemonSet {action.revision.daemon_set}"
+        case CopyContent():
+            return f"copy ConfigMap {action.source} to {action.name}"
+        case StoreLedger():
+            return f"store the ledger of {len(action.ledger.nodes)} nodes"
+        case MoveNodes():
+            return f"move {len(action.nodes)} nodes, from {action.nodes[0][0]}"
+        case DeletePods():
+            which = "unbound" if action.unbound else action.node or "all"
+            return f"delete pods of {action.attempt}: {which}"
+        case Forget():
+            return f"forget revision {action.revision}, ledgers of {action.ledgers_of}"

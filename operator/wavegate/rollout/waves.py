@@ -55,7 +55,7 @@ def in_order(nodes: Iterable[NodeView], attempt: str) -> list[NodeView]:
 def ledger_for(rollout: Rollout, nodes: Iterable[NodeView]) -> Ledger:
     """Freeze these nodes as the ledger of the current wave."""
     frozen = tuple(LedgerNode(n.name, n.uid, n.boot_id, healthy=n.ready) for n in nodes)
-    return Ledger(rollout.attempt, rollout.wave, frozen)
+    return Ledger(rollout.attempt, rollout.waves[-1].ledger, frozen)
 
 
 def baseline(ledgers: Mapping[int, Ledger]) -> dict[str, LedgerNode]:

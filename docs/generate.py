@@ -1,0 +1,222 @@
+"""Writes docs/reference/ from where the facts stand, code and CRDs.
+
+Run `python docs/generate.py`. Nothing is said twice by hand: what a page states is read from the
+one place that acts on it. The same sources give the same bytes, so a test sees an outdated page.
+"""
+
+import ast
+import inspect
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import MISSING, fields
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from wavegate import settings
+from wavegate.api import Reason, reasons
+from wavegate.telemetry import metrics
+
+ROOT = Path(__file__).parents[1]
+FOLDER = ROOT / "docs" / "reference"
+COMMAND = "python docs/generate.py"
+
+Schema = Mapping[str, Any]
+
+
+def main() -> None:
+    """Write all pages."""
+    FOLDER.mkdir(parents=True, exist_ok=True)
+    for name, text in pages().items():
+        (FOLDER / name).write_text(text)
+
+
+def pages() -> dict[str, str]:
+    """Return the text of each page by file name."""
+    made = {
+        "api.md": _api(),
+        "metrics.md": _metrics(),
+        "reasons.md": _reasons(),
+        "settings.md": _settings(),
+    }
+    return {name: "\n".join(lines).rstrip() + "\n" for name, lines in made.items()}
+
+
+# Reasons
+
+
+def _reasons() -> Iterator[str]:
+    yield from _head("Reasons", "operator/wavegate/api/reasons.py")
+    yield (
+        "The words in `status.reason`, in conditions, in Events and in the label `reason` of "
+        "metrics. Each says what happened and what you can do. A wave without evidence shows "
+        "`WaveHeld`; what is missing, the message says in words."
+    )
+    said = _said_somewhere()
+    for title, names in _sections().items():
+        yield from ("", f"## {title}", "", "| Reason | What it means |", "|---|---|")
+        for name in names:
+            note = "" if name in said else " *(Not said by this version yet.)*"
+            yield f"| `{name}` | {_cell(Reason[name].meaning)}{note} |"
+
+
+def _sections() -> dict[str, list[str]]:
+    """Names of reasons under the comments that group them in the source."""
+    found: dict[str, list[str]] = {}
+    for line in inspect.getsource(reasons.Reason).splitlines():
+        title, member = re.match(r"    # (.+)", line), re.match(r"    (\w+) = _reason\(", line)
+        if title:
+            found[title[1]] = []
+        elif member:
+            found[list(found)[-1]].append(member[1])
+    return found
+
+
+def _said_somewhere() -> set[str]:
+    """Reasons that the operator's code names outside of their list."""
+    package = ROOT / "operator" / "wavegate"
+    texts = (path.read_text() for path in sorted(package.rglob("*.py")))
+    return {name for text in texts for name in re.findall(r"\bReason\.(\w+)", text)}
+
+
+# Settings
+
+
+def _settings() -> Iterator[str]:
+    yield from _head("Settings of the operator", "operator/wavegate/settings.py")
+    yield (
+        "Environment variables, read once at the start. Lengths of time are written as `90s`, "
+        "`10m` or `1h30m`. What can't be used ends the process with exit code 2 and says why. "
+        "`python -m wavegate run --help` prints the same list."
+    )
+    yield from ("", "| Variable | Chart value | Meaning |", "|---|---|---|")
+    chart = _chart_values()
+    for variable, text in _documented_fields():
+        value = f"`{chart[variable]}`" if chart.get(variable) else "set by the chart"
+        yield f"| `{variable}` | {value} | {_cell(text)} |"
+
+
+def _documented_fields() -> Iterator[tuple[str, str]]:
+    """Variable and meaning of each setting, from the docstring under its field."""
+    (body,) = ast.parse(inspect.getsource(settings.Settings)).body
+    assert isinstance(body, ast.ClassDef)  # noqa: S101 (narrows the type)
+    for field, text in zip(body.body, body.body[1:], strict=False):
+        if isinstance(field, ast.AnnAssign) and isinstance(text, ast.Expr):
+            variable, _, meaning = str(ast.literal_eval(text.value)).partition(": ")
+            yield variable, meaning
+    assert all(f.default is not MISSING for f in fields(settings.Settings))  # noqa: S101
+
+
+def _chart_values() -> dict[str, str]:
+    """The value in values.yaml that sets a variable; empty where the chart sets it by itself."""
+    template = (ROOT / "charts/wavegate/templates/deployment.yaml").read_text()
+    pattern = r"- name: (WAVEGATE_\w+)\n\s+value(?:From)?:(?: \{\{ \.Values\.([\w.]+))?"
+    return dict(re.findall(pattern, template))
+
+
+# Metrics
+
+
+def _metrics() -> Iterator[str]:
+    yield from _head("Metrics of the operator", "operator/wavegate/telemetry/metrics.py")
+    yield (
+        "Served at `/metrics` by each replica. Only the leader's tell of rollouts "
+        "(`wavegate_leader` is 1 there). No label has one value per node."
+    )
+    yield from ("", "| Metric | Type | Labels | Meaning |", "|---|---|---|---|")
+    for collector in vars(metrics.Metrics()).values():
+        for family in getattr(collector, "describe", list)():
+            total = "_total" if family.type == "counter" else ""
+            labels = ", ".join(f"`{name}`" for name in collector._labelnames)  # noqa: SLF001
+            meaning = _cell(family.documentation)
+            yield f"| `{family.name}{total}` | {family.type} | {labels or 'none'} | {meaning} |"
+
+
+# API
+
+
+def _api() -> Iterator[str]:
+    yield from _head("API", "crds/")
+    yield (
+        "Group `wavegate.dev`, version `v1alpha1`. All kinds are namespaced; `kubectl get "
+        "wavegate` lists them together, and `kubectl explain` prints the same texts. An int or "
+        "string is a number, or a share as `5%`."
+    )
+    for path in sorted((ROOT / "crds").glob("*.yaml")):
+        yield from _kind(yaml.safe_load(path.read_text())["spec"])
+
+
+def _kind(spec: Schema) -> Iterator[str]:
+    (version,) = spec["versions"]
+    schema = version["schema"]["openAPIV3Schema"]
+    short = ", ".join(f"`{name}`" for name in spec["names"]["shortNames"])
+    yield from ("", f"## {spec['names']['kind']}", "")
+    yield f"{schema['description']} Short name: {short}."
+    for part, who in (("spec", "Written by people"), ("status", "Written by the operator")):
+        yield from ("", f"### {part}", "", f"{who}.", "")
+        yield from ("| Field | Type | Default | Meaning |", "|---|---|---|---|")
+        yield from _fields(schema["properties"][part], part)
+    refusals = list(dict.fromkeys(_refusals(schema)))
+    yield from ("", "### What the apiserver refuses, in its words", "")
+    yield from (f"- {_cell(message)}" for message in refusals)
+
+
+def _fields(schema: Schema, path: str) -> Iterator[str]:
+    required = schema.get("required", [])
+    for name, field in schema.get("properties", {}).items():
+        here = f"{path}.{name}"
+        default = f"`{_plain(field['default'])}`" if "default" in field else ""
+        default = "required" if name in required else default
+        yield f"| `{here}` | {_type(field)} | {default} | {_cell(field.get('description', ''))} |"
+        yield from _fields(field, here)
+        if "items" in field:
+            yield from _fields(field["items"], f"{here}[]")
+
+
+def _type(field: Schema) -> str:
+    if field.get("enum"):
+        return ", ".join(f"`{word}`" for word in field["enum"])
+    if field.get("x-kubernetes-int-or-string"):
+        return "int or string"
+    kind = str(field["type"])
+    if "additionalProperties" in field:
+        return f"map of {_type(field['additionalProperties'])}"
+    if "items" in field:
+        return f"list of {_type(field['items'])}"
+    return "time" if field.get("format") == "date-time" else kind
+
+
+def _refusals(schema: Schema) -> Iterator[str]:
+    for rule in schema.get("x-kubernetes-validations", []):
+        yield rule["message"]
+    children = list(schema.get("properties", {}).values())
+    children += [schema[key] for key in ("items", "additionalProperties") if key in schema]
+    for child in children:
+        yield from _refusals(child)
+
+
+# Text
+
+
+def _head(title: str, source: str) -> Iterator[str]:
+    yield from (f"# {title}", "", f"<!-- Made from {source} by `{COMMAND}`: edit there. -->", "")
+
+
+def _plain(value: Any) -> str:
+    return yaml.safe_dump(value, default_flow_style=True).removesuffix("\n...\n").strip()
+
+
+def _cell(text: str) -> str:
+    """Fit for a Markdown table: one line; placeholders and variables as code, so they show."""
+    line = " ".join(text.split()).replace("|", "\\|")
+    parts = re.split(r"(`[^`]*`)", line)  # what is code already stays as it is
+    return "".join(p if p.startswith("`") else _PLACEHOLDER.sub(r"`\g<0>`", p) for p in parts)
+
+
+# repository@sha256:<64 hex digits>, $nodes, up{node=~"$nodes"}, {pool: canary}
+_PLACEHOLDER = re.compile(r"[\w./@:-]*<[^>]+>|[$]\w+|\w*\{\w+[^}]*\}")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,52 @@
+"""Promotion: the candidate becomes stable, and no existing node changes side by it.
+
+All nodes carry the label already. Candidate to all first, seen by the controller, then stable to
+nothing: both matching is safe, neither would leave a node without its agent.
+"""
+
+from dataclasses import replace
+
+from wavegate.api import Phase, Reason
+from wavegate.rollout import waves
+from wavegate.rollout.observation import Observation
+from wavegate.rollout.record import MAX_HISTORY, Outcome, Record, Rollout
+from wavegate.rollout.steps import Retarget, Step, Target, act, save, wait
+
+
+def advance(obs: Observation, rollout: Rollout, now: float) -> Step:
+    """One step of a promotion. Nodes that joined before it began are swept first."""
+    view, stable = obs.revision(rollout.candidate), obs.revision(obs.record.stable)
+    if view is None:
+        return wait("the candidate's DaemonSet")
+    if not view.targets(obs.key, Target.ALL):
+        if waves.rest(obs, rollout):
+            return save(obs.record, replace(rollout.with_next_wave(), promoting=False))
+        if waves.not_movable(obs, rollout):
+            return save(obs.record, replace(rollout, paused=Reason.NotMovable))
+        return act(Retarget(rollout.attempt, Target.ALL))
+    if not view.observed:
+        return wait(f"the controller to see DaemonSet {view.name}")
+    if stable is not None and not stable.targets(obs.key, Target.NOTHING):
+        return act(Retarget(stable.attempt, Target.NOTHING))
+    return Step(record=_completed(obs.record, rollout, now))
+
+
+def _completed(record: Record, rollout: Rollout, now: float) -> Record:
+    candidate = rollout.candidate
+    before = (record.stable,) if record.stable else ()
+    nodes = sum(wave.nodes for wave in rollout.waves)
+    outcome = Outcome(
+        release=candidate.release,
+        release_uid=candidate.release_uid,
+        sequence=candidate.sequence,
+        attempt=candidate.attempt,
+        digest=candidate.digest,
+        phase=Phase.Completed,
+        reason=Reason.Completed,
+        message=f"{candidate.version} is stable on all nodes ({nodes} moved in waves)",
+        started_at=rollout.started_at,
+        finished_at=now,
+        waves=rollout.waves,
+    )
+    history = (*before, *record.history)[:MAX_HISTORY]
+    return replace(record.ended(outcome), stable=replace(candidate, since=now), history=history)

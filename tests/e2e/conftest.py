@@ -1,0 +1,31 @@
+"""What the stories need: two operators under the chart's account, and namespaces with nodes."""
+
+from collections.abc import Callable, Iterator
+
+import pytest
+
+from support.operator_process import OperatorProcess
+from support.story import Story
+from wavegate_sandbox.cluster import Sandbox
+
+SYSTEM = "wavegate-e2e"
+PACE = {"WAVEGATE_SOAK_FLOOR": "1s", "WAVEGATE_LEASE_DURATION": "6s"}
+
+
+@pytest.fixture(scope="module")
+def operators(
+    sandbox: Sandbox, crds: None, report_settings: Callable[[str, dict[str, str]], None]
+) -> Iterator[list[OperatorProcess]]:
+    """The chart's two replicas."""
+    pair = [OperatorProcess.from_chart(sandbox, SYSTEM, PACE) for _ in range(2)]
+    report_settings("operators of the stories", pair[0].env_differences)
+    with pair[0], pair[1]:
+        for operator in pair:
+            operator.wait_ready()
+        yield pair
+
+
+@pytest.fixture
+def story(namespace: str, sandbox: Sandbox) -> Story:
+    """A story that has not begun, in a namespace of its own."""
+    return Story(sandbox, namespace)

@@ -1,0 +1,78 @@
+"""Killed after every single write, the operator ends where an undisturbed one does."""
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from support import mortal_operator
+from support.operator_process import OperatorProcess
+from support.story import FINAL, Story, digest
+from wavegate_sandbox.cluster import Sandbox
+from wavegate_sandbox.faults import AgentCrashLoop, Faults
+
+PATIENCE = 240.0
+
+
+class Mortal:
+    """An operator that is started again each time it is dead. `lives` counts the starts."""
+
+    def __init__(self, process: OperatorProcess, sandbox: Sandbox) -> None:
+        self._process, self._sandbox = process, sandbox
+        self.lives = 0
+
+    def until_final(self, story: Story, release: str) -> str:
+        """Keep it alive until the release has ended; returns the phase."""
+
+        def ended() -> str | None:
+            if not self._process.running:
+                self._process.start()
+                self.lives += 1
+            phase = story.status(release).get("phase")
+            return phase if phase in FINAL else None
+
+        found = self._sandbox.wait_for(f"{release} to end", ended, PATIENCE)
+        assert found is not None
+        return found
+
+
+@pytest.fixture(scope="module")
+def mortal(
+    sandbox: Sandbox, crds: None, report_settings: Callable[[str, dict[str, str]], None]
+) -> Iterator[Mortal]:
+    pace = {"WAVEGATE_SOAK_FLOOR": "1s", "WAVEGATE_LEASE_DURATION": "6s"}
+    process = OperatorProcess.from_chart(sandbox, "wavegate-mortal", pace)
+    report_settings("operator of tests/e2e/test_kill.py", process.env_differences)
+    process.argv = (process.argv[0], str(Path(mortal_operator.__file__)), *process.argv[3:])
+    yield Mortal(process, sandbox)
+    process.stop()
+
+
+def test_good_releases_end_as_without_kills(mortal: Mortal, story: Story) -> None:
+    story.begin()
+    story.publish("a")
+    assert mortal.until_final(story, "a") == "Completed"
+    story.publish("b")
+    assert mortal.until_final(story, "b") == "Completed"
+
+    story.until_agents("all run it", story.everywhere("b"))
+    assert [wave["nodes"] for wave in story.status("b")["waves"]] == [1, 3]
+    assert mortal.lives > 20
+
+
+def test_a_bad_release_ends_as_without_kills(
+    mortal: Mortal, story: Story, sandbox: Sandbox
+) -> None:
+    story.begin()
+    story.publish("a")
+    assert mortal.until_final(story, "a") == "Completed"
+    with Faults(sandbox, {digest("mortal-bad"): AgentCrashLoop(every_seconds=1)}) as faults:
+        story.publish("bad", content="mortal-bad")
+        assert mortal.until_final(story, "bad") == "Reverted"
+        exposed = {event.node for event in faults.timeline if event.kind == "loaded"}
+
+    assert exposed == {story.nodes[0]}
+    story.until_agents("all are back", story.everywhere("a"))
+    assert [entry["digest"] for entry in story.channel_status()["blocked"]] == [
+        digest("mortal-bad")
+    ]

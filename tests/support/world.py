@@ -1,0 +1,460 @@
+"""A small cluster in memory: it applies the steps of the real `decide` and plays everyone else.
+
+DaemonSet controller, scheduler, kubelets, node leases and Prometheus are a few lines each, which
+keep the properties that Wavegate relies on: pods follow their DaemonSet's affinity, two agents
+never share a node, a dead node keeps its pods, and its Ready for 50 s. The clock is virtual. Only
+`forget` stands between what the cluster stores and what an operator remembers, so a restart is a
+call. What must always hold is asserted by the watchers, on every single pass.
+"""
+
+import itertools
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from support.builders import CHANNEL, SPACE, make_channel, make_release
+from wavegate.api import Channel, Decision, Release
+from wavegate.evidence import CheckResult, Ledger, NodeView, PodView, Sample, Side, Taint
+from wavegate.rollout.decide import decide
+from wavegate.rollout.judge import judged_nodes
+from wavegate.rollout.names import node_label
+from wavegate.rollout.observation import AgentSource, ContentView, Observation, RevisionView
+from wavegate.rollout.placement import runs_on
+from wavegate.rollout.record import Record, Revision
+from wavegate.rollout.steps import (
+    Action,
+    CopyContent,
+    CreateRevision,
+    DeletePods,
+    Forget,
+    MoveNodes,
+    Retarget,
+    Step,
+    StoreLedger,
+    Target,
+    describe,
+)
+from wavegate.rollout.templates import targeted
+
+KEY = node_label(SPACE, CHANNEL)
+NOT_READY_AFTER = 50.0
+"""Seconds until the node controller says NotReady of a node that died."""
+LEASE_EVERY = 10.0
+START_SECONDS = 2.0
+"""A pod is Ready so long after it was bound."""
+MAX_WRITES_AT_ONCE = 40
+"""More passes that write without time going by are a loop."""
+
+
+class Conflict(Exception):  # noqa: N818 (what the apiserver calls it)
+    """Compare-and-swap lost: someone else wrote since the observation."""
+
+
+@dataclass(slots=True)
+class SimNode:
+    """A machine. While it is not `alive` nothing on it changes."""
+
+    name: str
+    uid: str
+    labels: dict[str, str]
+    boot: int = 1
+    alive: bool = True
+    died_at: float = 0.0
+    attempt: str | None = None
+    label_seen: float = 0.0
+    taints: tuple[Taint, ...] = ()
+    unschedulable: bool = False
+
+
+@dataclass(slots=True)
+class SimPod:
+    """A pod of a DaemonSet, made for one node; `bound` once the scheduler agreed."""
+
+    uid: str
+    attempt: str
+    node: str
+    bound_at: float | None = None
+    phase: str = "Pending"
+    ready: bool = False
+    ready_seen: float | None = None
+    deleting: bool = False
+    restarts: int = 0
+    waiting: str = ""
+
+
+@dataclass(slots=True)
+class SimDaemonSet:
+    """A revision's DaemonSet; `template` carries the affinity it was created with."""
+
+    revision: Revision
+    template: Mapping[str, Any]
+    affinity: Mapping[str, Any]
+    generation: int = 1
+    observed: int = 0
+
+    @property
+    def own(self) -> Mapping[str, Any]:
+        """The affinity that it was created with."""
+        affinity: Mapping[str, Any] = self.template["spec"]["affinity"]
+        return affinity
+
+
+@dataclass(slots=True)
+class SimCluster:
+    """See the module. `harms` maps a content's digest to what it does: kill, loop, unpullable,
+    unready; only on `victims`, when given.
+    """
+
+    channel: Channel | None = field(default_factory=make_channel)
+    nodes: dict[str, SimNode] = field(default_factory=dict)
+    record: Record = field(default_factory=lambda: Record(SPACE, CHANNEL))
+    record_version: int = 0
+    releases: dict[str, Release] = field(default_factory=dict)
+    decisions: list[Decision] = field(default_factory=list)
+    sets: dict[str, SimDaemonSet] = field(default_factory=dict)
+    ledgers: dict[tuple[str, int], Ledger] = field(default_factory=dict)
+    pods: list[SimPod] = field(default_factory=list)
+    contents: dict[str, ContentView] = field(default_factory=dict)
+    harms: dict[str, str] = field(default_factory=dict)
+    victims: frozenset[str] | None = None
+    check_value: float = 0.0
+    check_error: str = ""
+    now: float = 1_000_000.0
+    watching_since: float = 0.0
+    leases: dict[str, float] = field(default_factory=dict)
+    gone: dict[str, NodeView] = field(default_factory=dict)
+    checks: dict[str, CheckResult] = field(default_factory=dict)
+    watchers: list[Callable[["SimCluster", Observation, Step], None]] = field(default_factory=list)
+    writes: int = 0
+    kill_after: int | None = None
+    """The operator is killed right after this write (counted from 1), and started again."""
+    story: list[str] = field(default_factory=list)
+    ids: "itertools.count[int]" = field(default_factory=itertools.count)
+
+    # What people and machines do
+
+    def add_nodes(self, pool: str, count: int) -> list[str]:
+        """Add healthy nodes; returns their names."""
+        names = [f"{pool}-{next(self.ids)}" for _ in range(count)]
+        for name in names:
+            labels = {"pool": pool, "kubernetes.io/hostname": name}
+            self.nodes[name] = SimNode(name, f"uid-{next(self.ids)}", labels)
+        return names
+
+    def remove_node(self, name: str) -> None:
+        """The Node object and its pods are deleted."""
+        self.gone[name] = self.node_view(self.nodes.pop(name))
+        self.pods = [pod for pod in self.pods if pod.node != name]
+
+    def publish(self, name: str, sequence: int, content: str = "", **spec: Any) -> None:
+        """Create a release, or replace its spec."""
+        self.releases[name] = make_release(name, sequence, content, **spec)
+
+    def die(self, name: str) -> None:
+        """The machine stops, like one that crashed."""
+        node = self.nodes[name]
+        node.alive, node.died_at = False, self.now
+
+    def revive(self, name: str) -> None:
+        """The machine boots: its kubelet ends Terminating pods and starts the others anew."""
+        node = self.nodes[name]
+        node.alive, node.boot = True, node.boot + 1
+        self.pods = [p for p in self.pods if p.node != name or not p.deleting or not p.bound_at]
+        for pod in self.pods:
+            if pod.node == name and pod.bound_at is not None:
+                pod.phase, pod.ready, pod.ready_seen, pod.bound_at = (
+                    "Pending",
+                    False,
+                    None,
+                    self.now,
+                )
+                pod.restarts += 1
+
+    def delete_pod(self, node: str) -> None:
+        """Someone deletes the agent's pod on a node."""
+        for pod in self.pods:
+            if pod.node == node:
+                pod.deleting = True
+
+    def retarget(self, attempt: str, target: Target, arms: str = "") -> None:
+        """Someone (the operator too) points a DaemonSet elsewhere."""
+        found = self.sets[attempt]
+        found.affinity = targeted(found.own, KEY, target, arms)
+        found.generation += 1
+
+    def forget(self) -> None:
+        """The operator restarts: all that it knew from its own clock is gone."""
+        self.story.append("the operator restarts")
+        self.leases, self.gone, self.checks = {}, {}, {}
+        self.watching_since = self.now
+        for node in self.nodes.values():
+            node.label_seen = self.now
+        for pod in self.pods:
+            pod.ready_seen = self.now if pod.ready else None
+
+    # What is seen
+
+    def running(self) -> dict[str, str]:
+        """Release of the Ready agent on each node."""
+        return {
+            pod.node: self.sets[pod.attempt].revision.release
+            for pod in self.pods
+            if pod.ready and not pod.deleting and self.nodes[pod.node].alive
+        }
+
+    def pod_on(self, node: str) -> SimPod | None:
+        """The bound pod on a node."""
+        return next((p for p in self.pods if p.node == node and p.bound_at is not None), None)
+
+    def is_ready(self, node: SimNode) -> bool:
+        """What the node's Ready condition says; late for a node that just died."""
+        return node.alive or self.now - node.died_at < NOT_READY_AFTER
+
+    def node_view(self, node: SimNode) -> NodeView:
+        """A node as the operator projects it."""
+        sides = {KEY: Side(node.attempt, node.label_seen)} if node.attempt else {}
+        return NodeView(
+            node.name,
+            node.uid,
+            f"{node.uid}-boot-{node.boot}",
+            self.is_ready(node),
+            node.labels,
+            node.taints,
+            node.unschedulable,
+            sides,
+        )
+
+    def pod_view(self, pod: SimPod) -> PodView:
+        """A pod as the operator projects it."""
+        node = self.nodes.get(pod.node)
+        ready = pod.ready and node is not None and self.is_ready(node)
+        return PodView(
+            name=f"agent-{pod.uid}",
+            namespace=SPACE,
+            uid=pod.uid,
+            channel=CHANNEL,
+            attempt=pod.attempt,
+            node=pod.node if pod.bound_at is not None else None,
+            phase=pod.phase,
+            ready=ready,
+            ready_since=pod.ready_seen if ready else None,
+            terminating=pod.deleting,
+            restarts=pod.restarts,
+            waiting=pod.waiting,
+        )
+
+    def observe(self) -> Observation:
+        """All that the operator would gather now."""
+        rollout = self.record.rollout
+        attempt = rollout.attempt if rollout else ""
+        template = self.channel.spec.agent.template if self.channel else None
+        return Observation(
+            SPACE,
+            CHANNEL,
+            self.channel,
+            self.record,
+            {name: self.node_view(node) for name, node in self.nodes.items()},
+            gone=dict(self.gone),
+            agent=AgentSource(template=template),
+            releases=tuple(self.releases.values()),
+            decisions=tuple(self.decisions),
+            revisions={attempt: _revision_view(found) for attempt, found in self.sets.items()},
+            ledgers={wave: led for (of, wave), led in self.ledgers.items() if of == attempt},
+            old_ledgers=frozenset(of for of, _ in self.ledgers if of != attempt),
+            pods=tuple(self.pod_view(pod) for pod in self.pods),
+            leases=dict(self.leases),
+            checks=dict(self.checks),
+            contents=dict(self.contents),
+            soak_floor=10.0,
+            watching_since=self.watching_since,
+        )
+
+    # How time goes by
+
+    def run(self, seconds: int, until: Callable[[], bool] | None = None) -> None:
+        """Let time go by; with `until`, at most so long until it holds, else fail."""
+        for _ in range(seconds):
+            self.tick()
+            for _ in range(MAX_WRITES_AT_ONCE):
+                if not self.work():
+                    break
+            else:
+                raise AssertionError("writes without end:\n" + "\n".join(self.story[-12:]))
+            if until is not None and until():
+                return
+        assert until is None, "it never came to that:\n" + "\n".join(self.story[-25:])
+
+    def step_until(self, reached: Callable[[], object]) -> None:
+        """Pass by pass until it holds, so that a test can act between two writes."""
+        for _ in range(5_000):
+            if reached():
+                return
+            if not self.work():
+                self.tick()
+        raise AssertionError("it never came to that:\n" + "\n".join(self.story[-25:]))
+
+    def work(self) -> bool:
+        """One pass of the operator; whether it wrote anything."""
+        obs = self.observe()
+        step = decide(obs, self.now)
+        try:
+            self.apply(obs, step)
+        except StopIteration:
+            self.forget()
+        for watcher in self.watchers:
+            watcher(self, obs, step)
+        return step.record is not None or bool(step.actions)
+
+    def apply(self, obs: Observation, step: Step, version: int | None = None) -> None:
+        """Store the step's record or do its actions. Raises Conflict as the apiserver would."""
+        if step.record is not None:
+            if version is not None and version != self.record_version:
+                raise Conflict
+            self.record, self.record_version = step.record, self.record_version + 1
+            self._wrote(f"record {_summary(step.record)}")
+        for action in () if step.record is not None else step.actions:
+            self._act(obs, action)
+            self._wrote(describe(action))
+
+    def tick(self) -> None:
+        """One second."""
+        self.now += 1.0
+        for attempt, found in self.sets.items():
+            self._control(attempt, found)
+        self._schedule()
+        self.pods = [pod for pod in self.pods if self._kubelet(pod)]
+        rollout = self.record.rollout
+        for place, (name, node) in enumerate(self.nodes.items()):
+            if node.alive and (self.now + place) % LEASE_EVERY < 1.0 and rollout:
+                self.leases[name] = self.now
+        if rollout is None:
+            self.leases.clear()
+        self._ask()
+
+    def _wrote(self, what: str) -> None:
+        self.story.append(f"{self.now - 1_000_000:.0f} s: {what}")
+        self.writes += 1
+        if self.writes == self.kill_after:
+            raise StopIteration
+
+    def _act(self, obs: Observation, action: Action) -> None:
+        match action:
+            case Retarget():
+                seen = obs.revisions[action.revision].version
+                if not action.fence and seen != str(self.sets[action.revision].generation):
+                    raise Conflict
+                self.retarget(action.revision, action.target, action.attempt)
+            case CreateRevision(revision, template):
+                rule = targeted(template["spec"]["affinity"], KEY, Target.IN, revision.attempt)
+                self.sets.setdefault(revision.attempt, SimDaemonSet(revision, template, rule))
+            case CopyContent(_, name, found):
+                self.contents.setdefault(name, ContentView(name, found, immutable=True))
+            case StoreLedger(ledger):
+                self.ledgers.setdefault((ledger.attempt, ledger.number), ledger)
+            case MoveNodes(nodes, attempt):
+                self._label(nodes, attempt)
+            case DeletePods():
+                self._delete(action)
+            case Forget(revision_name, of):
+                self.sets.pop(revision_name or "", None)
+                self.ledgers = {k: v for k, v in self.ledgers.items() if k[0] != of}
+
+    def _label(self, nodes: tuple[tuple[str, str], ...], attempt: str) -> None:
+        for name, uid in nodes:
+            node = self.nodes.get(name)
+            if node is not None and node.uid == uid:
+                node.attempt, node.label_seen = attempt, self.now
+
+    def _delete(self, action: DeletePods) -> None:
+        for pod in self.pods:
+            bound_to = pod.node if pod.bound_at is not None else None
+            chosen = bound_to == action.node if action.node or action.unbound else True
+            pod.deleting |= chosen and pod.attempt == action.attempt
+
+    def _control(self, attempt: str, found: SimDaemonSet) -> None:
+        """The DaemonSet controller: one pod on each node that the affinity matches, no other."""
+        found.observed = found.generation
+        spec = {**found.template["spec"], "affinity": found.affinity}
+        mine = {p.node: p for p in self.pods if p.attempt == attempt and not p.deleting}
+        for node in self.nodes.values():
+            wanted = matches({"spec": spec}, self.node_view(node))
+            if wanted and node.name not in mine:
+                held = any(
+                    p.attempt == attempt and p.node == node.name and p.deleting for p in self.pods
+                )
+                if not held:
+                    self.pods.append(SimPod(f"pod-{next(self.ids)}", attempt, node.name))
+            elif not wanted and node.name in mine:
+                mine[node.name].deleting = True
+
+    def _schedule(self) -> None:
+        """Required anti-affinity: a pod waits until no other pod of the channel is on its node."""
+        taken = {pod.node for pod in self.pods if pod.bound_at is not None}
+        for pod in self.pods:
+            if pod.bound_at is None and not pod.deleting and pod.node not in taken:
+                pod.bound_at = self.now
+                taken.add(pod.node)
+
+    def _kubelet(self, pod: SimPod) -> bool:
+        """Start, harm or end one pod; False when it is gone."""
+        node = self.nodes[pod.node]
+        if pod.bound_at is None:
+            return not pod.deleting
+        if not node.alive:
+            return True
+        if pod.deleting:
+            return False
+        harm = self.harms.get(self.sets[pod.attempt].revision.digest, "")
+        harm = harm if self.victims is None or pod.node in self.victims else ""
+        if harm == "unpullable":
+            pod.waiting = "ImagePullBackOff"
+        elif self.now - pod.bound_at >= START_SECONDS:
+            pod.waiting, pod.phase = "", "Running"
+            pod.ready = harm not in ("loop", "unready")
+            pod.ready_seen = (pod.ready_seen or self.now) if pod.ready else None
+        if harm in ("kill", "loop") and self.now - pod.bound_at >= START_SECONDS + 2:
+            pod.restarts += harm == "loop"
+            if harm == "kill":
+                self.die(pod.node)
+        return True
+
+    def _ask(self) -> None:
+        """Prometheus answers every check about all moved nodes, each second."""
+        rollout, obs = self.record.rollout, self.observe()
+        nodes = judged_nodes(obs, rollout) if rollout else frozenset()
+        for check in rollout.plan.checks if rollout and nodes else ():
+            samples = tuple(Sample({check.node_label: n}, self.check_value) for n in nodes)
+            answer = () if self.check_error else samples
+            self.checks[check.name] = CheckResult(self.now, nodes, answer, self.check_error)
+
+
+def matches(template: Mapping[str, Any], node: NodeView) -> bool:
+    """Whether a targeted template runs on a node, its side label included."""
+    labels = {**node.labels, **({KEY: a} if (a := node.attempt(KEY)) else {})}
+    whole = NodeView(node.name, node.uid, node.boot_id, node.ready, labels, node.taints)
+    return runs_on(template, whole)
+
+
+def _revision_view(found: SimDaemonSet) -> RevisionView:
+    return RevisionView(
+        attempt=found.revision.attempt,
+        name=found.revision.daemon_set,
+        observed=found.observed >= found.generation,
+        own_affinity=found.own,
+        affinity=found.affinity,
+        template=found.template,
+        channel=CHANNEL,
+        version=str(found.generation),
+    )
+
+
+def _summary(record: Record) -> str:
+    rollout = record.rollout
+    if rollout is None:
+        last = record.outcomes[0] if record.outcomes else None
+        return f"{last.release} {last.phase} ({last.reason})" if last else "empty"
+    wave = f", wave {rollout.waves[-1].name} {rollout.waves[-1].state}" if rollout.waves else ""
+    why = f", {rollout.incident.reason}" if rollout.incident else ""
+    paused = f", paused {rollout.paused}" if rollout.paused else ""
+    promoting = ", promoting" if rollout.promoting else ""
+    return f"{rollout.candidate.release} {rollout.phase}{wave}{promoting}{paused}{why}"

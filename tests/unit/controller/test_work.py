@@ -1,0 +1,124 @@
+"""The keyed queue: each key once, backing off after errors, with a clock of our own."""
+
+import asyncio
+
+import pytest
+
+from wavegate.controller.work import WorkQueue
+
+A, B = ("ns", "a"), ("ns", "b")
+
+
+class Clock:
+    """Stands still until it is told."""
+
+    def __init__(self):
+        self.now = 100.0
+
+    def __call__(self):
+        return self.now
+
+
+@pytest.fixture
+def clock():
+    return Clock()
+
+
+@pytest.fixture
+def queue(clock):
+    return WorkQueue(clock)
+
+
+async def taken(queue):
+    """Keys that are due now, in their order."""
+    keys = []
+    while True:
+        try:
+            async with asyncio.timeout(0.01):
+                keys.append(await queue.next())
+        except TimeoutError:
+            return keys
+
+
+async def test_many_events_for_one_key_are_one_pass(queue):
+    for _ in range(1000):
+        queue.add(A)
+    queue.add(B)
+    assert await taken(queue) == [A, B]
+
+
+async def test_a_key_that_was_added_while_it_was_worked_on_is_worked_on_again(queue):
+    queue.add(A)
+    assert await queue.next() == A
+    queue.add(A)
+    assert await taken(queue) == [A]
+
+
+async def test_an_earlier_time_wins_over_a_later_one(queue, clock):
+    queue.later(A, 5.0)
+    queue.later(A, 60.0)
+    queue.later(B, 60.0)
+    queue.later(B, 10.0)
+    clock.now += 4.9
+    assert await taken(queue) == []
+    clock.now += 0.2
+    assert await taken(queue) == [A]
+    clock.now += 5.0
+    assert await taken(queue) == [B]
+
+
+async def test_who_waits_is_woken_by_a_new_key(queue):
+    queue.later(A, 1000.0)
+    waiting = asyncio.create_task(queue.next())
+    await asyncio.sleep(0)
+    queue.add(B)
+    assert await asyncio.wait_for(waiting, 1.0) == B
+
+
+@pytest.mark.parametrize(("failures", "longest"), [(1, 0.5), (2, 1.0), (5, 8.0), (50, 60.0)])
+async def test_failures_back_off_with_jitter_up_to_a_minute(queue, clock, failures, longest):
+    for _ in range(failures):
+        queue.failed(A, None)
+    assert await taken(queue) == []
+    clock.now += longest * 0.49
+    assert await taken(queue) == []
+    clock.now += longest * 0.52
+    assert await taken(queue) == [A]
+
+
+async def test_the_server_s_wish_is_respected(queue, clock):
+    queue.failed(A, 30.0)
+    clock.now += 29.9
+    assert await taken(queue) == []
+    clock.now += 0.2
+    assert await taken(queue) == [A]
+
+
+# BUG: `add` draws a new back-off and forgets Retry-After; during a rollout there is an event each
+# few seconds, so 429 with Retry-After is never respected.
+async def test_an_event_does_not_cut_the_server_s_wish_short(queue, clock):
+    queue.failed(A, 30.0)
+    queue.add(A)
+    clock.now += 29.0
+    assert await taken(queue) == []
+
+
+# BUG: the same; each event draws anew and the shortest draw wins.
+async def test_a_flood_of_events_does_not_shorten_the_back_off(queue, clock):
+    for _ in range(5):
+        queue.failed(A, None)
+    due = queue._due[A]
+    for _ in range(1000):
+        queue.add(A)
+    assert queue._due[A] == due
+
+
+async def test_a_success_starts_the_back_off_anew(queue, clock):
+    for _ in range(8):
+        queue.failed(A, None)
+    clock.now += 60.0
+    assert await taken(queue) == [A]
+    queue.done(A)
+    queue.failed(A, None)
+    clock.now += 0.51
+    assert await taken(queue) == [A]
