@@ -14,8 +14,8 @@ from typing import Any
 
 import yaml
 
-from wavegate import settings
 from wavegate.api import Reason, reasons
+from wavegate.settings import Settings
 from wavegate.telemetry import metrics
 
 ROOT = Path(__file__).parents[1]
@@ -99,13 +99,13 @@ def _settings() -> Iterator[str]:
 
 def _documented_fields() -> Iterator[tuple[str, str]]:
     """Variable and meaning of each setting, from the docstring under its field."""
-    (body,) = ast.parse(inspect.getsource(settings.Settings)).body
+    (body,) = ast.parse(inspect.getsource(Settings)).body
     assert isinstance(body, ast.ClassDef)  # noqa: S101 (narrows the type)
     for field, text in zip(body.body, body.body[1:], strict=False):
         if isinstance(field, ast.AnnAssign) and isinstance(text, ast.Expr):
             variable, _, meaning = str(ast.literal_eval(text.value)).partition(": ")
             yield variable, meaning
-    assert all(f.default is not MISSING for f in fields(settings.Settings))  # noqa: S101
+    assert all(f.default is not MISSING for f in fields(Settings))  # noqa: S101
 
 
 def _chart_values() -> dict[str, str]:

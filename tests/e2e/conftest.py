@@ -9,15 +9,23 @@ from support.story import Story
 from wavegate_sandbox.cluster import Sandbox
 
 SYSTEM = "wavegate-e2e"
-PACE = {"WAVEGATE_SOAK_FLOOR": "1s", "WAVEGATE_LEASE_DURATION": "6s"}
+
+
+@pytest.fixture(scope="module")
+def pace() -> dict[str, str]:
+    """Operator settings of the stories; a module may have its own."""
+    return {"WAVEGATE_SOAK_FLOOR": "1s", "WAVEGATE_LEASE_DURATION": "6s"}
 
 
 @pytest.fixture(scope="module")
 def operators(
-    sandbox: Sandbox, crds: None, report_settings: Callable[[str, dict[str, str]], None]
+    sandbox: Sandbox,
+    crds: None,
+    pace: dict[str, str],
+    report_settings: Callable[[str, dict[str, str]], None],
 ) -> Iterator[list[OperatorProcess]]:
     """The chart's two replicas."""
-    pair = [OperatorProcess.from_chart(sandbox, SYSTEM, PACE) for _ in range(2)]
+    pair = [OperatorProcess.from_chart(sandbox, SYSTEM, pace) for _ in range(2)]
     report_settings("operators of the stories", pair[0].env_differences)
     with pair[0], pair[1]:
         for operator in pair:

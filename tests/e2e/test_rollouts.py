@@ -220,9 +220,9 @@ def test_a_digest_that_failed_is_refused_when_it_is_applied_again(
 ) -> None:
     story = stories["blocked"]
     with Faults(sandbox, {digest("loop-again"): AgentCrashLoop(every_seconds=1)}):
-        story.publish("first-try", content="loop-again")
+        story.publish("first-try", letter="loop-again")
         story.until_phase("first-try", "Reverted")
-    story.publish("second-try", content="loop-again")
+    story.publish("second-try", letter="loop-again")
     status = story.until_phase("second-try", "Rejected")
 
     assert status["reason"] == "DigestBlocked"

@@ -70,10 +70,10 @@ class Story:
             "PATCH", path, body, params=params, content_type="application/apply-patch+yaml"
         )
 
-    def publish(self, name: str, content: str | None = None, **spec: Any) -> str:
+    def publish(self, name: str, letter: str | None = None, **spec: Any) -> str:
         """Create the next release with this content (by default the release's name)."""
         self.sequence += 1
-        image = f"registry.example/content@{digest(content or name)}"
+        image = f"registry.example/content@{digest(letter or name)}"
         body = {
             "apiVersion": "wavegate.dev/v1alpha1",
             "kind": "SecurityContentRelease",

@@ -124,12 +124,12 @@ class Reason(StrEnum):
     AgentTemplateNotFound = _reason(
         "AgentTemplateNotFound",
         "The DaemonSet of spec.agent.daemonSetRef does not exist in the channel's namespace; "
-        "create it, parked (with a nodeSelector that matches no node), or correct the name.",
+        "create it, parked (nodeSelector wavegate.dev/parked: 'true'), or correct the name.",
     )
     AgentAlreadyRunning = _reason(
         "AgentAlreadyRunning",
         "The DaemonSet of spec.agent.daemonSetRef still runs pods, and a node must not carry two "
-        "agents; park it with a nodeSelector that matches no node.",
+        "agents; park it with the nodeSelector wavegate.dev/parked: 'true'.",
     )
     SoakBelowFloor = _reason(
         "SoakBelowFloor",

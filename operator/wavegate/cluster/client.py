@@ -74,6 +74,11 @@ class Client:
         """POST a new object."""
         return await self._request("POST", path, {"fieldManager": FIELD_MANAGER}, body)
 
+    async def try_create(self, path: str, body: Mapping[str, Any]) -> None:
+        """POST as a dry run: checked like a real one, stored nowhere."""
+        params = {"fieldManager": FIELD_MANAGER, "dryRun": "All"}
+        await self._request("POST", path, params, body)
+
     async def replace(self, path: str, body: Mapping[str, Any]) -> dict[str, Any]:
         """PUT an object; with its resourceVersion this is compare-and-swap."""
         return await self._request("PUT", path, {"fieldManager": FIELD_MANAGER}, body)

@@ -78,15 +78,24 @@ class Store:
         await self._create("configmaps", paths.config_maps(self._namespace), body)
 
     async def create_revision(self, action: CreateRevision) -> None:
-        """Create a revision's DaemonSet: OnDelete, no history, and no owner, so that neither the
-        deletion of a CRD nor garbage collection takes agents away.
+        """Create a revision's DaemonSet, targeted at the nodes labelled with its attempt."""
+        body = self._revision(action)
+        await self._create("daemonsets", paths.daemon_sets(self._namespace), body)
+
+    async def try_revision(self, action: CreateRevision) -> None:
+        """Let the apiserver check a revision's DaemonSet without storing it."""
+        await self._client.try_create(paths.daemon_sets(self._namespace), self._revision(action))
+
+    def _revision(self, action: CreateRevision) -> Body:
+        """A DaemonSet with OnDelete, no history, and no owner, so that neither the deletion of a
+        CRD nor garbage collection takes agents away.
         """
         template = copy.deepcopy(dict(action.template))
         affinity = template["spec"]["affinity"]
         attempt = action.revision.attempt
         labels = {CHANNEL_LABEL: self._channel, ATTEMPT_LABEL: attempt}
         template["spec"]["affinity"] = targeted(affinity, self._key, Target.IN, attempt)
-        body = {
+        return {
             "apiVersion": "apps/v1",
             "kind": "DaemonSet",
             "metadata": {
@@ -107,7 +116,6 @@ class Store:
                 "revisionHistoryLimit": 0,
             },
         }
-        await self._create("daemonsets", paths.daemon_sets(self._namespace), body)
 
     async def retarget(self, action: Retarget, view: RevisionView) -> None:
         """Point a revision at other nodes. Only a fence is unconditional."""

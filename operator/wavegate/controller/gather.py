@@ -1,22 +1,32 @@
 """Gathers one channel's Observation from the mirrors, plus the few objects that no mirror holds."""
 
+import json
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
-from wavegate.api import Channel, Decision, Release
+from wavegate.api import Channel, ContentKind, Decision, Release
 from wavegate.cluster import paths
 from wavegate.cluster.client import ApiError, Client
 from wavegate.cluster.projections import StoredConfigMap, content_view
+from wavegate.cluster.store import Store
 from wavegate.controller.work import Key
 from wavegate.controller.world import World
 from wavegate.evidence import CheckResult
-from wavegate.rollout.names import record_name
+from wavegate.rollout.names import PARKED_LABEL, record_name
 from wavegate.rollout.observation import AgentSource, ContentView, Observation, RevisionView
-from wavegate.rollout.record import Record
+from wavegate.rollout.record import Record, Revision
+from wavegate.rollout.steps import CreateRevision
+from wavegate.rollout.templates import bind, find_problem, revision_template
 
-LOOK_AGAIN_SECONDS = 5.0
-"""A template or content that is not mirrored is read again after this time."""
+_ANY_CONTENT = {
+    ContentKind.ImageVolume: "trial.invalid/content",
+    ContentKind.ContainerImage: "trial.invalid/content",
+    ContentKind.ConfigMap: "trial",
+}
+
+MAX_KEPT = 200
+"""Immutable ConfigMaps with content that are not read again."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,10 +43,12 @@ class Gatherer:
     def __init__(
         self, client: Client, world: World, soak_floor: float, clock: Callable[[], float]
     ) -> None:
-        self._client, self._world, self._clock = client, world, clock
+        self._client, self._world = client, world
         self._soak_floor = soak_floor
         self._since = clock()
-        self._read: dict[str, tuple[float, Mapping[str, Any] | None]] = {}
+        self._tried: dict[str, tuple[str, str]] = {}
+        """By channel UID: the template that was tried last, and why it was refused."""
+        self._kept: dict[str, Mapping[str, Any]] = {}
 
     async def gather(self, key: Key, checks: Mapping[str, CheckResult], refused: str) -> Gathered:
         """Gather what is known of channel `key`. Raises ApiError when something can't be read."""
@@ -59,7 +71,7 @@ class Gatherer:
             record=kept,
             nodes={node.name: node for node in world.nodes.items.values()},
             gone={node.name: node for node in world.nodes.gone.values()},
-            agent=await self._agent(namespace, channel, kept),
+            agent=await self._checked_agent(channel, kept),
             releases=releases,
             decisions=self._decisions(namespace, releases),
             revisions=revisions,
@@ -121,7 +133,36 @@ class Gatherer:
         """A record that can't be read is as lost as one that is gone."""
         return bool(revisions) and (stored is None or stored.record is None)
 
-    async def _agent(self, namespace: str, channel: object, record: Record) -> AgentSource:
+    async def _checked_agent(self, channel: object, record: Record) -> AgentSource:
+        """The agent, and what the apiserver says of it before a rollout may start."""
+        if not isinstance(channel, Channel) or record.rollout is not None:
+            return await self._agent(channel, record)
+        agent = await self._agent(channel, record)
+        if agent.template is None or find_problem(agent.template, channel.spec) is not None:
+            return agent
+        return replace(agent, refused=await self._refusal(channel, agent.template))
+
+    async def _refusal(self, channel: Channel, template: Mapping[str, Any]) -> str:
+        """Why the apiserver would refuse a revision. It is asked once for each template."""
+        said = json.dumps([template, channel.spec.content.dump()], sort_keys=True)
+        known = self._tried.get(channel.uid)
+        if known is not None and known[0] == said:
+            return known[1]
+        bound = bind(template, channel.spec, _ANY_CONTENT[channel.spec.content.kind])
+        trial = Revision("trial", "", "", "", "", 0, "", 0.0)
+        action = CreateRevision(trial, revision_template(bound, channel.name, trial.attempt))
+        store = Store(self._client, channel.namespace, channel.name, self._world.fresh)
+        refusal = ""
+        try:
+            await store.try_revision(action)
+        except ApiError as error:
+            if error.status not in (400, 422):
+                raise
+            refusal = str(error)
+        self._tried[channel.uid] = (said, refusal)
+        return refusal
+
+    async def _agent(self, channel: object, record: Record) -> AgentSource:
         if not isinstance(channel, Channel):
             return AgentSource()
         agent = channel.spec.agent
@@ -130,11 +171,13 @@ class Gatherer:
         if record.rollout is not None and record.rollout.waves:
             return AgentSource(template={})  # frozen in the candidate long ago
         name = agent.daemon_set_ref.name
-        body = await self._get(paths.daemon_sets(namespace, name))
+        body = await self._get(paths.daemon_sets(channel.namespace, name))
         if body is None:
             return AgentSource(missing=name)
-        running = int((body.get("status") or {}).get("currentNumberScheduled", 0))
-        return AgentSource(template=body["spec"]["template"], running_pods=running)
+        status = body.get("status") or {}
+        counted = status.get("observedGeneration", 0) >= body["metadata"]["generation"]
+        running = int(status.get("currentNumberScheduled", 0)) if counted else 1
+        return AgentSource(template=_unparked(body["spec"]["template"]), running_pods=running)
 
     async def _contents(
         self, namespace: str, releases: tuple[Release, ...]
@@ -154,17 +197,24 @@ class Gatherer:
 
     async def _get(self, path: str) -> Mapping[str, Any] | None:
         """Read an object that no mirror holds; None when there is none. Immutable ones are kept."""
-        now = self._clock()
-        known = self._read.get(path)
-        if known is not None:
-            read_at, body = known
-            if now - read_at < LOOK_AGAIN_SECONDS or (body is not None and body.get("immutable")):
+        if path not in self._kept:
+            try:
+                body = await self._client.get(path)
+            except ApiError as error:
+                if error.status != 404:
+                    raise
+                return None
+            if not body.get("immutable"):
                 return body
-        try:
-            fresh: Mapping[str, Any] | None = await self._client.get(path)
-        except ApiError as error:
-            if error.status != 404:
-                raise
-            fresh = None
-        self._read[path] = (now, fresh)
-        return fresh
+            self._kept[path] = body
+            if len(self._kept) > MAX_KEPT:
+                self._kept.pop(next(iter(self._kept)))
+        return self._kept[path]
+
+
+def _unparked(template: Mapping[str, Any]) -> dict[str, Any]:
+    """The template without what parks its DaemonSet."""
+    spec = dict(template["spec"])
+    selector = {k: v for k, v in (spec.get("nodeSelector") or {}).items() if k != PARKED_LABEL}
+    spec["nodeSelector"] = selector
+    return {**template, "spec": spec}

@@ -14,6 +14,9 @@ from wavegate.rollout.record import MAX_HISTORY, DecisionNote, Record, Rollout
 from wavegate.rollout.steps import Forget, Retarget, Step, Target
 
 MAX_DECISIONS = 100
+LOOK_AGAIN = 5.0
+"""Seconds until a channel or a release that can't start is looked at again: what it lacks (a
+ConfigMap, a DaemonSet, nodes) is not all watched."""
 
 
 def decide(obs: Observation, now: float) -> Step:
@@ -89,7 +92,8 @@ def _tidy(obs: Observation) -> Step:
     recent = {outcome.attempt for outcome in record.outcomes[:MAX_HISTORY]}
     for attempt in sorted(obs.old_ledgers - recent):
         return Step(actions=(Forget(ledgers_of=attempt),), requeue=1.0)
-    return Step()
+    waiting = queue.channel_problem(obs) or any(queue.is_open(obs, r) for r in obs.releases)
+    return Step(requeue=LOOK_AGAIN if waiting else None)
 
 
 def _ended_by_person(obs: Observation, rollout: Rollout) -> tuple[Reason, str] | None:

@@ -14,6 +14,9 @@ ATTEMPT_LABEL = "wavegate.dev/attempt"
 KIND_LABEL = "wavegate.dev/kind"
 """What an object of ours is: revision, record, ledger or content."""
 
+PARKED_LABEL = "wavegate.dev/parked"
+"""A DaemonSet is parked by a nodeSelector on this label, which no node carries."""
+
 LABEL_LIMIT = 63
 _DAEMON_SET_LIMIT = 52
 """Room for the five random characters that the pods of a DaemonSet add to its name."""

@@ -53,6 +53,8 @@ class AgentSource:
     """Name of the parked DaemonSet that does not exist."""
     running_pods: int = 0
     """Nodes on which a parked DaemonSet runs its own pods."""
+    refused: str = ""
+    """Why the apiserver would refuse a DaemonSet with this template; empty if it would not."""
 
 
 @dataclass(frozen=True, slots=True)

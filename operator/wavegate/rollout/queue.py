@@ -68,6 +68,11 @@ def eligible(obs: Observation) -> list[Release]:
     return sorted(ready, key=lambda release: (release.spec.sequence, release.uid), reverse=True)
 
 
+def is_open(obs: Observation, release: Release) -> bool:
+    """Whether a release may still start one day."""
+    return not release.deletion_timestamp and release.spec.sequence > floor(obs.record)
+
+
 def start(obs: Observation, channel: Channel, release: Release, now: float) -> Rollout:
     """Freeze the plan of a new attempt."""
     attempt = attempt_id(release.uid, obs.record.attempts + 1, now)
@@ -145,16 +150,23 @@ def _agent_problem(obs: Observation, channel: Channel) -> Problem | None:
         return Problem(
             Reason.AgentTemplateNotFound,
             f"spec.agent.daemonSetRef.name: there is no DaemonSet {agent.missing!r} in namespace "
-            f"{obs.namespace}. Create it parked (matching no node), or give spec.agent.template.",
+            f"{obs.namespace}. Create it parked (nodeSelector wavegate.dev/parked: 'true'), or "
+            "give spec.agent.template.",
         )
     if agent.running_pods and reference:
         return Problem(
             Reason.AgentAlreadyRunning,
             f"spec.agent.daemonSetRef: DaemonSet {reference.name} runs on {agent.running_pods} "
-            "nodes itself. Park it with a nodeSelector that matches no node: two agents would "
-            "meet on each node.",
+            "nodes itself, and two agents would meet on each. Park it with the nodeSelector "
+            "wavegate.dev/parked: 'true', which Wavegate leaves out of its revisions.",
         )
-    return find_problem(agent.template or {}, channel.spec)
+    problem = find_problem(agent.template or {}, channel.spec)
+    if problem is None and agent.refused:
+        return Problem(
+            Reason.InvalidTemplate,
+            f"spec.agent: the apiserver refuses a DaemonSet with this template: {agent.refused}",
+        )
+    return problem
 
 
 def _policy_problem(obs: Observation, channel: Channel) -> Problem | None:

@@ -47,12 +47,22 @@ def bind(template: Mapping[str, Any], spec: ChannelSpec, reference: str) -> dict
         container["image"] = reference
         container["imagePullPolicy"] = "IfNotPresent"
         return bound
-    volume = next(v for v in pod["volumes"] if v.get("name") == spec.content.target)
-    if spec.content.kind is ContentKind.ImageVolume:
-        volume["image"] = {"reference": reference, "pullPolicy": "IfNotPresent"}
-    else:
-        volume["configMap"] = {**(volume.get("configMap") or {}), "name": reference}
+    pod["volumes"] = [
+        _content_volume(volume, spec.content.kind, reference)
+        if volume.get("name") == spec.content.target
+        else volume
+        for volume in pod["volumes"]
+    ]
     return bound
+
+
+def _content_volume(volume: Mapping[str, Any], kind: ContentKind, reference: str) -> dict[str, Any]:
+    """The content takes the volume's place, whatever stood there before."""
+    if kind is ContentKind.ImageVolume:
+        source = {"reference": reference, "pullPolicy": "IfNotPresent"}
+        return {"name": volume["name"], "image": source}
+    options = volume.get("configMap") or {}
+    return {"name": volume["name"], "configMap": {**options, "name": reference}}
 
 
 def revision_template(bound: Mapping[str, Any], channel_label: str, attempt: str) -> dict[str, Any]:

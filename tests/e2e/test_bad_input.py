@@ -1,0 +1,177 @@
+"""What only the operator can know: a condition with reason and exact field, nothing touched."""
+
+from typing import Any
+
+import pytest
+
+from support.operator_process import OperatorProcess
+from support.story import Story, channel_spec, digest
+from wavegate_sandbox.cluster import Sandbox
+
+MAP = {"configMap": {"volumeName": "content"}}
+
+
+def template(**spec: Any) -> dict[str, Any]:
+    """An agent of its own template."""
+    agent = channel_spec("nobody")["agent"]["template"]["spec"]
+    return {"agent": {"template": {"spec": {**agent, **spec}}}}
+
+
+CHANNELS = {
+    "missing volume": (
+        {
+            "content": {"imageVolume": {"volumeName": "contents"}},
+            **template(volumes=[{"name": "content", "emptyDir": {}}]),
+        },
+        "MissingVolume",
+        "spec.content.imageVolume.volumeName",
+    ),
+    "missing container": (
+        {"content": {"containerImage": {"containerName": "rules"}}, **template(volumes=[])},
+        "MissingContainer",
+        "spec.content.containerImage.containerName",
+    ),
+    "pool without nodes": (
+        {
+            "pools": [{"name": "p", "selector": {"matchLabels": {"no": "node"}}}],
+            "waves": [{"name": "all", "upTo": "100%"}],
+        },
+        "PoolMatchesNoNode",
+        "spec.pools: pool 'p'",
+    ),
+    "soak below the floor": (
+        {"waves": [{"name": "w", "upTo": 1, "soak": "1s"}]},
+        "SoakBelowFloor",
+        "spec.waves[0].soak",
+    ),
+    "a template that the apiserver refuses": (
+        template(
+            volumes=[
+                {"name": "content", "emptyDir": {}},
+                {"name": "two", "emptyDir": {}, "hostPath": {"path": "/"}},
+            ]
+        ),
+        "InvalidTemplate",
+        "spec.agent: the apiserver refuses a DaemonSet with this template",
+    ),
+    "no such DaemonSet": (
+        {"agent": {"daemonSetRef": {"name": "parked"}}},
+        "AgentTemplateNotFound",
+        "spec.agent.daemonSetRef.name",
+    ),
+}
+
+
+@pytest.fixture(scope="module")
+def pace() -> dict[str, str]:
+    """A floor that one of the channels is below."""
+    return {"WAVEGATE_SOAK_FLOOR": "2s", "WAVEGATE_LEASE_DURATION": "6s"}
+
+
+@pytest.mark.parametrize("name", CHANNELS)
+def test_a_channel_that_cannot_work_says_which_field_and_nothing_is_touched(
+    name: str, story: Story, sandbox: Sandbox, operators: list[OperatorProcess]
+) -> None:
+    changes, reason, field = CHANNELS[name]
+    story.begin(changes)
+    story.publish("a")
+    condition = until_not_ready(story, "channels", story.channel)
+
+    assert condition["reason"] == reason
+    assert condition["message"].startswith(field)
+    status = story.until_phase("a", "Pending")
+    assert status["reason"] == reason
+    assert status["waitingFor"] == "Person"
+    nothing_is_touched(story, sandbox)
+
+
+def test_a_release_for_an_unknown_channel_says_so_and_starts_when_it_is_there(
+    story: Story, operators: list[OperatorProcess]
+) -> None:
+    story.publish("a")
+    condition = until_not_ready(story, "releases", "a")
+    assert condition["reason"] == "UnknownChannel"
+    assert condition["message"].startswith("spec.channel: there is no SecurityContentChannel")
+    story.begin()
+    story.until_phase("a", "Rolling")
+
+
+@pytest.mark.parametrize(
+    ("content", "reason"),
+    [
+        ({"image": f"registry.example/content@{digest('x')}"}, "ContentMismatch"),
+        ({"configMap": {"name": "nowhere"}}, "ContentNotFound"),
+        ({"configMap": {"name": "mutable"}}, "ContentMutable"),
+    ],
+)
+def test_content_that_cannot_be_used_says_which_field_and_nothing_is_touched(
+    content: dict[str, Any],
+    reason: str,
+    story: Story,
+    sandbox: Sandbox,
+    operators: list[OperatorProcess],
+) -> None:
+    path = f"/api/v1/namespaces/{story.namespace}/configmaps"
+    sandbox.request("POST", path, {"metadata": {"name": "mutable"}, "data": {"rules": "1"}})
+    story.begin({"content": MAP, **template(volumes=[{"name": "content", "configMap": {}}])})
+    story.publish("a", content=content)
+    condition = until_not_ready(story, "releases", "a")
+
+    assert condition["reason"] == reason
+    assert condition["message"].startswith("spec.content")
+    nothing_is_touched(story, sandbox)
+
+
+def test_a_parked_daemon_set_that_runs_pods_is_refused(
+    story: Story, sandbox: Sandbox, operators: list[OperatorProcess]
+) -> None:
+    pod = channel_spec(story.namespace)["agent"]["template"]["spec"]
+    labels = {"app": "agent"}
+    body = {
+        "metadata": {"name": "running"},
+        "spec": {
+            "selector": {"matchLabels": labels},
+            "template": {
+                "metadata": {"labels": labels},
+                "spec": {**pod, "volumes": [{"name": "content", "emptyDir": {}}]},
+            },
+        },
+    }
+    story.begin({"agent": {"daemonSetRef": {"name": "running"}}})
+    path = f"/apis/apps/v1/namespaces/{story.namespace}/daemonsets"
+    sandbox.request("POST", path, body)
+    sandbox.wait_for(
+        "the DaemonSet to run",
+        lambda: sandbox.request("GET", f"{path}/running")["status"]["currentNumberScheduled"] > 0,
+    )
+    story.publish("a")
+    sandbox.wait_for(
+        "the channel to refuse it",
+        lambda: ready(story.channel_status()).get("reason") == "AgentAlreadyRunning",
+    )
+    assert [d["metadata"]["name"] for d in sandbox.request("GET", path)["items"]] == ["running"]
+
+
+def until_not_ready(story: Story, kind: str, name: str) -> dict[str, Any]:
+    """Wait for the condition Ready=False of one of our objects."""
+    path = f"/apis/wavegate.dev/v1alpha1/namespaces/{story.namespace}/securitycontent{kind}/{name}"
+
+    def found() -> dict[str, Any]:
+        condition = ready(story.sandbox.request("GET", path).get("status") or {})
+        return condition if condition.get("status") == "False" else {}
+
+    return story.sandbox.wait_for(f"{kind} {name} to be not Ready", found)
+
+
+def ready(status: dict[str, Any]) -> dict[str, Any]:
+    """The condition Ready."""
+    return next((c for c in status.get("conditions", []) if c["type"] == "Ready"), {})
+
+
+def nothing_is_touched(story: Story, sandbox: Sandbox) -> None:
+    """No DaemonSet was made and no node was labelled."""
+    path = f"/apis/apps/v1/namespaces/{story.namespace}/daemonsets"
+    assert sandbox.request("GET", path)["items"] == []
+    for name in story.nodes:
+        labels = sandbox.request("GET", f"/api/v1/nodes/{name}")["metadata"]["labels"]
+        assert not [label for label in labels if label.startswith("wavegate")]
