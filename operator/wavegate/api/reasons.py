@@ -259,8 +259,7 @@ class Reason(StrEnum):
     # Harm on a node of a wave
     NodeNotReady = _reason(
         "NodeNotReady",
-        "A node that got the candidate is not Ready or has a new bad condition; look at its "
-        "kubelet and console.",
+        "A node that got the candidate is not Ready; look at its kubelet and console.",
     )
     NodeRebooted = _reason(
         "NodeRebooted",
@@ -269,7 +268,7 @@ class Reason(StrEnum):
     )
     NodeVanished = _reason(
         "NodeVanished",
-        "A node that got the candidate was removed from the cluster without a drain; ask who "
+        "A node that got the candidate was removed from the cluster; ask who "
         "removed it, or look at the machine.",
     )
     NodeReplaced = _reason(

@@ -14,6 +14,7 @@ from wavegate.rollout.record import MAX_HISTORY, DecisionNote, Record, Rollout
 from wavegate.rollout.steps import Forget, Retarget, Step, Target
 
 MAX_DECISIONS = 100
+"""Most decisions that are noted at once."""
 LOOK_AGAIN = 5.0
 """Seconds until a channel or a release that can't start is looked at again: what it lacks (a
 ConfigMap, a DaemonSet, nodes) is not all watched."""
@@ -134,11 +135,13 @@ def _note_decisions(obs: Observation, rollout: Rollout, now: float) -> Record:
     """
     known = {note.uid: note for note in obs.record.decisions}
     matching = [d for d in obs.decisions if refusal(obs, d) is None]
-    fresh = [d for d in matching if d.uid not in known][: MAX_DECISIONS - len(known)]
+    fresh = [d for d in matching if d.uid not in known][:MAX_DECISIONS]
     if not fresh:
         return obs.record
     notes = [DecisionNote(d.uid, rollout.candidate.release_uid, now) for d in fresh]
-    return replace(obs.record, decisions=(*obs.record.decisions, *notes))
+    present = {decision.uid for decision in obs.decisions}
+    kept = [note for note in obs.record.decisions if note.uid in present]
+    return replace(obs.record, decisions=(*kept, *notes))
 
 
 def refusal(obs: Observation, decision: Decision) -> str | None:

@@ -199,7 +199,7 @@ class Record:
     def ended(self, outcome: Outcome) -> Self:
         """Return a copy in which the running rollout has ended so."""
         outcomes = (outcome, *self.outcomes)[:MAX_OUTCOMES]
-        return replace(self, rollout=None, outcomes=outcomes, decisions=())
+        return replace(self, rollout=None, outcomes=outcomes)
 
     def outcome_of(self, release_uid: str) -> Outcome | None:
         """How this release ended, if it did."""

@@ -16,6 +16,7 @@ from wavegate.api import (
     WaitingFor,
     WaveState,
 )
+from wavegate.evidence import Verdict, worst
 from wavegate.rollout import exposure, queue
 from wavegate.rollout.decide import expires_at, pause_reason, refusal
 from wavegate.rollout.names import ledger_name
@@ -123,7 +124,7 @@ def timestamp(seconds: float) -> str:
 def _running(obs: Observation, rollout: Rollout, step: Step, now: float) -> dict[str, Any]:
     measured = exposure.measure(obs, rollout, now)
     failed = sorted({f.node for f in step.findings if f.node and f.verdict.name == "FAIL"})
-    phase, reason, waiting = _phase(obs, rollout, now)
+    phase, reason, waiting = _phase(obs, rollout, step, now)
     status: dict[str, Any] = {
         "phase": phase.value,
         "reason": reason.value,
@@ -146,7 +147,9 @@ def _running(obs: Observation, rollout: Rollout, step: Step, now: float) -> dict
     return status
 
 
-def _phase(obs: Observation, rollout: Rollout, now: float) -> tuple[Phase, Reason, WaitingFor]:
+def _phase(
+    obs: Observation, rollout: Rollout, step: Step, now: float
+) -> tuple[Phase, Reason, WaitingFor]:
     if rollout.phase is Phase.Reverting:
         reason = rollout.incident.reason if rollout.incident else Reason.Reverting
         return Phase.Reverting, reason, WaitingFor.Node
@@ -157,6 +160,8 @@ def _phase(obs: Observation, rollout: Rollout, now: float) -> tuple[Phase, Reaso
         return Phase.Rolling, Reason.Promoting, WaitingFor.Node
     if not rollout.waves:
         return Phase.Rolling, Reason.RolloutStarted, WaitingFor.Node
+    if worst(step.findings) is Verdict.HOLD:
+        return Phase.Rolling, step.findings[0].reason, WaitingFor.Evidence
     return Phase.Rolling, *_WAVE_STATES[rollout.waves[-1].state]
 
 
@@ -176,17 +181,17 @@ def _message(obs: Observation, rollout: Rollout, phase: Phase, reason: Reason, s
     if rollout.incident:
         waiting = step.waiting if phase is Phase.Reverting else ""
         return rollout.incident.message + (f"; waiting for {waiting}" if waiting else "")
-    if phase is Phase.Paused:
-        return f"Paused: {reason.meaning}"
     if not rollout.waves:
         return "The candidate's DaemonSet is being prepared"
-    wave = rollout.waves[-1]
     if rollout.promoting:
         return "Every node carries it; it becomes the stable revision"
-    finding = step.findings[0].message if step.findings else ""
+    wave = rollout.waves[-1]
+    why = step.findings[0].message if step.findings else step.waiting and f"for {step.waiting}"
     state, moved = wave.state.value.lower(), len(obs.moved(rollout.attempt))
     head = f"Wave {wave.name} ({len(rollout.waves)}): {state}, {moved} nodes have it"
-    return f"{head}; {finding}" if finding else head
+    if phase is Phase.Paused:
+        return f"{reason.meaning} {head}" + (f"; {why}" if step.findings else "")
+    return f"{head}; {why}" if why else head
 
 
 def _ended(outcome: Outcome) -> dict[str, Any]:
