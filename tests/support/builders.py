@@ -1,11 +1,19 @@
-"""Builders of our three kinds: a channel of two waves, releases and decisions on it."""
+"""Builders of our three kinds, and the parts that a simulated cluster is made of."""
 
 import hashlib
+from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any
 
 from wavegate.api import Channel, Decision, Release
+from wavegate.evidence import NodeView, Side, Taint
+from wavegate.rollout.names import node_label
+from wavegate.rollout.observation import RevisionView
+from wavegate.rollout.placement import runs_on
+from wavegate.rollout.record import Record, Revision
 
 SPACE, CHANNEL = "agents", "rules"
+KEY = node_label(SPACE, CHANNEL)
 
 
 def digest(content: str) -> str:
@@ -54,3 +62,100 @@ def make_decision(name: str, release: str, action: str, content: str = "", **spe
     body = {"release": release, "digest": digest(content or release), "action": action}
     metadata = {"name": name, "namespace": SPACE, "uid": f"uid-{name}"}
     return Decision.parse({"metadata": metadata, "spec": body | {"reason": "a test"} | spec})
+
+
+@dataclass(slots=True)
+class SimNode:
+    """A machine. While it is not `alive` nothing on it changes."""
+
+    name: str
+    uid: str
+    labels: dict[str, str]
+    boot: int = 1
+    alive: bool = True
+    died_at: float = 0.0
+    attempt: str | None = None
+    label_seen: float = 0.0
+    taints: tuple[Taint, ...] = ()
+    unschedulable: bool = False
+
+    def view(self, ready: bool) -> NodeView:
+        """The node as the operator projects it."""
+        return NodeView(
+            self.name,
+            self.uid,
+            f"{self.uid}-boot-{self.boot}",
+            ready,
+            self.labels,
+            self.taints,
+            self.unschedulable,
+            {KEY: Side(self.attempt, self.label_seen)} if self.attempt else {},
+        )
+
+
+@dataclass(slots=True)
+class SimPod:
+    """A pod of a DaemonSet, made for one node; `bound` once the scheduler agreed."""
+
+    uid: str
+    attempt: str
+    node: str
+    bound_at: float | None = None
+    phase: str = "Pending"
+    ready: bool = False
+    seen_ready: bool = False
+    """Its Ready condition when the operator last looked, and since when it sees that."""
+    seen_since: float = 0.0
+    deleting: bool = False
+    restarts: int = 0
+    waiting: str = ""
+
+
+@dataclass(slots=True)
+class SimDaemonSet:
+    """A revision's DaemonSet; `template` carries the affinity it was created with."""
+
+    revision: Revision
+    template: Mapping[str, Any]
+    affinity: Mapping[str, Any]
+    generation: int = 1
+    observed: int = 0
+
+    @property
+    def own(self) -> Mapping[str, Any]:
+        """The affinity that it was created with."""
+        affinity: Mapping[str, Any] = self.template["spec"]["affinity"]
+        return affinity
+
+    def view(self) -> RevisionView:
+        """The DaemonSet as the operator projects it."""
+        return RevisionView(
+            attempt=self.revision.attempt,
+            name=self.revision.daemon_set,
+            observed=self.observed >= self.generation,
+            own_affinity=self.own,
+            affinity=self.affinity,
+            template=self.template,
+            channel=CHANNEL,
+            version=str(self.generation),
+        )
+
+
+def matches(template: Mapping[str, Any], node: NodeView) -> bool:
+    """Whether a targeted template runs on a node, its side label included."""
+    labels = {**node.labels, **({KEY: a} if (a := node.attempt(KEY)) else {})}
+    whole = NodeView(node.name, node.uid, node.boot_id, node.ready, labels, node.taints)
+    return runs_on(template, whole)
+
+
+def summary(record: Record) -> str:
+    """One line for the story."""
+    rollout = record.rollout
+    if rollout is None:
+        last = record.outcomes[0] if record.outcomes else None
+        return f"{last.release} {last.phase} ({last.reason})" if last else "empty"
+    wave = f", wave {rollout.waves[-1].name} {rollout.waves[-1].state}" if rollout.waves else ""
+    why = f", {rollout.incident.reason}" if rollout.incident else ""
+    paused = f", paused {rollout.paused}" if rollout.paused else ""
+    promoting = ", promoting" if rollout.promoting else ""
+    return f"{rollout.candidate.release} {rollout.phase}{wave}{promoting}{paused}{why}"

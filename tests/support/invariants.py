@@ -2,7 +2,8 @@
 
 from collections.abc import Callable, Iterator
 
-from support.world import SimCluster, matches
+from support.builders import matches
+from support.world import SimCluster
 from wavegate.api import Phase, WaveState
 from wavegate.evidence import Verdict
 from wavegate.rollout.observation import Observation

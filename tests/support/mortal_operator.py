@@ -16,9 +16,12 @@ _DECIDES_NOTHING = ("/leases", "/status", "/events")
 _request = Client._request
 
 
-async def _request_and_die(self: Client, verb: str, path: str, *rest: Any) -> dict[str, Any]:
-    answer = await _request(self, verb, path, *rest)
-    if verb != "GET" and not any(part in path for part in _DECIDES_NOTHING):
+async def _request_and_die(
+    self: Client, verb: str, path: str, *rest: Any, **options: Any
+) -> dict[str, Any]:
+    answer = await _request(self, verb, path, *rest, **options)
+    dry = rest and "dryRun" in (rest[0] or {})
+    if verb != "GET" and not dry and not any(part in path for part in _DECIDES_NOTHING):
         sys.stderr.write(f"killed after {verb} {path}\n")
         sys.stderr.flush()
         os.kill(os.getpid(), signal.SIGKILL)

@@ -8,19 +8,28 @@ call. What must always hold is asserted by the watchers, on every single pass.
 """
 
 import itertools
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
-from support.builders import CHANNEL, SPACE, make_channel, make_release
+from support.builders import (
+    CHANNEL,
+    KEY,
+    SPACE,
+    SimDaemonSet,
+    SimNode,
+    SimPod,
+    make_channel,
+    make_release,
+    matches,
+    summary,
+)
 from wavegate.api import Channel, Decision, Release
-from wavegate.evidence import CheckResult, Ledger, NodeView, PodView, Sample, Side, Taint
+from wavegate.evidence import CheckResult, Ledger, NodeView, PodView, Sample
 from wavegate.rollout.decide import decide
 from wavegate.rollout.judge import judged_nodes
-from wavegate.rollout.names import node_label
-from wavegate.rollout.observation import AgentSource, ContentView, Observation, RevisionView
-from wavegate.rollout.placement import runs_on
-from wavegate.rollout.record import Record, Revision
+from wavegate.rollout.observation import AgentSource, ContentView, Observation
+from wavegate.rollout.record import Record
 from wavegate.rollout.steps import (
     Action,
     CopyContent,
@@ -36,7 +45,6 @@ from wavegate.rollout.steps import (
 )
 from wavegate.rollout.templates import targeted
 
-KEY = node_label(SPACE, CHANNEL)
 NOT_READY_AFTER = 50.0
 """Seconds until the node controller says NotReady of a node that died."""
 LEASE_EVERY = 10.0
@@ -48,55 +56,6 @@ MAX_WRITES_AT_ONCE = 40
 
 class Conflict(Exception):  # noqa: N818 (what the apiserver calls it)
     """Compare-and-swap lost: someone else wrote since the observation."""
-
-
-@dataclass(slots=True)
-class SimNode:
-    """A machine. While it is not `alive` nothing on it changes."""
-
-    name: str
-    uid: str
-    labels: dict[str, str]
-    boot: int = 1
-    alive: bool = True
-    died_at: float = 0.0
-    attempt: str | None = None
-    label_seen: float = 0.0
-    taints: tuple[Taint, ...] = ()
-    unschedulable: bool = False
-
-
-@dataclass(slots=True)
-class SimPod:
-    """A pod of a DaemonSet, made for one node; `bound` once the scheduler agreed."""
-
-    uid: str
-    attempt: str
-    node: str
-    bound_at: float | None = None
-    phase: str = "Pending"
-    ready: bool = False
-    ready_seen: float | None = None
-    deleting: bool = False
-    restarts: int = 0
-    waiting: str = ""
-
-
-@dataclass(slots=True)
-class SimDaemonSet:
-    """A revision's DaemonSet; `template` carries the affinity it was created with."""
-
-    revision: Revision
-    template: Mapping[str, Any]
-    affinity: Mapping[str, Any]
-    generation: int = 1
-    observed: int = 0
-
-    @property
-    def own(self) -> Mapping[str, Any]:
-        """The affinity that it was created with."""
-        affinity: Mapping[str, Any] = self.template["spec"]["affinity"]
-        return affinity
 
 
 @dataclass(slots=True)
@@ -123,6 +82,11 @@ class SimCluster:
     watching_since: float = 0.0
     leases: dict[str, float] = field(default_factory=dict)
     gone: dict[str, NodeView] = field(default_factory=dict)
+    pods_lost: dict[str, float] = field(default_factory=dict)
+    refuses: str = ""
+    """What the apiserver answers to each new DaemonSet; empty: it takes them."""
+    refused: tuple[str, str] = ("", "")
+    """Attempt whose DaemonSet it refused, and why: the operator's memory of the answer."""
     checks: dict[str, CheckResult] = field(default_factory=dict)
     watchers: list[Callable[["SimCluster", Observation, Step], None]] = field(default_factory=list)
     writes: int = 0
@@ -144,7 +108,7 @@ class SimCluster:
     def remove_node(self, name: str) -> None:
         """The Node object and its pods are deleted."""
         self.gone[name] = self.node_view(self.nodes.pop(name))
-        self.pods = [pod for pod in self.pods if pod.node != name]
+        self._keep([pod for pod in self.pods if pod.node != name])
 
     def publish(self, name: str, sequence: int, content: str = "", **spec: Any) -> None:
         """Create a release, or replace its spec."""
@@ -159,15 +123,10 @@ class SimCluster:
         """The machine boots: its kubelet ends Terminating pods and starts the others anew."""
         node = self.nodes[name]
         node.alive, node.boot = True, node.boot + 1
-        self.pods = [p for p in self.pods if p.node != name or not p.deleting or not p.bound_at]
+        self._keep([p for p in self.pods if p.node != name or not p.deleting or not p.bound_at])
         for pod in self.pods:
             if pod.node == name and pod.bound_at is not None:
-                pod.phase, pod.ready, pod.ready_seen, pod.bound_at = (
-                    "Pending",
-                    False,
-                    None,
-                    self.now,
-                )
+                pod.phase, pod.ready, pod.bound_at = "Pending", False, self.now
                 pod.restarts += 1
 
     def delete_pod(self, node: str) -> None:
@@ -185,12 +144,13 @@ class SimCluster:
     def forget(self) -> None:
         """The operator restarts: all that it knew from its own clock is gone."""
         self.story.append("the operator restarts")
-        self.leases, self.gone, self.checks = {}, {}, {}
+        self.leases, self.gone, self.checks, self.pods_lost = {}, {}, {}, {}
+        self.refused = ("", "")
         self.watching_since = self.now
         for node in self.nodes.values():
             node.label_seen = self.now
         for pod in self.pods:
-            pod.ready_seen = self.now if pod.ready else None
+            pod.seen_since = self.now
 
     # What is seen
 
@@ -212,22 +172,10 @@ class SimCluster:
 
     def node_view(self, node: SimNode) -> NodeView:
         """A node as the operator projects it."""
-        sides = {KEY: Side(node.attempt, node.label_seen)} if node.attempt else {}
-        return NodeView(
-            node.name,
-            node.uid,
-            f"{node.uid}-boot-{node.boot}",
-            self.is_ready(node),
-            node.labels,
-            node.taints,
-            node.unschedulable,
-            sides,
-        )
+        return node.view(self.is_ready(node))
 
     def pod_view(self, pod: SimPod) -> PodView:
         """A pod as the operator projects it."""
-        node = self.nodes.get(pod.node)
-        ready = pod.ready and node is not None and self.is_ready(node)
         return PodView(
             name=f"agent-{pod.uid}",
             namespace=SPACE,
@@ -236,8 +184,9 @@ class SimCluster:
             attempt=pod.attempt,
             node=pod.node if pod.bound_at is not None else None,
             phase=pod.phase,
-            ready=ready,
-            ready_since=pod.ready_seen if ready else None,
+            ready=pod.seen_ready,
+            ready_since=pod.seen_since if pod.seen_ready else None,
+            unready_since=None if pod.seen_ready else pod.seen_since,
             terminating=pod.deleting,
             restarts=pod.restarts,
             waiting=pod.waiting,
@@ -258,7 +207,7 @@ class SimCluster:
             agent=AgentSource(template=template),
             releases=tuple(self.releases.values()),
             decisions=tuple(self.decisions),
-            revisions={attempt: _revision_view(found) for attempt, found in self.sets.items()},
+            revisions={attempt: found.view() for attempt, found in self.sets.items()},
             ledgers={wave: led for (of, wave), led in self.ledgers.items() if of == attempt},
             old_ledgers=frozenset(of for of, _ in self.ledgers if of != attempt),
             pods=tuple(self.pod_view(pod) for pod in self.pods),
@@ -267,6 +216,8 @@ class SimCluster:
             contents=dict(self.contents),
             soak_floor=10.0,
             watching_since=self.watching_since,
+            refused=self.refused[1] if attempt and attempt == self.refused[0] else "",
+            pods_lost=dict(self.pods_lost),
         )
 
     # How time goes by
@@ -311,7 +262,7 @@ class SimCluster:
             if version is not None and version != self.record_version:
                 raise Conflict
             self.record, self.record_version = step.record, self.record_version + 1
-            self._wrote(f"record {_summary(step.record)}")
+            self._wrote(f"record {summary(step.record)}")
         for action in () if step.record is not None else step.actions:
             self._act(obs, action)
             self._wrote(describe(action))
@@ -322,7 +273,8 @@ class SimCluster:
         for attempt, found in self.sets.items():
             self._control(attempt, found)
         self._schedule()
-        self.pods = [pod for pod in self.pods if self._kubelet(pod)]
+        self._keep([pod for pod in self.pods if self._kubelet(pod)])
+        self._see_pods()
         rollout = self.record.rollout
         for place, (name, node) in enumerate(self.nodes.items()):
             if node.alive and (self.now + place) % LEASE_EVERY < 1.0 and rollout:
@@ -344,6 +296,8 @@ class SimCluster:
                 if not action.fence and seen != str(self.sets[action.revision].generation):
                     raise Conflict
                 self.retarget(action.revision, action.target, action.attempt)
+            case CreateRevision(revision) if self.refuses:
+                self.refused = (revision.attempt, self.refuses)
             case CreateRevision(revision, template):
                 rule = targeted(template["spec"]["affinity"], KEY, Target.IN, revision.attempt)
                 self.sets.setdefault(revision.attempt, SimDaemonSet(revision, template, rule))
@@ -383,7 +337,8 @@ class SimCluster:
                     p.attempt == attempt and p.node == node.name and p.deleting for p in self.pods
                 )
                 if not held:
-                    self.pods.append(SimPod(f"pod-{next(self.ids)}", attempt, node.name))
+                    uid = f"pod-{next(self.ids)}"
+                    self.pods.append(SimPod(uid, attempt, node.name, seen_since=self.now))
             elif not wanted and node.name in mine:
                 mine[node.name].deleting = True
 
@@ -411,12 +366,26 @@ class SimCluster:
         elif self.now - pod.bound_at >= START_SECONDS:
             pod.waiting, pod.phase = "", "Running"
             pod.ready = harm not in ("loop", "unready")
-            pod.ready_seen = (pod.ready_seen or self.now) if pod.ready else None
         if harm in ("kill", "loop") and self.now - pod.bound_at >= START_SECONDS + 2:
             pod.restarts += harm == "loop"
             if harm == "kill":
                 self.die(pod.node)
         return True
+
+    def _keep(self, left: list[SimPod]) -> None:
+        """Only these pods are left; the operator sees from which nodes the others vanished."""
+        kept = {pod.uid for pod in left}
+        for pod in self.pods:
+            if pod.uid not in kept and pod.bound_at is not None:
+                self.pods_lost[pod.node] = self.now
+        self.pods = left
+
+    def _see_pods(self) -> None:
+        """The node controller takes Ready from the pods of a node that is NotReady."""
+        for pod in self.pods:
+            ready = pod.ready and self.is_ready(self.nodes[pod.node])
+            if ready != pod.seen_ready:
+                pod.seen_ready, pod.seen_since = ready, self.now
 
     def _ask(self) -> None:
         """Prometheus answers every check about all moved nodes, each second."""
@@ -426,35 +395,3 @@ class SimCluster:
             samples = tuple(Sample({check.node_label: n}, self.check_value) for n in nodes)
             answer = () if self.check_error else samples
             self.checks[check.name] = CheckResult(self.now, nodes, answer, self.check_error)
-
-
-def matches(template: Mapping[str, Any], node: NodeView) -> bool:
-    """Whether a targeted template runs on a node, its side label included."""
-    labels = {**node.labels, **({KEY: a} if (a := node.attempt(KEY)) else {})}
-    whole = NodeView(node.name, node.uid, node.boot_id, node.ready, labels, node.taints)
-    return runs_on(template, whole)
-
-
-def _revision_view(found: SimDaemonSet) -> RevisionView:
-    return RevisionView(
-        attempt=found.revision.attempt,
-        name=found.revision.daemon_set,
-        observed=found.observed >= found.generation,
-        own_affinity=found.own,
-        affinity=found.affinity,
-        template=found.template,
-        channel=CHANNEL,
-        version=str(found.generation),
-    )
-
-
-def _summary(record: Record) -> str:
-    rollout = record.rollout
-    if rollout is None:
-        last = record.outcomes[0] if record.outcomes else None
-        return f"{last.release} {last.phase} ({last.reason})" if last else "empty"
-    wave = f", wave {rollout.waves[-1].name} {rollout.waves[-1].state}" if rollout.waves else ""
-    why = f", {rollout.incident.reason}" if rollout.incident else ""
-    paused = f", paused {rollout.paused}" if rollout.paused else ""
-    promoting = ", promoting" if rollout.promoting else ""
-    return f"{rollout.candidate.release} {rollout.phase}{wave}{promoting}{paused}{why}"

@@ -286,6 +286,16 @@ class Reason(StrEnum):
         "The operator has not seen the node renew its lease since it began to watch; wait, and "
         "look at the node's kubelet if it lasts.",
     )
+    ViewStale = _reason(
+        "ViewStale",
+        "The operator's watch of nodes, pods or its own objects is interrupted, so nothing moves "
+        "and no wave passes; look at the apiserver and at the operator's log.",
+    )
+    LedgerLost = _reason(
+        "LedgerLost",
+        "The ledger of a wave is gone or can't be read, so its nodes can't be judged and nothing "
+        "moves; restore its ConfigMap, or revert the release.",
+    )
     AgentRestarted = _reason(
         "AgentRestarted",
         "The agent's container restarted on the candidate; look at `kubectl logs --previous` of "

@@ -21,6 +21,8 @@ JSON_PATCH = "application/json-patch+json"
 APPLY_PATCH = "application/apply-patch+yaml"
 FIELD_MANAGER = "wavegate"
 
+LIST_SECONDS = 60.0
+
 Params = Mapping[str, str]
 Observer = Callable[[str, str, int], None]
 """Told of each request: verb, path, status (0 = no answer)."""
@@ -67,8 +69,12 @@ class Client:
         await self._api.close()
 
     async def get(self, path: str, params: Params | None = None) -> dict[str, Any]:
-        """GET one object or a list."""
+        """GET one object."""
         return await self._request("GET", path, params)
+
+    async def list(self, path: str, params: Params | None = None) -> dict[str, Any]:
+        """GET a list or a page of one, which may take a minute on a busy server."""
+        return await self._request("GET", path, params, timeout=LIST_SECONDS)
 
     async def create(self, path: str, body: Mapping[str, Any]) -> dict[str, Any]:
         """POST a new object."""
@@ -76,7 +82,7 @@ class Client:
 
     async def try_create(self, path: str, body: Mapping[str, Any]) -> None:
         """POST as a dry run: checked like a real one, stored nowhere."""
-        params = {"fieldManager": FIELD_MANAGER, "dryRun": "All"}
+        params = {"fieldManager": FIELD_MANAGER, "dryRun": "All", "fieldValidation": "Strict"}
         await self._request("POST", path, params, body)
 
     async def replace(self, path: str, body: Mapping[str, Any]) -> dict[str, Any]:
@@ -116,15 +122,17 @@ class Client:
             except (aiohttp.ClientError, TimeoutError, OSError, ValueError) as error:
                 raise ApiError(0, f"watch of {path} broke: {_words(error)}") from error
 
-    async def _request(
+    async def _request(  # noqa: PLR0913 (what a request is made of)
         self,
         verb: str,
         path: str,
         params: Params | None = None,
         body: Any = None,
         kind: str = "application/json",
+        *,
+        timeout: float = 0.0,
     ) -> dict[str, Any]:
-        limits = aiohttp.ClientTimeout(total=self._timeout)
+        limits = aiohttp.ClientTimeout(total=timeout or self._timeout)
         data = None if body is None else json.dumps(body)
         response = await self._send(verb, path, params, timeout=limits, data=data, kind=kind)
         async with response:

@@ -41,7 +41,7 @@ class Leadership:
     @property
     def held(self) -> bool:
         """Whether we may act now: two thirds of the duration since the last renewal's start."""
-        return time.monotonic() - self._renewed < self._settings.duration * 2 / 3
+        return _clock() - self._renewed < self._settings.duration * 2 / 3
 
     async def acquire(self) -> None:
         """Wait until we lead."""
@@ -76,7 +76,7 @@ class Leadership:
 
     async def _try(self) -> bool:
         """Take or renew the lease; False when another holds it or the apiserver does not answer."""
-        started = time.monotonic()
+        started = _clock()
         try:
             lease = await self._read()
             if lease is None:
@@ -109,9 +109,9 @@ class Leadership:
             return True
         seen = f"{holder} {spec.get('renewTime')}"
         if seen != self._observed[0]:
-            self._observed = (seen, time.monotonic())
+            self._observed = (seen, _clock())
         held_for = float(spec.get("leaseDurationSeconds") or self._settings.duration)
-        return time.monotonic() - self._observed[1] > held_for
+        return _clock() - self._observed[1] > held_for
 
     def _new(self) -> dict[str, Any]:
         metadata = {"name": self._settings.name, "namespace": self._settings.namespace}
@@ -132,3 +132,8 @@ class Leadership:
             "renewTime": now,
             "leaseTransitions": int(old.get("leaseTransitions") or 0) + (0 if mine else 1),
         }
+
+
+def _clock() -> float:
+    """Seconds that go on while the machine sleeps: who wakes up must not think it leads."""
+    return time.clock_gettime(getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC))

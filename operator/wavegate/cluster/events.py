@@ -57,7 +57,7 @@ class EventRecorder:
             "action": str(reason),
             "reason": str(reason),
             "type": "Warning" if warn else "Normal",
-            "note": message[:1024],
+            "note": message.encode()[:1024].decode(errors="ignore"),
             "regarding": {
                 "apiVersion": API_VERSION,
                 "kind": subject.kind,

@@ -46,6 +46,8 @@ class Mirror(Generic[V]):
         self.synced = asyncio.Event()
         self.contact = clock()
         """When the stream last said anything."""
+        self.live = False
+        """Whether nothing can have been missed: false from an error until the next list."""
         self.on_change: Callable[[Key, V | None, V | None], None] = lambda _key, _old, _new: None
         self._client, self._path, self._project, self._clock = client, path, project, clock
         self._params = {"labelSelector": selector} if selector else {}
@@ -70,6 +72,7 @@ class Mirror(Generic[V]):
                         failures += 1
                         await asyncio.sleep(_backoff(failures))
             except ApiError as error:
+                self.live = False
                 failures = 1 if self._clock() - began > _LIVED_SECONDS else failures + 1
                 log.warning("Watching %s broke and is taken up again: %s", self._path, error)
                 await asyncio.sleep(max(error.retry_after or 0.0, _backoff(failures)))
@@ -90,7 +93,7 @@ class Mirror(Generic[V]):
             params = {**self._params, "limit": str(PAGE)}
             if token:
                 params["continue"] = token
-            page = await self._client.get(self._path, params)
+            page = await self._client.list(self._path, params)
             for body in page.get("items", []):
                 metadata = body["metadata"]
                 key = (metadata.get("namespace", ""), metadata["name"])
@@ -104,6 +107,7 @@ class Mirror(Generic[V]):
             if self._versions.get(key, 0) <= int(version):
                 self._drop(key, int(version))
         self.contact = self._clock()
+        self.live = True
         self.synced.set()
         return str(version)
 
@@ -138,7 +142,11 @@ class Mirror(Generic[V]):
 
     def _put(self, key: Key, body: Mapping[str, Any], version: int) -> None:
         old = self.items.get(key)
-        new = self._project(body, old, self._clock())
+        try:
+            new = self._project(body, old, self._clock())
+        except (AttributeError, KeyError, TypeError, ValueError) as error:
+            log.warning("%s %s can't be read and is ignored: %r", self._path, "/".join(key), error)
+            return
         self._versions[key] = version
         self.items[key] = new
         if new != old:

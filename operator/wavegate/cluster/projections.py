@@ -18,9 +18,7 @@ from wavegate.evidence import Ledger, NodeView, PodView, Side, Taint
 from wavegate.rollout.names import ATTEMPT_LABEL, CHANNEL_LABEL, KIND_LABEL, LABEL_DOMAIN
 from wavegate.rollout.observation import ContentView, RevisionView
 from wavegate.rollout.record import Record
-
-AFFINITY_ANNOTATION = "wavegate.dev/own-affinity"
-"""On a revision: the affinity that it was created with, so that "all" is exactly that again."""
+from wavegate.rollout.templates import untargeted
 
 _LEDGER = TypeAdapter(Ledger)
 _RECORD = TypeAdapter(Record)
@@ -91,14 +89,15 @@ def revision_view(body: Mapping[str, Any], _old: RevisionView | None, _now: floa
     """Project one of our DaemonSets."""
     metadata, spec = body["metadata"], body["spec"]
     template = spec["template"]
-    own = json.loads((metadata.get("annotations") or {}).get(AFFINITY_ANNOTATION, "{}"))
+    affinity = template["spec"].get("affinity") or {}
+    own = untargeted(affinity)
     observed = (body.get("status") or {}).get("observedGeneration", 0)
     return RevisionView(
         attempt=(metadata.get("labels") or {}).get(ATTEMPT_LABEL, ""),
         name=metadata["name"],
         observed=observed >= metadata.get("generation", 0),
         own_affinity=own,
-        affinity=template["spec"].get("affinity") or {},
+        affinity=affinity,
         template={**template, "spec": {**template["spec"], "affinity": own}},
         channel=(metadata.get("labels") or {}).get(CHANNEL_LABEL, ""),
         version=metadata["resourceVersion"],

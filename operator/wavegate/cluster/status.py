@@ -30,7 +30,7 @@ class StatusWriter:
         body = {
             "apiVersion": API_VERSION,
             "kind": subject.kind,
-            "metadata": {"name": subject.name, "namespace": subject.namespace, "uid": subject.uid},
+            "metadata": {"name": subject.name, "namespace": subject.namespace},
             "status": stamped,
         }
         path = paths.ours(subject.plural, subject.namespace, subject.name)

@@ -8,13 +8,13 @@ from typing import Any
 from wavegate.cluster import paths
 from wavegate.cluster.client import JSON_PATCH, ApiError, Client
 from wavegate.cluster.projections import (
-    AFFINITY_ANNOTATION,
     content_view,
     encode_ledger,
     encode_record,
 )
 from wavegate.evidence import Ledger
 from wavegate.rollout.names import (
+    AFFINITY_ANNOTATION,
     ATTEMPT_LABEL,
     CHANNEL_LABEL,
     KIND_LABEL,
@@ -131,13 +131,13 @@ class Store:
 
     async def move_node(self, name: str, uid: str, attempt: str) -> None:
         """Label a node with an attempt. The UID makes sure that it is still the same machine; one
-        that was replaced meanwhile (409), or is gone (404), is left alone.
+        that was replaced meanwhile (409, 422), or is gone (404), is left alone.
         """
         body = {"metadata": {"uid": uid, "labels": {self._key: attempt}}}
         try:
             self._fresh("nodes", await self._client.patch(paths.node(name), body))
         except ApiError as error:
-            if error.status not in (404, 409):
+            if error.status not in (404, 409, 422):
                 raise
 
     async def delete_pods(self, attempt: str, node: str | None, *, unbound: bool) -> None:

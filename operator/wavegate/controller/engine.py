@@ -29,7 +29,7 @@ log = logging.getLogger(__name__)
 Told = tuple[Reason, str, bool]
 """Reason, message, and whether it is a warning."""
 
-NEVER = (400, 404, 413, 422)
+NEVER = (400, 403, 404, 413, 422)
 """Answers that the same request gets again."""
 
 STATUS_SECONDS = 1.0
@@ -55,6 +55,7 @@ class Engine:
         self._world, self._gatherer, self._actor = world, gatherer, actor
         self._checks, self._statuses, self._events = checks, statuses, events
         self._metrics, self._queue, self._clock = metrics, queue, clock
+        self._telling: set[asyncio.Task[None]] = set()
         self._refused: dict[Key, tuple[str, str]] = {}
         """Attempt and why the apiserver refused its DaemonSet or content."""
         self._reported: dict[Key, tuple[float, str]] = {}
@@ -90,7 +91,7 @@ class Engine:
         if rollout is None or rollout.attempt != self._refused.get(key, ("", ""))[0]:
             self._refused.pop(key, None)
         if obs.channel is None and not gathered.record_version:
-            await self._report(key, obs, Step())
+            await self._report_or_later(key, obs, Step())
             return
         step = decide(obs, self._clock())
         if step.record is not None:
@@ -102,7 +103,7 @@ class Engine:
             self._queue.later(key, step.requeue)
         self._checks.ensure(key, obs)
         if step.record is None:
-            await self._report(key, obs, step)
+            await self._report_or_later(key, obs, step)
 
     async def _save(self, key: Key, gathered: Gathered, record: Record) -> None:
         self._actor.check()
@@ -149,13 +150,25 @@ class Engine:
             return
         log.info("%s/%s: %s: %s", obs.namespace, obs.name, told[0].value, told[1])
         if subject is not None:
-            await self._events.emit(subject, told[0], told[1], warn=told[2])
+            work = self._events.emit(subject, told[0], told[1], warn=told[2])
+            task = asyncio.create_task(work)  # a revert does not wait for an Event
+            self._telling.add(task)
+            task.add_done_callback(self._telling.discard)
 
     @staticmethod
     def _subject(obs: Observation, record: Record) -> Resource | None:
         rollout = record.rollout or obs.record.rollout
         release = obs.release(rollout.candidate.release_uid) if rollout else None
         return release or obs.channel
+
+    async def _report_or_later(self, key: Key, obs: Observation, step: Step) -> None:
+        """A status that can't be written must not slow down what protects nodes."""
+        try:
+            await self._report(key, obs, step)
+        except ApiError as error:
+            log.warning("Status of channel %s/%s is written later: %s", *key, error)
+            self._reported.pop(key, None)
+            self._queue.later(key, 5.0)
 
     async def _report(self, key: Key, obs: Observation, step: Step) -> None:
         now = self._clock()

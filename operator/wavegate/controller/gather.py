@@ -15,6 +15,7 @@ from wavegate.controller.world import World
 from wavegate.evidence import CheckResult
 from wavegate.rollout.names import PARKED_LABEL, record_name
 from wavegate.rollout.observation import AgentSource, ContentView, Observation, RevisionView
+from wavegate.rollout.queue import floor
 from wavegate.rollout.record import Record, Revision
 from wavegate.rollout.steps import CreateRevision
 from wavegate.rollout.templates import bind, find_problem, revision_template
@@ -25,8 +26,11 @@ _ANY_CONTENT = {
     ContentKind.ConfigMap: "trial",
 }
 
-MAX_KEPT = 200
-"""Immutable ConfigMaps with content that are not read again."""
+LOOK_AGAIN_SECONDS = 2.0
+TRY_AGAIN_SECONDS = 60.0
+"""A template that was refused is tried again: the policy that refused it may have changed."""
+
+MAX_LOOKED = 2_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,12 +47,12 @@ class Gatherer:
     def __init__(
         self, client: Client, world: World, soak_floor: float, clock: Callable[[], float]
     ) -> None:
-        self._client, self._world = client, world
+        self._client, self._world, self._clock = client, world, clock
         self._soak_floor = soak_floor
         self._since = clock()
-        self._tried: dict[str, tuple[str, str]] = {}
-        """By channel UID: the template that was tried last, and why it was refused."""
-        self._kept: dict[str, Mapping[str, Any]] = {}
+        self._tried: dict[str, tuple[str, str, float]] = {}
+        """By channel UID: the template that was tried last, why it was refused, and when."""
+        self._looked: dict[Key, tuple[ContentView | None, float]] = {}
 
     async def gather(self, key: Key, checks: Mapping[str, CheckResult], refused: str) -> Gathered:
         """Gather what is known of channel `key`. Raises ApiError when something can't be read."""
@@ -82,7 +86,9 @@ class Gatherer:
             ),
             leases=dict(world.leases),
             checks=checks,
-            contents=await self._contents(namespace, releases),
+            contents=await self._contents(namespace, releases, kept),
+            blind=world.blind(),
+            unreadable=any(space == namespace for _, space, _ in world.unreadable),
             soak_floor=self._soak_floor,
             watching_since=self._since,
             refused=refused,
@@ -145,9 +151,9 @@ class Gatherer:
     async def _refusal(self, channel: Channel, template: Mapping[str, Any]) -> str:
         """Why the apiserver would refuse a revision. It is asked once for each template."""
         said = json.dumps([template, channel.spec.content.dump()], sort_keys=True)
-        known = self._tried.get(channel.uid)
-        if known is not None and known[0] == said:
-            return known[1]
+        tried, refusal, at = self._tried.get(channel.uid, ("", "", 0.0))
+        if tried == said and (not refusal or self._clock() - at < TRY_AGAIN_SECONDS):
+            return refusal
         bound = bind(template, channel.spec, _ANY_CONTENT[channel.spec.content.kind])
         trial = Revision("trial", "", "", "", "", 0, "", 0.0)
         action = CreateRevision(trial, revision_template(bound, channel.name, trial.attempt))
@@ -156,10 +162,10 @@ class Gatherer:
         try:
             await store.try_revision(action)
         except ApiError as error:
-            if error.status not in (400, 422):
+            if error.status not in (400, 403, 409, 422):
                 raise
-            refusal = str(error)
-        self._tried[channel.uid] = (said, refusal)
+            refusal = "" if error.status == 409 else str(error)
+        self._tried[channel.uid] = (said, refusal, self._clock())
         return refusal
 
     async def _agent(self, channel: object, record: Record) -> AgentSource:
@@ -169,7 +175,7 @@ class Gatherer:
         if agent.daemon_set_ref is None:
             return AgentSource(template=agent.template)
         if record.rollout is not None and record.rollout.waves:
-            return AgentSource(template={})  # frozen in the candidate long ago
+            return AgentSource()  # frozen in the candidate long ago
         name = agent.daemon_set_ref.name
         body = await self._get(paths.daemon_sets(channel.namespace, name))
         if body is None:
@@ -180,36 +186,50 @@ class Gatherer:
         return AgentSource(template=_unparked(body["spec"]["template"]), running_pods=running)
 
     async def _contents(
-        self, namespace: str, releases: tuple[Release, ...]
+        self, namespace: str, releases: tuple[Release, ...], record: Record
     ) -> dict[str, ContentView]:
+        """Our copies, and the ConfigMaps of releases that may still start."""
         found = {
             stored.content.name: stored.content
             for (space, _), stored in self._world.stored.items.items()
             if space == namespace and stored.content is not None
         }
+        lowest, moving = floor(record), record.rollout is not None and bool(record.rollout.waves)
         for release in releases:
-            if release.spec.content.config_map is not None:
+            if release.spec.content.config_map is not None and release.spec.sequence > lowest:
                 name = release.spec.content.reference
-                body = await self._get(paths.config_maps(namespace, name))
-                if body is not None:
-                    found[name] = content_view(body)
+                content = await self._content(namespace, name, moving=moving)
+                if content is not None:
+                    found[name] = content
         return found
 
+    async def _content(self, namespace: str, name: str, *, moving: bool) -> ContentView | None:
+        """One ConfigMap with content. While nodes are moved it is looked at rarely, and its loss
+        is no reason to fail a pass.
+        """
+        known, at = self._looked.get((namespace, name), (None, 0.0))
+        if self._clock() - at < (60.0 if moving else LOOK_AGAIN_SECONDS):
+            return known
+        try:
+            body = await self._get(paths.config_maps(namespace, name))
+        except ApiError:
+            if not moving:
+                raise
+            return known
+        content = content_view(body) if body is not None else None
+        self._looked[namespace, name] = (content, self._clock())
+        if len(self._looked) > MAX_LOOKED:
+            self._looked.pop(next(iter(self._looked)))
+        return content
+
     async def _get(self, path: str) -> Mapping[str, Any] | None:
-        """Read an object that no mirror holds; None when there is none. Immutable ones are kept."""
-        if path not in self._kept:
-            try:
-                body = await self._client.get(path)
-            except ApiError as error:
-                if error.status != 404:
-                    raise
-                return None
-            if not body.get("immutable"):
-                return body
-            self._kept[path] = body
-            if len(self._kept) > MAX_KEPT:
-                self._kept.pop(next(iter(self._kept)))
-        return self._kept[path]
+        """Read an object that no mirror holds; None when there is none."""
+        try:
+            return await self._client.get(path)
+        except ApiError as error:
+            if error.status != 404:
+                raise
+            return None
 
 
 def _unparked(template: Mapping[str, Any]) -> dict[str, Any]:

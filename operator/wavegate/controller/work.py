@@ -7,7 +7,7 @@ from collections.abc import Callable
 Key = tuple[str, str]
 """Namespace and name of a channel."""
 
-_MAX_BACKOFF = 60.0
+_MAX_BACKOFF = 10.0
 
 
 class WorkQueue:

@@ -29,6 +29,8 @@ log = logging.getLogger(__name__)
 
 LEASE_POLL_SECONDS = 3.0
 RESYNC_SECONDS = 300.0
+BLIND_SECONDS = 100.0
+"""Bookmarks come every minute: a watch that is silent for longer shows the past."""
 MAX_REMEMBERED = 50_000
 
 Wake = Callable[[Key], None]
@@ -45,7 +47,7 @@ class World:
         self.nodes: Mirror[NodeView] = Mirror(client, paths.NODES, node_view, clock)
         self.pods: Mirror[PodView] = Mirror(client, paths.PODS, pod_view, clock, CHANNEL_LABEL)
         self.revisions: Mirror[RevisionView] = Mirror(
-            client, paths.DAEMON_SETS, revision_view, clock, CHANNEL_LABEL
+            client, paths.DAEMON_SETS, revision_view, clock, f"{KIND_LABEL}=revision"
         )
         self.stored: Mirror[StoredConfigMap] = Mirror(
             client, paths.CONFIG_MAPS, stored_config_map, clock, KIND_LABEL
@@ -55,7 +57,10 @@ class World:
         """By our own clock: when we last saw each node's lease renewed."""
         self.pods_lost: dict[tuple[str, str, str], float] = {}
         """By namespace, channel and node: when we last saw an agent pod vanish."""
-        self._renewals: dict[str, str] = {}
+        self.unreadable: set[tuple[str, str, str]] = set()
+        """Objects of our kinds that this version can't read: plural, namespace, name."""
+        self._deleted: dict[str, None] = {}
+        self._renewals: dict[str, int] = {}
         self.pods.on_change = self._pod_changed
         self.revisions.on_change = self._revision_changed
         self.stored.on_change = self._stored_changed
@@ -75,18 +80,48 @@ class World:
         tasks.create_task(self._keep_resyncing())
 
     def take(self, kind: type[Resource], event: str | None, body: Mapping[str, Any]) -> None:
-        """Take in an event of one of our kinds, as kopf reports it."""
+        """Take in an event of one of our kinds, as kopf or a list reports it; older ones than what
+        is known are left out.
+        """
+        metadata = body["metadata"]
+        key = (metadata["namespace"], metadata["name"])
+        known = self.ours[kind.plural].get(key)
+        if event == "DELETED":
+            self._deleted[metadata["uid"]] = None
+            if len(self._deleted) > MAX_REMEMBERED:
+                self._deleted.pop(next(iter(self._deleted)))
+            if known is not None and known.uid == metadata["uid"]:
+                self._drop(kind, key)
+            return
+        if metadata["uid"] in self._deleted or _version(known) > int(metadata["resourceVersion"]):
+            return
         try:
             resource = kind.parse(body)
         except ValidationError as error:
-            log.warning("%s %s can't be read: %s", kind.kind, body.get("metadata"), error)
+            log.warning("%s %s can't be read by this version: %s", kind.kind, "/".join(key), error)
+            self.unreadable.add((kind.plural, *key))
             return
-        key = (resource.namespace, resource.name)
-        if event == "DELETED":
-            self.ours[kind.plural].pop(key, None)
-        else:
-            self.ours[kind.plural][key] = resource
+        self.unreadable.discard((kind.plural, *key))
+        self.ours[kind.plural][key] = resource
         self._wake(self.channel_of(resource))
+
+    def blind(self) -> str:
+        """What of the cluster we may not see as it is, in words; empty when we see everything."""
+        now = self._clock()
+        mirrors: dict[str, Mirror[Any]] = {
+            "nodes": self.nodes,
+            "pods": self.pods,
+            "DaemonSets": self.revisions,
+            "ConfigMaps": self.stored,
+        }
+        for name, mirror in mirrors.items():
+            if not mirror.live or now - mirror.contact > BLIND_SECONDS:
+                return f"the watch of {name} is interrupted"
+        return ""
+
+    def _drop(self, kind: type[Resource], key: Key) -> None:
+        gone = self.ours[kind.plural].pop(key)
+        self._wake(self.channel_of(gone))
 
     def channel_of(self, resource: Resource) -> Key:
         """The channel that an object of ours belongs to."""
@@ -112,16 +147,19 @@ class World:
         return min(m.contact for m in (self.nodes, self.pods, self.revisions, self.stored))
 
     async def resync(self) -> None:
-        """Read our kinds anew: kopf does not report deletions that it missed."""
+        """Read our kinds anew: kopf does not report deletions that it missed. The list says
+        nothing about objects that are newer than it.
+        """
         for kind in (Channel, Release, Decision):
-            listed = await self._client.get(paths.ours(kind.plural))
+            listed = await self._client.list(paths.ours(kind.plural))
+            listed_at = int(listed["metadata"]["resourceVersion"])
             present = set()
             for item in listed.get("items", []):
                 present.add((item["metadata"]["namespace"], item["metadata"]["name"]))
                 self.take(kind, None, item)
             for key in set(self.ours[kind.plural]) - present:
-                gone = self.ours[kind.plural].pop(key)
-                self._wake(self.channel_of(gone))
+                if _version(self.ours[kind.plural][key]) <= listed_at:
+                    self._drop(kind, key)
         for stored in list(self.stored.items.values()):
             if stored.record is not None:
                 self._wake((stored.record.namespace, stored.record.channel))
@@ -159,7 +197,7 @@ class World:
                 continue
             try:
                 # Served from the apiserver's cache; a renewal that is seen late only brakes.
-                listed = await self._client.get(paths.NODE_LEASES, {"resourceVersion": "0"})
+                listed = await self._client.list(paths.NODE_LEASES, {"resourceVersion": "0"})
             except ApiError as error:
                 log.warning("Node leases can't be read, so no wave can pass: %s", error)
                 continue
@@ -167,14 +205,19 @@ class World:
             self._wake_running()
 
     def _note_renewals(self, listed: Mapping[str, Any]) -> None:
+        """A lease that is newer than at our last look was renewed; one that is older comes from an
+        apiserver whose cache lags behind another's.
+        """
         now = self._clock()
         for item in listed.get("items", []):
-            name, renewed = item["metadata"]["name"], item.get("spec", {}).get("renewTime", "")
-            if renewed and self._renewals.get(name) != renewed:
-                # The first sight of a lease says nothing about when it was renewed.
-                if name in self._renewals:
-                    self.leases[name] = now
-                self._renewals[name] = renewed
+            name, version = item["metadata"]["name"], int(item["metadata"]["resourceVersion"])
+            before = self._renewals.get(name)
+            if before is not None and version <= before:
+                continue
+            # The first sight of a lease says nothing about when it was renewed.
+            if before is not None:
+                self.leases[name] = now
+            self._renewals[name] = version
 
     def _wake_running(self) -> None:
         for key in self.records():
@@ -203,3 +246,7 @@ class World:
         stored = new or old
         if stored is not None:
             self._wake((key[0], stored.channel))
+
+
+def _version(resource: Resource | None) -> int:
+    return int(resource.metadata.resource_version or 0) if resource else -1

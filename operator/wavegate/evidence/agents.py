@@ -31,14 +31,15 @@ def judge_agent(node: str, pods: Sequence[PodView], *, overdue: bool) -> Iterato
         yield _late(
             node, Reason.Unschedulable, f"no agent pod runs on node {node} yet", overdue=overdue
         )
-    elif pod.restarts > 0 or pod.phase == "Failed" or pod.waiting in CANNOT_START:
+    elif pod.restarts > 0 or pod.waiting in CANNOT_START:
         yield _harm(node, pod)
     elif pod.waiting in CANNOT_FETCH:
         message = f"the agent on node {node} can't start: {pod.waiting}"
         verdict = Verdict.FAIL if overdue else Verdict.HOLD
         yield Finding(verdict, Reason.CannotFetch, message, node)
-    elif pod.node is None or pod.phase == "Pending":
-        message = f"agent pod {pod.name} for node {node} is not running yet"
+    elif pod.node is None or pod.phase != "Running":
+        # Failed without a restart: evicted, or refused by the kubelet; the content never ran.
+        message = f"agent pod {pod.name} on node {node} is {pod.phase}"
         yield _late(node, Reason.Unschedulable, message, overdue=overdue)
     elif not pod.ready:
         verdict = Verdict.FAIL if overdue else Verdict.WAIT

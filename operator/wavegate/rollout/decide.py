@@ -99,9 +99,9 @@ def _tidy(obs: Observation) -> Step:
 
 def _ended_by_person(obs: Observation, rollout: Rollout) -> tuple[Reason, str] | None:
     """A deletion or a decision that ends the running release."""
-    if obs.channel is None:
+    if obs.channel is None and not obs.unreadable:
         return Reason.ChannelDeleted, "the channel was deleted"
-    if obs.release(rollout.candidate.release_uid) is None:
+    if obs.release(rollout.candidate.release_uid) is None and not obs.unreadable:
         return Reason.ReleaseDeleted, f"release {rollout.candidate.release} was deleted"
     for note in obs.record.decisions:
         decision = next((d for d in obs.decisions if d.uid == note.uid), None)

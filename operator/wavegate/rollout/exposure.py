@@ -25,7 +25,7 @@ class Exposure:
     in_flight: tuple[str, ...]
     not_running: tuple[str, ...]
     unmoved: tuple[NodeView, ...]
-    """Nodes of the ledgers that may still be moved."""
+    """Nodes of the current ledger that may still be moved, in its order."""
     limit: int
 
     @property
@@ -39,13 +39,15 @@ class Exposure:
 
 def measure(obs: Observation, rollout: Rollout, now: float) -> Exposure:
     """Measure the exposure of the running attempt over all its ledgers."""
-    nodes = baseline(obs.ledgers)
+    nodes, movable = baseline(obs.ledgers), fleet(obs, rollout)
+    current = obs.ledgers.get(rollout.waves[-1].ledger) if rollout.waves else None
+    own = {entry.name for entry in current.nodes} if current else set()
     settled, in_flight, not_running, unmoved = [], [], [], []
     running = {pod.node: pod for pod in obs.pods_of(rollout.attempt) if not pod.terminating}
     for name, entry in nodes.items():
         node = obs.nodes.get(name)
         if node is None or node.attempt(obs.key) != rollout.attempt:
-            if node and _unchanged(node, entry):
+            if node and name in own and name in movable and _unchanged(node, entry):
                 unmoved.append(node)
             continue
         pod = running.get(name)
@@ -55,7 +57,7 @@ def measure(obs: Observation, rollout: Rollout, now: float) -> Exposure:
             settled.append(name)
         elif entry.healthy:
             in_flight.append(name)
-    total = max(1, len(fleet(obs, rollout)))
+    total = max(1, len(movable))
     limit = min(rollout.plan.max_unavailable.resolve(total), max(1, len(settled)))
     return Exposure(tuple(settled), tuple(in_flight), tuple(not_running), tuple(unmoved), limit)
 

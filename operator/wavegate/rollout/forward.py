@@ -7,7 +7,7 @@ the checks in `advance` is the state machine.
 from dataclasses import replace
 
 from wavegate.api import Phase, Reason, WaveState
-from wavegate.evidence import Finding, Verdict
+from wavegate.evidence import Finding, NodeView, Verdict
 from wavegate.rollout import exposure, promote, queue, revert, soak, waves
 from wavegate.rollout.judge import judge
 from wavegate.rollout.observation import Observation
@@ -25,6 +25,8 @@ from wavegate.rollout.steps import (
     wait,
 )
 from wavegate.rollout.templates import bind, revision_template
+
+_BRAKES = (Reason.LeaseStale, Reason.ViewStale)
 
 BATCH = 50
 """Most nodes that one pass labels: the lease is checked before each batch."""
@@ -60,6 +62,8 @@ def advance(obs: Observation, rollout: Rollout, paused: Reason | None, now: floa
         return revert.fail(obs, rollout, failed, now)
     if stable is not None and obs.revision(stable) is None:
         step = wait(f"a person: {_gone(stable.daemon_set)}; nothing moves")
+    elif not rollout.promoting and (drift := _drift(obs, rollout)):
+        step = act(drift)
     elif paused:
         step = _paused(obs, rollout, findings, now)
     elif rollout.promoting:
@@ -121,13 +125,34 @@ def _move(obs: Observation, rollout: Rollout, findings: tuple[Finding, ...], now
             # Its nodes changed before they were moved: the wave chooses others.
             return save(obs.record, rollout.with_new_ledger())
         return save(obs.record, rollout.with_wave(state=WaveState.Soaking, soak_since=now))
-    brake = next((f for f in findings if f.reason is Reason.LeaseStale), None)
+    brake = next((f for f in findings if f.reason in _BRAKES), None)
     if brake is not None:
         return wait(brake.message)
     batch = measured.unmoved[: min(measured.room, BATCH)]
     if batch:
-        return act(MoveNodes(tuple((n.name, n.uid) for n in batch), rollout.attempt))
+        return _label(obs, rollout, batch)
     return wait(f"{len(measured.in_flight)} nodes to settle")
+
+
+def _label(obs: Observation, rollout: Rollout, batch: tuple[NodeView, ...]) -> Step:
+    """Move a batch. How far the ledger may have been moved is stored first, so that a new leader
+    knows of machines that vanish before it sees them.
+    """
+    names = [entry.name for entry in obs.ledgers[rollout.waves[-1].ledger].nodes]
+    mark = 1 + max(names.index(node.name) for node in batch)
+    if mark > rollout.waves[-1].moved:
+        return save(obs.record, rollout.with_wave(moved=mark))
+    return act(MoveNodes(tuple((n.name, n.uid) for n in batch), rollout.attempt))
+
+
+def _drift(obs: Observation, rollout: Rollout) -> Retarget | None:
+    """A DaemonSet that someone pointed elsewhere is pointed back; both ways only tighten."""
+    view, stable = obs.revision(rollout.candidate), obs.revision(obs.record.stable)
+    if stable is not None and not stable.targets(obs.key, Target.NOT_IN, rollout.attempt):
+        return Retarget(stable.attempt, Target.NOT_IN, rollout.attempt)
+    if view is not None and not view.targets(obs.key, Target.IN, rollout.attempt):
+        return Retarget(rollout.attempt, Target.IN, rollout.attempt)
+    return None
 
 
 def _has_moved_any(obs: Observation, rollout: Rollout) -> bool:

@@ -1,13 +1,15 @@
 """Gathers every finding about the running attempt: all moved nodes of all waves so far."""
 
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Container, Iterator
 
+from wavegate.api import Reason
 from wavegate.evidence import (
     Finding,
     LedgerNode,
     NodeView,
     PodView,
+    Verdict,
     judge_agent,
     judge_check,
     judge_node,
@@ -19,29 +21,40 @@ from wavegate.rollout.waves import baseline
 
 def judge(obs: Observation, rollout: Rollout, now: float) -> tuple[Finding, ...]:
     """All findings about nodes that carry the candidate and were healthy before; worst first."""
-    found = [*_nodes(obs, rollout, now), *_checks(obs, rollout)]
+    found = [*_sight(obs, rollout), *_nodes(obs, rollout, now), *_checks(obs, rollout)]
     return tuple(sorted(found, key=lambda finding: -finding.verdict))
 
 
 def judged_nodes(obs: Observation, rollout: Rollout) -> frozenset[str]:
     """Names of the nodes whose health the content answers for."""
+    holders = {pod.node for pod in obs.pods_of(rollout.attempt)}
     return frozenset(
         name
         for name, entry in baseline(obs.ledgers).items()
-        if entry.healthy and _has_it(obs, rollout, entry)
+        if entry.healthy and _has_it(obs, rollout, entry, holders)
     )
+
+
+def _sight(obs: Observation, rollout: Rollout) -> Iterator[Finding]:
+    """What we can't see can't be judged: a broken watch, a ledger that is gone."""
+    if obs.blind:
+        yield Finding(Verdict.WAIT, Reason.ViewStale, obs.blind)
+    for wave in rollout.waves:
+        if wave.nodes and wave.ledger not in obs.ledgers:
+            message = f"the ledger of wave {wave.name} is gone or can't be read"
+            yield Finding(Verdict.HOLD, Reason.LedgerLost, message)
 
 
 def _nodes(obs: Observation, rollout: Rollout, now: float) -> Iterator[Finding]:
     pods: dict[str | None, list[PodView]] = defaultdict(list)
     for pod in obs.pods_of(rollout.attempt):
         pods[pod.node].append(pod)
-    for name, entry in baseline(obs.ledgers).items():
-        if not entry.healthy or not _has_it(obs, rollout, entry):
-            continue
+    entries = baseline(obs.ledgers)
+    for name in judged_nodes(obs, rollout):
         node = obs.nodes.get(name)
         overdue = _unwell_for(obs, node, pods[name], now) > rollout.plan.progress_deadline
-        yield from judge_node(entry, node, obs.leases.get(name), now, overdue=overdue)
+        lease_seen = obs.leases.get(name)
+        yield from judge_node(entries[name], node, lease_seen, now, overdue=overdue)
         if node is not None:
             yield from judge_agent(name, pods[name], overdue=overdue)
 
@@ -54,8 +67,8 @@ def _unwell_for(obs: Observation, node: NodeView | None, pods: list[PodView], no
     if node is None or side is None:
         return 0.0
     pod = next((pod for pod in pods if not pod.terminating), None)
-    if pod is None:
-        last_well = obs.pods_lost.get(node.name, 0.0)
+    if pod is None:  # one that is still going is not lost yet
+        last_well = now if pods else obs.pods_lost.get(node.name, 0.0)
     elif pod.ready:
         last_well = obs.leases.get(node.name, 0.0)
     else:
@@ -63,18 +76,31 @@ def _unwell_for(obs: Observation, node: NodeView | None, pods: list[PodView], no
     return now - max(side.since, last_well)
 
 
-def _has_it(obs: Observation, rollout: Rollout, entry: LedgerNode) -> bool:
+def _has_it(
+    obs: Observation, rollout: Rollout, entry: LedgerNode, holders: Container[str | None]
+) -> bool:
     """Whether this node of a ledger got the content. A label that someone took away hides no harm
-    while a pod is there; a machine that is gone and that we never saw counts as one that got it.
+    while a pod is there. Of a machine that is gone and that we never saw, the record says how far
+    its wave was moved.
     """
     seen = (obs.nodes.get(entry.name), obs.gone.get(entry.name))
     node = next((n for n in seen if n is not None and n.uid == entry.uid), None)
-    if node is None or node.attempt(obs.key) == rollout.attempt:
-        return True
-    return any(pod.node == entry.name for pod in obs.pods_of(rollout.attempt))
+    if node is None:
+        return _may_have_moved(obs, rollout, entry)
+    return node.attempt(obs.key) == rollout.attempt or entry.name in holders
+
+
+def _may_have_moved(obs: Observation, rollout: Rollout, entry: LedgerNode) -> bool:
+    for wave in rollout.waves:
+        ledger = obs.ledgers.get(wave.ledger)
+        if ledger is not None and entry in ledger.nodes[: wave.moved]:
+            return True
+    return False
 
 
 def _checks(obs: Observation, rollout: Rollout) -> Iterator[Finding]:
+    if not rollout.plan.checks:
+        return
     moved = judged_nodes(obs, rollout)
     if not moved:
         return

@@ -14,6 +14,10 @@ ATTEMPT_LABEL = "wavegate.dev/attempt"
 KIND_LABEL = "wavegate.dev/kind"
 """What an object of ours is: revision, record, ledger or content."""
 
+AFFINITY_ANNOTATION = "wavegate.dev/own-affinity"
+"""On a revision, for people: the affinity that it was created with. The runbook uses it; we derive
+the same from the DaemonSet itself, in the form that the apiserver gave it."""
+
 PARKED_LABEL = "wavegate.dev/parked"
 """A DaemonSet is parked by a nodeSelector on this label, which no node carries."""
 

@@ -90,6 +90,11 @@ class Observation:
     """Why the apiserver refused the candidate's DaemonSet, or its content; empty if it did not."""
     pods_lost: Mapping[str, float] = field(default_factory=dict)
     """By node: when we last saw an agent pod of this channel vanish from it."""
+    blind: str = ""
+    """What of the cluster we may not see as it is, in words; empty when we see everything."""
+    unreadable: bool = False
+    """Objects of our kinds in this namespace can't be read by this version: none of them counts as
+    deleted."""
     record_lost: bool = False
     """Revisions of this channel run, but no record of it exists."""
 

@@ -7,7 +7,7 @@ nothing: both matching is safe, neither would leave a node without its agent.
 from dataclasses import replace
 
 from wavegate.api import Phase, Reason
-from wavegate.rollout import waves
+from wavegate.rollout import soak, waves
 from wavegate.rollout.observation import Observation
 from wavegate.rollout.record import MAX_HISTORY, Outcome, Record, Rollout
 from wavegate.rollout.steps import Retarget, Step, Target, act, save, wait
@@ -18,11 +18,14 @@ def advance(obs: Observation, rollout: Rollout, now: float) -> Step:
     view, stable = obs.revision(rollout.candidate), obs.revision(obs.record.stable)
     if view is None:
         return wait("the candidate's DaemonSet")
+    left = waves.would_lose_agent(obs, rollout)
+    if left:
+        names = ", ".join(left[:5])
+        what = f"the new template neither selects nor tolerates {len(left)} nodes ({names})"
+        return soak.hold(obs, rollout, f"{what}: they would lose their agent", now)
     if not view.targets(obs.key, Target.ALL):
         if waves.rest(obs, rollout):
             return save(obs.record, replace(rollout.with_next_wave(), promoting=False))
-        if waves.not_movable(obs, rollout):
-            return save(obs.record, replace(rollout, paused=Reason.NotMovable))
         return act(Retarget(rollout.attempt, Target.ALL))
     if not view.observed:
         return wait(f"the controller to see DaemonSet {view.name}")

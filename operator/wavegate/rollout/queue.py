@@ -160,7 +160,9 @@ def _agent_problem(obs: Observation, channel: Channel) -> Problem | None:
             "nodes itself, and two agents would meet on each. Park it with the nodeSelector "
             "wavegate.dev/parked: 'true', which Wavegate leaves out of its revisions.",
         )
-    problem = find_problem(agent.template or {}, channel.spec)
+    if agent.template is None:  # frozen in the candidate long ago
+        return None
+    problem = find_problem(agent.template, channel.spec)
     if problem is None and agent.refused:
         return Problem(
             Reason.InvalidTemplate,

@@ -11,6 +11,8 @@ from wavegate.api import IntOrPercent, OnFailure, Phase, Pool, Reason, WaveState
 from wavegate.evidence import CheckSpec
 
 MAX_OUTCOMES = 100
+MAX_DETAILED = 10
+"""Outcomes that keep their waves: a ConfigMap holds 1 MiB."""
 MAX_HISTORY = 5
 MAX_BLOCKED = 100
 
@@ -62,6 +64,8 @@ class WaveRun:
     state: WaveState = WaveState.Pending
     ledger: int = 0
     """Number of its ledger: a wave whose nodes changed before they were moved gets another."""
+    moved: int = 0
+    """So many first nodes of its ledger may carry the label: stored before they are moved."""
     nodes: int = 0
     opened_at: float = 0.0
     soaked: float = 0.0
@@ -198,7 +202,10 @@ class Record:
 
     def ended(self, outcome: Outcome) -> Self:
         """Return a copy in which the running rollout has ended so."""
-        outcomes = (outcome, *self.outcomes)[:MAX_OUTCOMES]
+        older = [
+            replace(o, waves=()) if n >= MAX_DETAILED else o for n, o in enumerate(self.outcomes)
+        ]
+        outcomes = (outcome, *older)[:MAX_OUTCOMES]
         return replace(self, rollout=None, outcomes=outcomes)
 
     def outcome_of(self, release_uid: str) -> Outcome | None:

@@ -184,7 +184,8 @@ def _message(obs: Observation, rollout: Rollout, phase: Phase, reason: Reason, s
     if not rollout.waves:
         return "The candidate's DaemonSet is being prepared"
     if rollout.promoting:
-        return "Every node carries it; it becomes the stable revision"
+        head = "Every node carries it; it becomes the stable revision"
+        return f"{head}; waiting: {step.waiting}" if step.waiting else head
     wave = rollout.waves[-1]
     why = step.findings[0].message if step.findings else step.waiting and f"for {step.waiting}"
     state, moved = wave.state.value.lower(), len(obs.moved(rollout.attempt))

@@ -66,7 +66,7 @@ def advance(obs: Observation, rollout: Rollout, now: float) -> Step:
     view = obs.revision(rollout.candidate)
     if view is not None and not view.observed:
         return Step(waiting=f"the controller to see DaemonSet {view.name}", requeue=0.2)
-    since = rollout.reverting_since or now
+    since = min(now, rollout.reverting_since or now)
     down = _not_back(obs, rollout)
     if down and now - since <= rollout.plan.progress_deadline:
         return Step(waiting=f"{len(down)} nodes to be back on stable ({down[0]})", requeue=TICK)

@@ -15,6 +15,7 @@ from wavegate.rollout.observation import Observation
 from wavegate.rollout.record import Rollout
 from wavegate.rollout.steps import TICK, Step, save, wait
 
+_OPEN = (WaveState.Moving, WaveState.Soaking, WaveState.Judging, WaveState.Held)
 _ON_ITS_WAY = (Reason.CheckNoData, Reason.NotHeardFrom)
 
 
@@ -22,7 +23,17 @@ def advance(
     obs: Observation, rollout: Rollout, findings: tuple[Finding, ...], now: float
 ) -> Step | None:
     """What the evidence makes of the wave; None when nodes may be moved."""
-    state = rollout.waves[-1].state
+    wave = rollout.waves[-1]
+    state = wave.state
+    if (
+        state in _OPEN
+        and max(wave.soak_since or 0, wave.judged_since or 0, wave.held_since or 0) > now
+    ):
+        # Written by a leader whose clock is ahead of ours: begin this wave's soak again.
+        anew = rollout.with_wave(
+            state=WaveState.Moving, soak_since=None, judged_since=None, held_since=None
+        )
+        return save(obs.record, anew)
     if worst(findings) is Verdict.HOLD:
         return hold(obs, rollout, findings[0].message, now)
     if state is WaveState.Held:

@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from wavegate.api import ChannelSpec, ContentKind, Reason
-from wavegate.rollout.names import ATTEMPT_LABEL, CHANNEL_LABEL
+from wavegate.rollout.names import ATTEMPT_LABEL, CHANNEL_LABEL, LABEL_DOMAIN
 from wavegate.rollout.placement import required_terms
 from wavegate.rollout.steps import Problem, Target
 
@@ -20,7 +20,15 @@ CONTROLLER_LABELS = ("pod-template-hash", "controller-revision-hash", "pod-templ
 
 def find_problem(template: Mapping[str, Any], spec: ChannelSpec) -> Problem | None:
     """Say what in the channel's template keeps us from running it; None when nothing does."""
+    try:
+        return _find_problem(template, spec)
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
+        return Problem(Reason.InvalidTemplate, f"spec.agent: the template can't be read ({error}).")
+
+
+def _find_problem(template: Mapping[str, Any], spec: ChannelSpec) -> Problem | None:
     pod = template.get("spec") or {}
+    revision_template(template, "any", "any")
     if pod.get("nodeName"):
         return Problem(
             Reason.InvalidTemplate,
@@ -90,8 +98,39 @@ def targeted(
     if not rule:
         return merged
     terms = required_terms({"spec": {"affinity": affinity}})
-    merged.setdefault("nodeAffinity", {})[REQUIRED] = {"nodeSelectorTerms": _merge(terms, rule)}
+    node = merged["nodeAffinity"] = dict(merged.get("nodeAffinity") or {})
+    node[REQUIRED] = {"nodeSelectorTerms": _merge(terms, rule)}
     return merged
+
+
+def untargeted(affinity: Mapping[str, Any]) -> dict[str, Any]:
+    """Take our node rule out of a revision's affinity: what `targeted` was given, in the form that
+    the apiserver stores it in.
+    """
+    own = copy.deepcopy(dict(affinity))
+    terms = required_terms({"spec": {"affinity": own}})
+    if not terms:
+        return own
+    kept = [stripped for term in terms if (stripped := _strip(term)) is not None]
+    if kept:
+        own["nodeAffinity"][REQUIRED]["nodeSelectorTerms"] = kept
+        return own
+    del own["nodeAffinity"][REQUIRED]
+    if not own["nodeAffinity"]:
+        del own["nodeAffinity"]
+    return own
+
+
+def _strip(term: Mapping[str, Any]) -> dict[str, Any] | None:
+    """A term without our expressions; None when it held nothing else."""
+    expressions = term.get("matchExpressions") or []
+    users = [e for e in expressions if not str(e.get("key")).startswith(f"{LABEL_DOMAIN}/")]
+    if len(users) == len(expressions):
+        return dict(term)
+    rest = {key: value for key, value in term.items() if key != "matchExpressions"}
+    if users:
+        rest["matchExpressions"] = users
+    return rest or None
 
 
 def _merge(terms: Any, rule: list[dict[str, Any]]) -> list[dict[str, Any]]:
@@ -120,7 +159,7 @@ def _rule(key: str, target: Target, attempt: str) -> list[dict[str, Any]]:
 
 def _one_agent_per_node(affinity: Mapping[str, Any], channel_label: str) -> dict[str, Any]:
     merged = copy.deepcopy(dict(affinity))
-    anti = merged.setdefault("podAntiAffinity", {})
+    anti = merged["podAntiAffinity"] = dict(merged.get("podAntiAffinity") or {})
     term = {
         "labelSelector": {"matchLabels": {CHANNEL_LABEL: channel_label}},
         "topologyKey": "kubernetes.io/hostname",

@@ -19,13 +19,14 @@ def fleet(obs: Observation, rollout: Rollout) -> dict[str, NodeView]:
     return obs.carriers(view.template) if view else {}
 
 
-def not_movable(obs: Observation, rollout: Rollout) -> list[str]:
-    """Nodes that have the stable agent but that the candidate's template would leave."""
-    stable, candidate = obs.revision(obs.record.stable), obs.revision(rollout.candidate)
-    if stable is None or candidate is None:
-        return []
-    kept = obs.carriers(candidate.template)
-    return sorted(name for name in obs.carriers(stable.template) if name not in kept)
+def would_lose_agent(obs: Observation, rollout: Rollout) -> list[str]:
+    """Nodes that run a stable agent now but would run none with the candidate's template. The pods
+    are asked, not the stable template: a pod stays where a taint would not let it start.
+    """
+    stable, kept = obs.record.stable, fleet(obs, rollout)
+    pods = obs.pods_of(stable.attempt) if stable else ()
+    held = {pod.node for pod in pods if pod.node in obs.nodes and not pod.terminating}
+    return sorted(name for name in held if name is not None and name not in kept)
 
 
 def choose(obs: Observation, rollout: Rollout, wave: PlannedWave) -> tuple[list[NodeView], int]:
@@ -35,16 +36,18 @@ def choose(obs: Observation, rollout: Rollout, wave: PlannedWave) -> tuple[list[
     members = _members(rollout.plan.pools, wave, fleet(obs, rollout).values())
     if not members:
         return [], 1
-    having = sum(1 for node in members if node.attempt(obs.key) == rollout.attempt)
+    known = baseline(obs.ledgers)
+    having = sum(1 for n in members if n.name in known and n.attempt(obs.key) == rollout.attempt)
     lacking = max(0, min(wave.up_to.resolve(len(members)), len(members)) - having)
     fit = [n for n in members if _may_get_it(n, obs.key, rollout.attempt)]
     return in_order(fit, rollout.attempt)[:lacking], lacking
 
 
 def rest(obs: Observation, rollout: Rollout) -> list[NodeView]:
-    """All nodes of the fleet that do not carry the candidate's label, ill ones included."""
-    nodes = fleet(obs, rollout).values()
-    return in_order((n for n in nodes if n.attempt(obs.key) != rollout.attempt), rollout.attempt)
+    """All nodes of the fleet that were not moved by a wave, ill ones and labelled ones included."""
+    nodes, known = fleet(obs, rollout).values(), baseline(obs.ledgers)
+    left = (n for n in nodes if n.attempt(obs.key) != rollout.attempt or n.name not in known)
+    return in_order(left, rollout.attempt)
 
 
 def in_order(nodes: Iterable[NodeView], attempt: str) -> list[NodeView]:
@@ -54,7 +57,9 @@ def in_order(nodes: Iterable[NodeView], attempt: str) -> list[NodeView]:
 
 def ledger_for(rollout: Rollout, nodes: Iterable[NodeView]) -> Ledger:
     """Freeze these nodes as the ledger of the current wave."""
-    frozen = tuple(LedgerNode(n.name, n.uid, n.boot_id, healthy=n.ready) for n in nodes)
+    frozen = tuple(
+        LedgerNode(n.name, n.uid, n.boot_id, healthy=n.ready and not n.unschedulable) for n in nodes
+    )
     return Ledger(rollout.attempt, rollout.waves[-1].ledger, frozen)
 
 

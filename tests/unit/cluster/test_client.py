@@ -50,8 +50,8 @@ async def test_a_server_that_is_not_there_is_status_0(client, server):
     assert (await failure(client)).status == 0
 
 
-# BUG: `json.loads(text).get` raises AttributeError when the body is JSON but no object. Only
-# ValueError is suppressed, so it is no ApiError and ends a mirror, and with it the process.
+# Was: `json.loads(text).get` raised AttributeError when the body was JSON but no object. Only
+# ValueError was suppressed, so it was no ApiError and ends a mirror, and with it the process.
 @pytest.mark.parametrize("body", ['"unavailable"', "[]", "null", "503"])
 async def test_a_refusal_whose_body_is_json_but_no_object_is_an_api_error(client, server, body):
     async def answer(_request):
@@ -61,7 +61,7 @@ async def test_a_refusal_whose_body_is_json_but_no_object_is_an_api_error(client
     assert (await failure(client)).status == 503
 
 
-# BUG: `_check` reads the body of a refusal outside of any `try`.
+# Was: `_check` reads the body of a refusal outside of any `try`.
 async def test_a_connection_that_breaks_in_a_refusal_is_an_api_error(client, server):
     async def answer(request):
         response = web.StreamResponse(status=500, headers={"Content-Length": "100"})
@@ -74,7 +74,7 @@ async def test_a_connection_that_breaks_in_a_refusal_is_an_api_error(client, ser
     assert (await failure(client)).status in (0, 500)
 
 
-# BUG: the same place, when the body of a refusal never comes.
+# Was: the same place, when the body of a refusal never comes.
 async def test_a_refusal_whose_body_never_comes_is_an_api_error(client, server):
     async def answer(request):
         response = web.StreamResponse(status=500, headers={"Content-Length": "100"})

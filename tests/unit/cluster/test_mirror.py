@@ -72,7 +72,7 @@ async def test_an_older_answer_to_a_write_of_ours_does_not_undo_a_newer_event(mi
     assert names(mirror)["a"] == "130"
 
 
-# BUG: `_drop` forgets the version. The answer to a PATCH that the deletion overtook brings the node
+# Was: `_drop` forgets the version. The answer to a PATCH that the deletion overtook brings the node
 # back, and nothing takes it away again until the next relist, which may be days away.
 async def test_an_answer_to_our_own_write_does_not_bring_back_what_was_deleted_since(
     mirror, watched
@@ -83,7 +83,7 @@ async def test_an_answer_to_our_own_write_does_not_bring_back_what_was_deleted_s
     assert "b" not in names(mirror)
 
 
-# BUG: `_follow` asks again at once. (A proxy or an apiserver that is shutting down ends watches
+# Was: `_follow` asks again at once. (A proxy or an apiserver that is shutting down ends watches
 # with 200 and nothing in them.)
 async def test_a_server_that_ends_each_watch_at_once_is_not_flooded(mirror, watched):
     watched.close_at_once = True
@@ -93,7 +93,7 @@ async def test_a_server_that_ends_each_watch_at_once_is_not_flooded(mirror, watc
     assert watched.watches - before < 10
 
 
-# BUG: a list that works resets the back-off, so a watch that is refused each time costs a full list
+# Was: a list that works resets the back-off, so a watch that is refused each time costs a full list
 # of 5,000 nodes each 0.3 s.
 async def test_a_server_that_refuses_each_watch_is_asked_less_and_less_often(mirror, watched):
     watched.refuse_watch = 500
@@ -103,7 +103,7 @@ async def test_a_server_that_refuses_each_watch_is_asked_less_and_less_often(mir
     assert watched.lists - before < 5
 
 
-# BUG: JSONDecodeError is no ApiError: it ends the mirror's task, and with it the process.
+# Was: JSONDecodeError is no ApiError: it ends the mirror's task, and with it the process.
 async def test_a_broken_line_is_survived(mirror, watched):
     watched.raw(b'{"type": "ADDED", "obj\n')
     watched.put("c", 140)

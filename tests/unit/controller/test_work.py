@@ -94,7 +94,7 @@ async def test_the_server_s_wish_is_respected(queue, clock):
     assert await taken(queue) == [A]
 
 
-# BUG: `add` draws a new back-off and forgets Retry-After; during a rollout there is an event each
+# Was: `add` draws a new back-off and forgets Retry-After; during a rollout there is an event each
 # few seconds, so 429 with Retry-After is never respected.
 async def test_an_event_does_not_cut_the_server_s_wish_short(queue, clock):
     queue.failed(A, 30.0)
@@ -103,7 +103,7 @@ async def test_an_event_does_not_cut_the_server_s_wish_short(queue, clock):
     assert await taken(queue) == []
 
 
-# BUG: the same; each event draws anew and the shortest draw wins.
+# Was: the same; each event draws anew and the shortest draw wins.
 async def test_a_flood_of_events_does_not_shorten_the_back_off(queue, clock):
     for _ in range(5):
         queue.failed(A, None)

@@ -6,7 +6,6 @@ from pathlib import Path
 import pytest
 
 from wavegate.api import API_VERSION, Phase, Reason
-from wavegate.cluster.projections import AFFINITY_ANNOTATION
 from wavegate.rollout import names
 
 ROOT = Path(__file__).parents[3]
@@ -19,7 +18,7 @@ PAGES = sorted(
 WRITTEN = [page for page in PAGES if page.parent.name != "reference"]
 LABELS = {
     API_VERSION,
-    AFFINITY_ANNOTATION,
+    names.AFFINITY_ANNOTATION,
     names.CHANNEL_LABEL,
     names.ATTEMPT_LABEL,
     names.KIND_LABEL,

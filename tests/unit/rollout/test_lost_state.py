@@ -27,20 +27,20 @@ def test_a_lost_record_starts_nothing_and_says_so(sim, lost):
     assert queue.channel_problem(newer).reason == "StateLost"
 
 
-# BUG: `_note_decisions` runs first and stores a new, empty record; the loss is then forgotten, and
+# Was: `_note_decisions` runs first and stores a new, empty record; the loss is then forgotten, and
 # the next pass starts a rollout without stable.
 def test_a_lost_record_is_not_begun_anew_because_of_an_old_decision(sim, lost):
     decided = replace(lost, decisions=(make_decision("d", "a", "Pause"),))
     assert decide(decided, sim.now).record is None
 
 
-# BUG: `_tidy` guards the DaemonSets of a lost record, but not its ledgers.
+# Was: `_tidy` guards the DaemonSets of a lost record, but not its ledgers.
 def test_a_lost_record_keeps_its_ledgers(sim, lost):
     assert lost.old_ledgers
     assert decide(lost, sim.now).actions == ()
 
 
-# BUG: `revert.advance` takes a missing stable DaemonSet for "no agent wanted": Reverted is claimed
+# Was: `revert.advance` takes a missing stable DaemonSet for "no agent wanted": Reverted is claimed
 # while the nodes have no agent at all.
 def test_a_revert_without_the_stable_daemon_set_does_not_claim_to_be_done(sim):
     sim.publish("b", 2)
@@ -53,7 +53,7 @@ def test_a_revert_without_the_stable_daemon_set_does_not_claim_to_be_done(sim):
     assert phase_of(sim, "b") != ("Reverted", "Reverted")
 
 
-# BUG: `_create` looks only at the name of our copy. Whoever may create ConfigMaps can plant it.
+# Was: `_create` looks only at the name of our copy. Whoever may create ConfigMaps can plant it.
 def test_a_planted_copy_of_the_content_is_not_rolled_out(make_sim):
     volumes = [{"name": "content", "configMap": {"name": "set-by-wavegate"}}]
     image = f"registry.example/agent@{digest('agent')}"
@@ -70,7 +70,7 @@ def test_a_planted_copy_of_the_content_is_not_rolled_out(make_sim):
     assert not any(isinstance(action, CreateRevision) for action in step.actions)
 
 
-# BUG: the wave soaks without a node, then goes round Held → Moving → Soaking → Judging for ever:
+# Was: the wave soaks without a node, then goes round Held → Moving → Soaking → Judging for ever:
 # four record writes each 25 s, no other node is chosen, no person is asked.
 @pytest.mark.parametrize("fate", ["reboots", "vanishes"])
 def test_a_wave_whose_only_node_is_lost_before_its_move_asks_a_person_or_takes_another(

@@ -11,7 +11,7 @@ def state(sim):
     return rollout.waves[-1].state if rollout and rollout.waves else None
 
 
-# BUG: MAX_DECISIONS (100) notes are kept; the 101st decision is noted anew on each pass, for ever,
+# Was: MAX_DECISIONS (100) notes are kept; the 101st decision is noted anew on each pass, for ever,
 # before anything else is looked at. Reverts starve too.
 def test_a_channel_with_many_old_decisions_still_rolls_out_and_reverts(sim):
     sim.decisions += [make_decision(f"d{i}", "a", "Pause") for i in range(101)]
@@ -21,7 +21,7 @@ def test_a_channel_with_many_old_decisions_still_rolls_out_and_reverts(sim):
     assert phase_of(sim, "b") == ("Reverted", "Reverted")
 
 
-# BUG: while `suspend` is true `_resumed` takes the pause away and `fail` puts it back, each pass,
+# Was: while `suspend` is true `_resumed` takes the pause away and `fail` puts it back, each pass,
 # for ever: a storm of writes, and the incident flickers.
 def test_suspending_a_release_that_failed_and_paused_does_not_write_for_ever(make_sim):
     sim = with_stable(make_sim(rollout={"onFailure": "Pause"}))
@@ -34,7 +34,7 @@ def test_suspending_a_release_that_failed_and_paused_does_not_write_for_ever(mak
     assert len([pod for pod in sim.pods if pod.attempt == sim.record.rollout.attempt]) == 1
 
 
-# BUG: `overdue` is measured from the move, not from when the pod was last well. Ten minutes after
+# Was: `overdue` is measured from the move, not from when the pod was last well. Ten minutes after
 # a node was moved, any eviction, deletion or flap of its agent is an instant Fail. (An unready one
 # even blocks the digest.)
 def test_an_agent_that_is_evicted_long_after_its_move_may_come_back(sim):
