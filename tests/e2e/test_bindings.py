@@ -37,10 +37,15 @@ def test_content_by_container_image_binds_the_named_init_container(
     story: Story, operators: list[OperatorProcess]
 ) -> None:
     init = [{"name": "rules", "image": "set-by-wavegate"}]
+    # What the apiserver drops when it stores it must not make us write it again and again.
+    affinity = {
+        "nodeAffinity": {"preferredDuringSchedulingIgnoredDuringExecution": []},
+        "podAffinity": None,
+    }
     story.begin(
         {
             "content": {"containerImage": {"containerName": "rules"}},
-            **agent(story, initContainers=init, volumes=[]),
+            **agent(story, initContainers=init, volumes=[], affinity=affinity),
         }
     )
     story.publish("a")
@@ -74,9 +79,28 @@ def test_a_parked_daemon_set_is_the_template_and_stays_untouched(
     story.publish("a")
     story.until_phase("a", "Completed")
 
-    assert story.agents() == dict.fromkeys(story.nodes, digest("a"))
+    assert story.agents() == story.everywhere_digest("a")
     assert story.pods()[0]["metadata"]["labels"]["tier"] == "security"
     assert sandbox.request("GET", f"{path}/vendor-agent")["metadata"]["generation"] == 1
+
+
+def test_a_node_whose_new_taint_the_agent_does_not_tolerate_keeps_its_agent(
+    story: Story, sandbox: Sandbox, operators: list[OperatorProcess]
+) -> None:
+    story.begin()
+    story.publish("a")
+    story.until_phase("a", "Completed")
+    node = f"/api/v1/nodes/{story.worker_names[0]}"
+    merge = "application/merge-patch+json"
+    taints = [{"key": "example.com/drained", "effect": "NoSchedule"}]
+    sandbox.request("PATCH", node, {"spec": {"taints": taints}}, content_type=merge)
+    story.publish("b")
+    story.until("b", "held", lambda status: "lose their agent" in status.get("message", ""))
+
+    assert story.agents() == {**story.everywhere_digest("b"), story.worker_names[0]: digest("a")}
+    sandbox.request("PATCH", node, {"spec": {"taints": None}}, content_type=merge)
+    story.until_phase("b", "Completed")
+    assert story.agents() == story.everywhere_digest("b")
 
 
 def test_an_apiserver_that_goes_away_loses_no_rollout(
@@ -87,7 +111,7 @@ def test_an_apiserver_that_goes_away_loses_no_rollout(
     story.until("a", "on its way", lambda status: status.get("wave", {}).get("number") == 1)
     sandbox.restart_component("kube-apiserver")
     revive(operators, story)
-    assert story.agents() == dict.fromkeys(story.nodes, digest("a"))
+    assert story.agents() == story.everywhere_digest("a")
 
 
 def revive(operators: list[OperatorProcess], story: Story) -> None:

@@ -4,6 +4,7 @@ import asyncio
 import json
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
 from contextlib import suppress
+from typing import Any
 
 import pytest
 from aiohttp import web
@@ -124,3 +125,80 @@ class Watched:
 @pytest.fixture
 def watched(server: FakeServer) -> Watched:
     return Watched(server)
+
+
+class Objects:
+    """The handler of stored objects: create, compare-and-swap, patch and delete, by path.
+
+    `refuse` gives a status to answer instead (0: do it); `requests` are verb and path, in order.
+    """
+
+    def __init__(self, server: FakeServer) -> None:
+        self.bodies: dict[str, dict[str, Any]] = {}
+        self.requests: list[tuple[str, str]] = []
+        self.queries: list[dict[str, str]] = []
+        self.refuse: Callable[[str, str], int] = lambda _verb, _path: 0
+        self.version = 100
+        server.handler = self.answer
+
+    async def answer(self, request: web.Request) -> web.StreamResponse:
+        self.requests.append((request.method, request.path))
+        self.queries.append(dict(request.query))
+        refused = self.refuse(request.method, request.path)
+        sent = await request.json() if request.can_read_body else {}
+        status, body = (refused, {}) if refused else self.do(request.method, request.path, sent)
+        return web.json_response(body or {"message": "a test wants it"}, status=status)
+
+    def do(self, verb: str, path: str, sent: Any) -> tuple[int, dict[str, Any]]:
+        found = self.bodies.get(path)
+        if verb == "POST":
+            path = f"{path}/{sent['metadata']['name']}"
+            return (409, {}) if path in self.bodies else (201, self.put(path, sent))
+        if verb == "DELETE":
+            self.bodies.pop(path, None)
+            return 200, {}
+        if found is None:
+            return 404, {}
+        if verb == "GET":
+            return 200, found
+        if isinstance(sent, list):
+            return self._json_patch(path, found, sent)
+        wanted = sent["metadata"].get("resourceVersion") or sent["metadata"].get("uid")
+        if wanted not in (None, found["metadata"]["resourceVersion"], found["metadata"].get("uid")):
+            return 409, {}
+        return 200, self.put(path, merged(found, sent) if verb == "PATCH" else sent)
+
+    def put(self, path: str, body: dict[str, Any]) -> dict[str, Any]:
+        """Store an object as a test wants it to be; returns it with its new version."""
+        self.version += 1
+        metadata = {**body["metadata"], "resourceVersion": str(self.version)}
+        self.bodies[path] = {**body, "metadata": metadata}
+        return self.bodies[path]
+
+    def _json_patch(self, path: str, found: Any, patch: Any) -> tuple[int, dict[str, Any]]:
+        body = json.loads(json.dumps(found))
+        for change in patch:
+            *parents, last = change["path"].strip("/").split("/")
+            place = body
+            for parent in parents:
+                place = place[parent]
+            if change["op"] == "test" and place.get(last) != change["value"]:
+                return 422, {"message": "test failed"}
+            if change["op"] == "replace":
+                place[last] = change["value"]
+        return 200, self.put(path, body)
+
+
+def merged(old: dict[str, Any], new: dict[str, Any]) -> dict[str, Any]:
+    """A merge patch, without deletions."""
+    both = {
+        key: merged(old[key], value)
+        for key, value in new.items()
+        if isinstance(value, dict) and isinstance(old.get(key), dict)
+    }
+    return {**old, **new, **both}
+
+
+@pytest.fixture
+def objects(server: FakeServer) -> Objects:
+    return Objects(server)

@@ -175,6 +175,10 @@ class Story:
         """What `until_agents` wants when one content is on all nodes."""
         return dict.fromkeys(self.nodes, content)
 
+    def everywhere_digest(self, content: str) -> dict[str, str]:
+        """What `agents` gives when one content is on all nodes."""
+        return dict.fromkeys(self.nodes, digest(content))
+
     def events(self, release: str) -> list[str]:
         """Reasons of the Events of a release."""
         path = f"/apis/events.k8s.io/v1/namespaces/{self.namespace}/events"

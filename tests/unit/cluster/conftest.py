@@ -1,5 +1,5 @@
 """Fixtures of the small apiserver."""
 
-from support.fake_apiserver import background, client, server, watched
+from support.fake_apiserver import background, client, objects, server, watched
 
-__all__ = ["background", "client", "server", "watched"]
+__all__ = ["background", "client", "objects", "server", "watched"]
