@@ -21,8 +21,8 @@ from wavegate.rollout.observation import ContentView, RevisionView
 from wavegate.rollout.record import Record
 from wavegate.rollout.templates import untargeted
 
-MAX_LEDGER_BYTES = 8 << 20
-"""Ten times what 5,000 nodes take unpacked."""
+MAX_LEDGER_BYTES = 4 << 20
+"""Four times what 5,000 nodes take unpacked."""
 
 _LEDGER = TypeAdapter(Ledger)
 _RECORD = TypeAdapter(Record)

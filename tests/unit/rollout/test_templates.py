@@ -152,7 +152,7 @@ def test_a_revision_keeps_labels_but_those_of_controllers_and_refuses_a_second_a
 )
 def test_an_empty_field_as_helm_writes_it_is_no_problem(pod):
     """A CRD that keeps unknown fields keeps `null` too."""
-    template = {"metadata": None, **agent_template()}
+    template = agent_template()
     template["spec"] |= pod
     spec = make_channel().spec
     assert find_problem(template, spec) is None
