@@ -70,7 +70,7 @@ def advance(obs: Observation, rollout: Rollout, paused: Reason | None, now: floa
         step = promote.advance(obs, rollout, now)
     else:
         step = _wave(obs, rollout, findings, now)
-    return replace(step, findings=findings)
+    return replace(step, findings=(*step.findings, *findings))
 
 
 def _wave(obs: Observation, rollout: Rollout, findings: tuple[Finding, ...], now: float) -> Step:

@@ -7,6 +7,7 @@ nothing: both matching is safe, neither would leave a node without its agent.
 from dataclasses import replace
 
 from wavegate.api import Phase, Reason
+from wavegate.evidence import Finding, Verdict
 from wavegate.rollout import soak, waves
 from wavegate.rollout.observation import Observation
 from wavegate.rollout.record import MAX_HISTORY, Outcome, Record, Rollout
@@ -22,7 +23,8 @@ def advance(obs: Observation, rollout: Rollout, now: float) -> Step:
     if left:
         names = ", ".join(left[:5])
         what = f"the new template neither selects nor tolerates {len(left)} nodes ({names})"
-        return soak.hold(obs, rollout, f"{what}: they would lose their agent", now)
+        lost = Finding(Verdict.HOLD, Reason.NotMovable, f"{what}: they would lose their agent")
+        return replace(soak.hold(obs, rollout, lost.message, now), findings=(lost,))
     if not view.targets(obs.key, Target.ALL):
         if waves.rest(obs, rollout):
             return save(obs.record, replace(rollout.with_next_wave(), promoting=False))

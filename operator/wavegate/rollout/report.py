@@ -156,12 +156,12 @@ def _phase(
     paused = pause_reason(obs, now)
     if paused:
         return Phase.Paused, paused, WaitingFor.Person
+    if worst(step.findings) is Verdict.HOLD:
+        return Phase.Rolling, step.findings[0].reason, WaitingFor.Evidence
     if rollout.promoting:
         return Phase.Rolling, Reason.Promoting, WaitingFor.Node
     if not rollout.waves:
         return Phase.Rolling, Reason.RolloutStarted, WaitingFor.Node
-    if worst(step.findings) is Verdict.HOLD:
-        return Phase.Rolling, step.findings[0].reason, WaitingFor.Evidence
     return Phase.Rolling, *_WAVE_STATES[rollout.waves[-1].state]
 
 
