@@ -53,7 +53,7 @@ class Settings:
     def address(self) -> tuple[str, int]:
         """`listen` as address and port."""
         host, _, port = self.listen.rpartition(":")
-        return host or "0.0.0.0", int(port)  # noqa: S104 (probes come from the kubelet)
+        return host.strip("[]") or "0.0.0.0", int(port)  # noqa: S104 (probes come from the kubelet)
 
     def namespace(self) -> str:
         """The Lease's namespace: the setting, else the pod's own, else `default`."""

@@ -48,7 +48,7 @@ class EventRecorder:
             "apiVersion": "events.k8s.io/v1",
             "kind": "Event",
             "metadata": {
-                "name": f"{subject.name[:200]}.{digest}",
+                "name": f"{subject.name[:200].rstrip('-.')}.{digest}",
                 "namespace": subject.namespace,
             },
             "eventTime": datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ"),

@@ -75,7 +75,10 @@ class Store:
         body = self._config_map(content_name(action.digest), "content")
         body["immutable"] = True
         body.update({k: source[k] for k in ("data", "binaryData") if k in source})
-        await self._create("configmaps", paths.config_maps(self._namespace), body)
+        stored = await self._create("configmaps", paths.config_maps(self._namespace), body)
+        copied = content_view(stored)
+        if copied.digest != action.digest or not copied.immutable:
+            raise ApiError(422, f"ConfigMap {copied.name} is there already and holds other content")
 
     async def create_revision(self, action: CreateRevision) -> None:
         """Create a revision's DaemonSet, targeted at the nodes labelled with its attempt."""
@@ -157,14 +160,16 @@ class Store:
         name = ledger_name(attempt, wave)
         await self._client.delete(paths.config_maps(self._namespace, name))
 
-    async def _create(self, kind: str, path: str, body: Mapping[str, Any]) -> None:
+    async def _create(self, kind: str, path: str, body: Mapping[str, Any]) -> Body:
+        """Create an object, or read the one that is there already, and pass it on as fresh."""
         try:
-            self._fresh(kind, await self._client.create(path, body))
+            stored = await self._client.create(path, body)
         except ApiError as error:
             if error.status != 409:
                 raise
-            found = await self._client.get(f"{path}/{body['metadata']['name']}")
-            self._fresh(kind, found)
+            stored = await self._client.get(f"{path}/{body['metadata']['name']}")
+        self._fresh(kind, stored)
+        return stored
 
     def _config_map(self, name: str, kind: str) -> Body:
         return {

@@ -189,7 +189,7 @@ def _message(obs: Observation, rollout: Rollout, phase: Phase, reason: Reason, s
     wave = rollout.waves[-1]
     why = step.findings[0].message if step.findings else step.waiting and f"for {step.waiting}"
     state, moved = wave.state.value.lower(), len(obs.moved(rollout.attempt))
-    head = f"Wave {wave.name} ({len(rollout.waves)}): {state}, {moved} nodes have it"
+    head = f"Wave {wave.name} ({len(rollout.waves)}): {state}, on {moved} node" + "s"[: moved != 1]
     if phase is Phase.Paused:
         return f"{reason.meaning} {head}" + (f"; {why}" if step.findings else "")
     return f"{head}; {why}" if why else head

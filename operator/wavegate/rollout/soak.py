@@ -66,7 +66,7 @@ def _soak(obs: Observation, rollout: Rollout, findings: tuple[Finding, ...], now
         return save(obs.record, _interrupted(obs, rollout, now).with_wave(state=WaveState.Moving))
     left = _length(rollout) - rollout.waves[-1].soaked_until(now, obs.watching_since)
     if left > 0:
-        return wait("the soak", left)
+        return Step(requeue=min(left, TICK))
     return save(obs.record, rollout.with_wave(state=WaveState.Judging, judged_since=now))
 
 
