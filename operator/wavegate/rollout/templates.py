@@ -76,7 +76,7 @@ def _content_volume(volume: Mapping[str, Any], kind: ContentKind, reference: str
 def revision_template(bound: Mapping[str, Any], channel_label: str, attempt: str) -> dict[str, Any]:
     """Return the pod template that a revision's DaemonSet carries, before any targeting."""
     template = copy.deepcopy(dict(bound))
-    metadata = template.setdefault("metadata", {})
+    metadata = template["metadata"] = dict(template.get("metadata") or {})
     labels = {k: v for k, v in (metadata.get("labels") or {}).items() if k not in CONTROLLER_LABELS}
     metadata["labels"] = {**labels, CHANNEL_LABEL: channel_label, ATTEMPT_LABEL: attempt}
     template["spec"]["affinity"] = _one_agent_per_node(

@@ -55,6 +55,14 @@ def test_a_label_is_cut_only_when_it_is_longer_than_63(namespace, channel, expec
         assert re.search(r"[a-z0-9]_[0-9a-f]{10}$", name)
 
 
+@pytest.mark.parametrize("mark", ["-", ".", "-.-"])
+def test_a_daemon_set_s_name_is_not_cut_into_an_illegal_one(mark):
+    channel = ("c" * 40 + mark)[:41] + "c" * 10
+    name = names.daemon_set_name(channel, "0123456789")
+    assert SUBDOMAIN.fullmatch(name)
+    assert name == "c" * 40 + "-0123456789"
+
+
 def test_long_names_that_differ_only_at_the_end_differ():
     one, other = "c" * 60 + "1", "c" * 60 + "2"
     assert names.node_label("ns", one) != names.node_label("ns", other)

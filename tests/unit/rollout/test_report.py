@@ -208,6 +208,10 @@ def test_a_soak_below_the_floor_names_the_field_that_set_it(sim, waves, field):
     assert condition["message"].startswith(f"{field}: ")
 
 
+def test_a_soak_as_long_as_the_floor_is_long_enough(sim):
+    assert ready(replace(sim.observe(), soak_floor=30.0))["status"] == "True"
+
+
 def test_a_channel_whose_daemon_set_is_frozen_in_the_candidate_is_ready(sim):
     """While nodes move, the parked DaemonSet is not read: its absence is no problem."""
     channel = make_channel(agent={"daemonSetRef": {"name": "parked"}})

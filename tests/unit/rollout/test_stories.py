@@ -10,6 +10,9 @@ from wavegate.evidence import Taint
 from wavegate.rollout.decide import decide
 from wavegate.rollout.steps import Target
 
+CHECK = {"name": "crashes", "query": "x", "max": 0, "interval": "1s"}
+CHECKED = {"checks": [CHECK], "prometheus": {"url": "http://prometheus"}}
+
 
 def rolling(sim, wave=0):
     """A condition: this wave (from 0) has a node on the candidate."""
@@ -321,9 +324,7 @@ def test_a_digest_that_failed_does_not_come_back_under_another_name(sim):
 
 
 def test_a_failed_check_reverts_and_does_not_block(make_sim):
-    check = {"name": "crashes", "query": "x", "max": 0, "interval": "1s"}
-    spec = {"checks": [check], "prometheus": {"url": "http://prometheus"}}
-    sim = with_stable(make_sim(**spec))
+    sim = with_stable(make_sim(**CHECKED))
     sim.publish("b", 2)
     sim.run(300, until=lambda: state(sim) is WaveState.Soaking)
     sim.check_value = 3.0
@@ -333,9 +334,7 @@ def test_a_failed_check_reverts_and_does_not_block(make_sim):
 
 
 def test_a_silent_prometheus_holds_and_the_wave_resumes(make_sim):
-    check = {"name": "crashes", "query": "x", "max": 0, "interval": "1s"}
-    spec = {"checks": [check], "prometheus": {"url": "http://prometheus"}}
-    sim = with_stable(make_sim(**spec))
+    sim = with_stable(make_sim(**CHECKED))
     sim.publish("b", 2)
     sim.run(300, until=lambda: state(sim) is WaveState.Soaking)
     sim.check_error = "could not be asked"
@@ -349,9 +348,7 @@ def test_a_silent_prometheus_holds_and_the_wave_resumes(make_sim):
 
 
 def test_a_hold_that_lasts_too_long_pauses_and_a_person_resumes_it(make_sim):
-    check = {"name": "crashes", "query": "x", "max": 0, "interval": "1s"}
-    spec = {"checks": [check], "prometheus": {"url": "http://prometheus"}}
-    sim = with_stable(make_sim(**spec, rollout={"holdTimeout": "2m"}))
+    sim = with_stable(make_sim(**CHECKED, rollout={"holdTimeout": "2m"}))
     sim.publish("b", 2)
     sim.run(300, until=lambda: state(sim) is WaveState.Soaking)
     sim.check_error = "could not be asked"
@@ -386,11 +383,7 @@ def test_a_stale_leader_can_move_nothing_after_a_revert(sim):
     """A leader that slept since before the Fail wakes up and acts on what it saw."""
     sim.publish("b", 2)
     stale = []
-
-    def watch(sim, obs, _step):
-        stale.append((obs, sim.now, sim.record_version))
-
-    sim.watchers.append(watch)
+    sim.watchers.append(lambda s, obs, _step: stale.append((obs, s.now, s.record_version)))
     sim.run(400, until=rolling(sim, 1))
     seen = list(stale)
     sim.harms[digest("b")] = "loop"

@@ -1,0 +1,267 @@
+"""From JSON to values and back: what we stored is read again, what others planted harms nobody."""
+
+import base64
+import gzip
+import json
+import tracemalloc
+from dataclasses import replace
+
+import pytest
+
+from support.builders import make_channel, make_decision
+from support.invariants import with_stable
+from support.world import SimCluster
+from wavegate.api import Reason
+from wavegate.cluster.mirror import Mirror
+from wavegate.cluster.projections import (
+    content_view,
+    encode_ledger,
+    encode_record,
+    node_view,
+    pod_view,
+    revision_view,
+    stored_config_map,
+)
+from wavegate.evidence import Ledger, LedgerNode, Side, Taint
+from wavegate.rollout.record import Blocked, Incident, Record
+from wavegate.rollout.steps import Target
+from wavegate.rollout.templates import targeted
+
+LIMIT = 0.3 * 1024 * 1024
+
+
+def config_map(kind, **content):
+    labels = {"wavegate.dev/kind": kind, "wavegate.dev/channel": "rules"}
+    metadata = {"name": "x", "namespace": "agents", "resourceVersion": "7", "labels": labels}
+    return {"metadata": metadata, **content}
+
+
+def stored(kind, **content):
+    return stored_config_map(config_map(kind, **content), None, 0.0)
+
+
+@pytest.fixture
+def record():
+    """A record with a rollout under way, an incident, an outcome, a block and a decision."""
+    check = {"name": "c", "query": 'up{node=~"$nodes"}', "max": "0.5"}
+    sim = SimCluster(channel=make_channel(checks=[check], prometheus={"url": "http://p"}))
+    sim.add_nodes("canary", 1)
+    sim.add_nodes("workers", 3)
+    with_stable(sim)
+    sim.publish("b", 2)
+    sim.run(100, until=lambda: sim.record.rollout and sim.record.rollout.waves)
+    sim.decisions.append(make_decision("wait", "b", "Pause"))
+    sim.run(1)
+    incident = Incident(Reason.NodeRebooted, 'nöde "n" rebooted', ("n", "m"), 5.25)
+    rollout = replace(sim.record.rollout, incident=incident, paused=Reason.HoldTimeout)
+    blocked = Blocked("sha256:x", "bad", Reason.AgentOOMKilled, 1.5)
+    return replace(sim.record, rollout=rollout, blocked=(blocked,))
+
+
+def test_a_record_with_a_running_rollout_is_read_as_it_was_written(record):
+    assert record.rollout.plan.checks
+    assert record.rollout.waves
+    assert record.outcomes
+    assert record.decisions
+    read = stored("record", data=encode_record(record)).record
+    assert read == record
+    assert read.rollout.plan.pools[0].selector.matches({"pool": "canary"})
+    assert type(read.rollout.paused) is Reason
+    assert read.rollout.incident.reason.meaning
+
+
+def test_an_empty_record_is_read_as_it_was_written():
+    record = Record("agents", "rules")
+    assert stored("record", data=encode_record(record)).record == record
+
+
+def test_a_record_of_a_newer_version_is_read_without_what_we_do_not_know(record):
+    known = json.loads(encode_record(record)["record"])
+    newer = {"record": json.dumps({**known, "invented": 1})}
+    assert stored("record", data=newer).record == record
+
+
+def test_a_full_record_fits_into_a_config_map(record):
+    """100 outcomes, ten of them with the 60 waves that a status shows."""
+    waves = tuple(replace(record.rollout.waves[0], name=f"wave-{n}") for n in range(60))
+    full = record
+    for number in range(150):
+        ended = replace(record.outcomes[0], sequence=number, waves=waves)
+        full = replace(full.ended(ended), rollout=record.rollout)
+    assert len(full.outcomes) == 100
+    assert len(encode_record(full)["record"]) < 512 * 1024
+
+
+def machine(number):
+    uid = f"{number:08x}-5bd1-4f5e-9a43-{number * 7919:012x}"
+    return LedgerNode(f"ip-10-{number // 250}-{number % 250}.internal", uid, uid[::-1], True)
+
+
+def test_a_ledger_of_5000_nodes_is_read_as_it_was_written_and_fits():
+    ledger = Ledger("abc", 2, tuple(machine(number) for number in range(5000)))
+    packed = encode_ledger(ledger)
+    assert len(packed["ledger"]) < LIMIT
+    assert stored("ledger", binaryData=packed).ledger == ledger
+    assert base64.b64decode(packed["ledger"])[4:8] == bytes(4), "a time in it would change it"
+
+
+def packed(raw):
+    return {"ledger": base64.b64encode(raw).decode()}
+
+
+WHOLE = gzip.compress(b'{"attempt": "x", "number": 0, "nodes": []}')
+
+# Was: EOFError and zlib.error are no OSError and no ValueError. Whoever may create a ConfigMap in
+# any namespace ended the operator at each start.
+BROKEN_STREAMS = [packed(WHOLE[:-4]), packed(WHOLE[:10] + b"\xff" * 20)]
+
+
+@pytest.mark.parametrize(
+    ("kind", "content"),
+    [
+        ("record", {}),
+        ("record", {"data": {}}),
+        ("record", {"data": {"record": "{"}}),
+        ("record", {"data": {"record": "{}"}}),
+        ("record", {"data": {"record": "[]"}}),
+        ("ledger", {}),
+        ("ledger", {"binaryData": {"ledger": "!"}}),
+        ("ledger", {"binaryData": packed(b"no gzip")}),
+        ("ledger", {"binaryData": packed(gzip.compress(b"no json"))}),
+        *(("ledger", {"binaryData": data}) for data in BROKEN_STREAMS),
+        ("invented", {"data": {"record": "{}"}}),
+    ],
+)
+def test_one_of_our_config_maps_that_can_t_be_read_has_no_content(kind, content):
+    found = stored(kind, **content)
+    assert (found.kind, found.channel, found.version) == (kind, "rules", "7")
+    assert (found.record, found.ledger, found.content) == (None, None, None)
+
+
+# Was: a ConfigMap of 1 MiB unpacked to 1 GiB, which ended the operator at each start.
+def test_a_ledger_that_unpacks_to_more_than_any_ledger_can_be_is_not_unpacked():
+    bomb = packed(gzip.compress(b" " * (64 << 20)))
+    tracemalloc.start()
+    try:
+        assert stored("ledger", binaryData=bomb).ledger is None
+        assert tracemalloc.get_traced_memory()[1] < 32 << 20
+    finally:
+        tracemalloc.stop()
+
+
+@pytest.mark.parametrize(
+    ("affinity", "labels"), [("x", {}), (["x"], {}), ({"nodeAffinity": "x"}, {}), (7, None)]
+)
+def test_a_planted_daemon_set_does_not_end_the_mirror(client, affinity, labels):
+    metadata = {"name": "d", "namespace": "n", "resourceVersion": "1", "labels": labels}
+    body = {"metadata": metadata, "spec": {"template": {"spec": {"affinity": affinity}}}}
+    found = Mirror(client, "/daemonsets", revision_view, lambda: 0.0)
+    found.apply(body)
+
+
+KEY = "wavegate.node-restriction.kubernetes.io/agents.rules"
+
+
+def a_node(uid="u", ready="True", labels=None, **spec):
+    metadata = {"name": "n", "uid": uid, "labels": labels or {}}
+    status = {
+        "nodeInfo": {"bootID": "b"},
+        "conditions": [{"type": "Ready", "status": ready}, {"type": "Other", "status": "True"}],
+    }
+    return {"metadata": metadata, "spec": spec, "status": status}
+
+
+def test_a_node_is_projected():
+    taints = [{"key": "gpu", "effect": "NoSchedule"}]
+    found = node_view(a_node(labels={"a": "b", KEY: "x"}, taints=taints), None, 5.0)
+    assert (found.name, found.uid, found.boot_id, found.ready) == ("n", "u", "b", True)
+    assert found.labels == {"a": "b"}
+    assert found.sides == {KEY: Side("x", 5.0)}
+    assert found.taints == (Taint("gpu", "", "NoSchedule"),)
+    assert node_view(a_node(unschedulable=True), None, 0.0).unschedulable
+
+
+@pytest.mark.parametrize(
+    ("ready", "expected"), [("True", True), ("False", False), ("Unknown", False)]
+)
+def test_only_true_is_ready(ready, expected):
+    assert node_view(a_node(ready=ready), None, 0.0).ready is expected
+    assert not node_view({"metadata": {"name": "n", "uid": "u"}}, None, 0.0).ready
+
+
+def test_the_time_of_a_side_is_ours_and_begins_anew_with_a_new_side_or_machine():
+    first = node_view(a_node(labels={KEY: "x"}), None, 5.0)
+    assert node_view(a_node(labels={KEY: "x"}), first, 9.0).sides[KEY].since == 5.0
+    assert node_view(a_node(labels={KEY: "y"}), first, 9.0).sides[KEY].since == 9.0
+    assert node_view(a_node("other", labels={KEY: "x"}), first, 9.0).sides[KEY].since == 9.0
+
+
+def a_pod(ready="True", uid="u", **changes):
+    labels = {"wavegate.dev/channel": "rules", "wavegate.dev/attempt": "x"}
+    metadata = {"name": "p", "namespace": "s", "uid": uid, "labels": labels}
+    status = {"phase": "Running", "conditions": [{"type": "Ready", "status": ready}]}
+    return {"metadata": metadata, "spec": {"nodeName": "n"}, "status": status | changes}
+
+
+def test_since_when_a_pod_is_ready_is_measured_by_our_own_clock():
+    first = pod_view(a_pod(), None, 5.0)
+    assert (first.ready_since, first.unready_since) == (5.0, None)
+    assert pod_view(a_pod(), first, 9.0).ready_since == 5.0
+    gone = pod_view(a_pod("False"), first, 10.0)
+    assert (gone.ready_since, gone.unready_since) == (None, 10.0)
+    assert pod_view(a_pod("False"), gone, 12.0).unready_since == 10.0
+    assert pod_view(a_pod(), gone, 13.0).ready_since == 13.0
+    assert pod_view(a_pod(uid="other"), first, 9.0).ready_since == 9.0
+
+
+def test_restarts_of_all_containers_count_and_words_of_the_kubelet_are_kept():
+    waiting = {"state": {"waiting": {"reason": "ImagePullBackOff"}}}
+    ended = {"restartCount": 2, "lastState": {"terminated": {"reason": "Error", "exitCode": 3}}}
+    found = pod_view(a_pod(initContainerStatuses=[ended], containerStatuses=[waiting]), None, 0.0)
+    assert (found.restarts, found.waiting, found.last_exit) == (
+        2,
+        "ImagePullBackOff",
+        "Error, exit code 3",
+    )
+    creating = {"state": {"waiting": {"reason": "ContainerCreating"}}}
+    assert pod_view(a_pod(containerStatuses=[creating]), None, 0.0).waiting == ""
+
+
+def test_an_init_container_that_ended_well_is_no_exit():
+    done = {"restartCount": 0, "state": {"terminated": {"reason": "Completed", "exitCode": 0}}}
+    assert pod_view(a_pod(initContainerStatuses=[done]), None, 0.0).last_exit == ""
+
+
+def test_a_pod_that_is_being_deleted_is_terminating():
+    body = a_pod()
+    body["metadata"]["deletionTimestamp"] = "2026-01-01T00:00:00Z"
+    assert pod_view(body, None, 0.0).terminating
+
+
+@pytest.mark.parametrize("target", list(Target))
+@pytest.mark.parametrize(("observed", "expected"), [(2, False), (3, True)])
+def test_a_revision_knows_its_own_affinity_whatever_it_targets(target, observed, expected):
+    own = {"podAntiAffinity": {"requiredDuringSchedulingIgnoredDuringExecution": []}}
+    labels = {"wavegate.dev/attempt": "x", "wavegate.dev/channel": "rules"}
+    metadata = {"name": "d", "resourceVersion": "9", "generation": 3, "labels": labels}
+    template = {"spec": {"affinity": targeted(own, KEY, target, "x"), "containers": []}}
+    body = {"metadata": metadata, "spec": {"template": template}}
+    view = revision_view({**body, "status": {"observedGeneration": observed}}, None, 0.0)
+    assert (view.attempt, view.name, view.channel, view.version) == ("x", "d", "rules", "9")
+    assert view.own_affinity == own
+    assert view.observed is expected
+    assert view.template["spec"] == {"affinity": own, "containers": []}
+    assert view.targets(KEY, target, "x")
+    assert [t for t in Target if view.targets(KEY, t, "x")] == [target]
+
+
+def test_the_digest_of_content_is_that_of_its_canonical_data():
+    metadata = {"name": "m"}
+    one = content_view({"metadata": metadata, "data": {"a": "1", "b": "ü"}, "immutable": True})
+    other = content_view({"metadata": metadata, "data": {"b": "ü", "a": "1"}, "binaryData": {}})
+    assert one.digest == other.digest
+    assert (one.immutable, other.immutable) == (True, False)
+    changed = [{"a": "1", "b": "u"}, {"a": "1"}, {"a": "1b", "": "ü"}, {}]
+    assert len({content_view({"metadata": metadata, "data": d}).digest for d in changed}) == 4
+    as_binary = content_view({"metadata": metadata, "binaryData": {"a": "1", "b": "ü"}})
+    assert as_binary.digest != one.digest

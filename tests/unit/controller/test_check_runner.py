@@ -1,0 +1,150 @@
+"""Checks are asked when they are due, about all judged nodes, whose names are taken literally."""
+
+import asyncio
+import json
+import re
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from support.builders import make_channel
+from support.fake_apiserver import until
+from support.world import SimCluster
+from wavegate.controller.checks import CheckRunner, nodes_pattern
+from wavegate.evidence import CheckResult, Sample
+
+KEY = ("agents", "rules")
+names = st.from_regex(r"[a-z0-9]([-a-z0-9.]{0,20}[a-z0-9])?", fullmatch=True)
+
+
+def as_promql_reads_it(pattern):
+    """A double-quoted PromQL string has the escapes of a JSON string, as far as we use them."""
+    return json.loads(f'"{pattern}"')
+
+
+@given(st.frozensets(names, min_size=1, max_size=5), names)
+def test_the_pattern_matches_the_nodes_and_no_other(nodes, other):
+    pattern = as_promql_reads_it(nodes_pattern(nodes))
+    for name in nodes | {other}:
+        assert bool(re.fullmatch(pattern, name)) is (name in nodes)
+
+
+@pytest.mark.parametrize(
+    ("nodes", "expected"),
+    [
+        ({"b", "a"}, "a|b"),
+        ({"ip-1.eu"}, r"ip\\-1\\.eu"),
+        ({'x"} or vector(0)'}, None),
+    ],
+)
+def test_names_are_sorted_and_escaped_twice(nodes, expected):
+    pattern = nodes_pattern(frozenset(nodes))
+    if expected:
+        assert pattern == expected
+    assert "." not in pattern.replace("\\\\.", "")
+
+
+class Reader:
+    """Answers 0 for each node as soon as `answers` is set; remembers what was asked."""
+
+    def __init__(self):
+        self.asked = []
+        self.answers = asyncio.Event()
+        self.answers.set()
+
+    async def ask(self, url, check, query, nodes, now):
+        self.asked.append((url, check.name, query, nodes, now))
+        await self.answers.wait()
+        samples = tuple(Sample({"node": node}, 0.0) for node in nodes)
+        return CheckResult(now, nodes, samples)
+
+
+@pytest.fixture
+def sim():
+    """A first release with two checks is on its canary."""
+    checks = [
+        {"name": "crashes", "query": 'up{node=~"$nodes"}', "max": 0, "interval": "30s"},
+        {"name": "slow", "query": "sum(x)", "max": 0, "per": "Wave", "interval": "5m"},
+    ]
+    prometheus = {"url": "http://prometheus"}
+    found = SimCluster(channel=make_channel(checks=checks, prometheus=prometheus))
+    found.add_nodes("canary", 1)
+    found.add_nodes("workers", 2)
+    found.publish("a", 1)
+    found.run(60, until=lambda: bool(found.running()))
+    return found
+
+
+@pytest.fixture
+def reader():
+    return Reader()
+
+
+@pytest.fixture
+async def runner(sim, reader):
+    made = CheckRunner(reader, lambda: sim.now, lambda _key: None)
+    yield made
+    made.close()
+
+
+async def asked(runner, sim, reader):
+    """What one pass asks: names of checks."""
+    before = len(reader.asked)
+    runner.ensure(KEY, sim.observe())
+    await asyncio.sleep(0)
+    await asyncio.sleep(0)
+    return sorted(name for _, name, *_ in reader.asked[before:])
+
+
+async def test_all_checks_are_asked_about_the_judged_nodes(runner, sim, reader):
+    assert await asked(runner, sim, reader) == ["crashes", "slow"]
+    url, _, query, nodes, _ = reader.asked[0]
+    assert (url, query) == ("http://prometheus", r'up{node=~"canary\\-0"}')
+    assert nodes == {"canary-0"}
+    await until(lambda: len(runner.results(KEY)) == 2)
+
+
+async def test_a_check_is_asked_again_after_its_own_interval(runner, sim, reader):
+    await asked(runner, sim, reader)
+    await until(lambda: len(runner.results(KEY)) == 2)
+    assert await asked(runner, sim, reader) == []
+    sim.now += 30
+    assert await asked(runner, sim, reader) == ["crashes"]
+    await until(lambda: runner.results(KEY)["crashes"].asked_at == sim.now)
+    sim.now += 270
+    assert await asked(runner, sim, reader) == ["crashes", "slow"]
+
+
+async def test_a_check_that_was_not_answered_yet_is_not_asked_twice(runner, sim, reader):
+    reader.answers.clear()
+    assert await asked(runner, sim, reader) == ["crashes", "slow"]
+    sim.now += 600
+    assert await asked(runner, sim, reader) == []
+    reader.answers.set()
+    await until(lambda: len(runner.results(KEY)) == 2)
+    assert await asked(runner, sim, reader) == ["crashes", "slow"]
+
+
+async def test_nodes_that_joined_are_asked_about_soon(runner, sim, reader):
+    await asked(runner, sim, reader)
+    await until(lambda: len(runner.results(KEY)) == 2)
+    sim.run(120, until=lambda: len(sim.running()) > 1)
+    assert await asked(runner, sim, reader) == ["crashes", "slow"]
+
+
+async def test_answers_about_another_attempt_are_forgotten(runner, sim, reader):
+    reader.answers.clear()
+    await asked(runner, sim, reader)
+    del sim.releases["a"]
+    sim.run(60, until=lambda: sim.record.rollout is None)
+    runner.ensure(KEY, sim.observe())
+    reader.answers.set()
+    await asyncio.sleep(0.01)
+    assert dict(runner.results(KEY)) == {}
+
+
+async def test_nothing_is_asked_without_a_rollout(runner, sim, reader):
+    del sim.releases["a"]
+    sim.run(60, until=lambda: sim.record.rollout is None)
+    assert await asked(runner, sim, reader) == []

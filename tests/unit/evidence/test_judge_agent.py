@@ -1,0 +1,104 @@
+"""The agent's pod on a moved node: what ran and broke is blamed, what never ran is not."""
+
+from dataclasses import replace
+
+import pytest
+
+from wavegate.cluster.projections import pod_view
+from wavegate.evidence import PodView, judge_agent
+from wavegate.evidence.agents import CANNOT_FETCH, CANNOT_START
+
+POD = PodView("p", "ns", "u", "c", "x", "n", "Running", True, 1.0, False, 0)
+PENDING = replace(POD, phase="Pending", ready=False, ready_since=None)
+
+
+def found(*pods, overdue=False):
+    findings = list(judge_agent("n", pods, overdue=overdue))
+    assert len(findings) <= 1
+    return [(f.verdict.name, f.reason.value, f.blocks) for f in findings]
+
+
+def test_a_ready_pod_is_no_finding_also_beside_one_that_goes():
+    assert found(POD) == []
+    assert found(POD, overdue=True) == []
+    assert found(replace(POD, terminating=True, restarts=3), POD) == []
+
+
+@pytest.mark.parametrize("overdue", [False, True])
+@pytest.mark.parametrize(
+    ("changes", "reason"),
+    [
+        ({"restarts": 1}, "AgentRestarted"),
+        ({"restarts": 1, "ready": False}, "AgentRestarted"),
+        ({"restarts": 1, "phase": "Failed"}, "AgentRestarted"),
+        ({"restarts": 2, "last_exit": "Error, exit code 1"}, "AgentRestarted"),
+        ({"restarts": 1, "last_exit": "OOMKilled, exit code 137"}, "AgentOOMKilled"),
+        *(({"waiting": reason, "phase": "Pending"}, "AgentRestarted") for reason in CANNOT_START),
+    ],
+)
+def test_an_agent_that_ran_and_broke_fails_at_once_and_blocks(changes, reason, overdue):
+    assert found(replace(POD, **changes), overdue=overdue) == [("FAIL", reason, True)]
+
+
+@pytest.mark.parametrize("reason", sorted(CANNOT_FETCH))
+def test_what_can_t_be_fetched_holds_and_past_the_deadline_fails_without_a_block(reason):
+    pod = replace(PENDING, waiting=reason)
+    assert found(pod) == [("HOLD", "CannotFetch", False)]
+    assert found(pod, overdue=True) == [("FAIL", "CannotFetch", False)]
+
+
+@pytest.mark.parametrize(
+    "pods",
+    [
+        (),
+        (replace(POD, terminating=True),),
+        (PENDING,),
+        (replace(PENDING, node=None),),
+        (replace(PENDING, waiting="CreateSandboxError"),),
+        (replace(POD, phase="Failed", ready=False),),
+        (replace(POD, phase="Unknown", ready=False),),
+    ],
+)
+def test_a_pod_that_does_not_run_waits_and_past_the_deadline_fails_without_a_block(pods):
+    assert found(*pods) == [("WAIT", "Unschedulable", False)]
+    assert found(*pods, overdue=True) == [("FAIL", "Unschedulable", False)]
+
+
+def test_an_agent_that_is_not_ready_waits_and_past_the_deadline_fails_and_blocks():
+    pod = replace(POD, ready=False, ready_since=None)
+    assert found(pod) == [("WAIT", "AgentNotReady", False)]
+    assert found(pod, overdue=True) == [("FAIL", "AgentNotReady", True)]
+
+
+def test_a_message_names_node_count_and_exit():
+    pod = replace(POD, restarts=2, last_exit="OOMKilled, exit code 137")
+    (finding,) = judge_agent("n", [pod], overdue=False)
+    assert finding.message == "the agent on node n restarted 2 times (OOMKilled, exit code 137)"
+
+
+def kubelet(phase, **status):
+    """A pod as the kubelet reports it, projected."""
+    labels = {"wavegate.dev/channel": "c", "wavegate.dev/attempt": "x"}
+    body = {
+        "metadata": {"name": "p", "namespace": "ns", "uid": "u", "labels": labels},
+        "spec": {"nodeName": "n"},
+        "status": {"phase": phase, **status},
+    }
+    return pod_view(body, None, 5.0)
+
+
+@pytest.mark.parametrize("reason", ["OutOfmemory", "NodeAffinity", "Evicted", "NodeShutdown"])
+def test_a_pod_that_the_kubelet_refused_or_evicted_is_not_blamed_on_the_content(reason):
+    pod = kubelet("Failed", reason=reason, message="Pod was rejected")
+    assert found(pod) == [("WAIT", "Unschedulable", False)]
+
+
+def test_a_crash_loop_as_the_kubelet_reports_it_is_blamed():
+    container = {
+        "restartCount": 1,
+        "state": {"waiting": {"reason": "CrashLoopBackOff"}},
+        "lastState": {"terminated": {"reason": "OOMKilled", "exitCode": 137}},
+    }
+    assert found(kubelet("Running", containerStatuses=[container])) == [
+        ("FAIL", "AgentOOMKilled", True)
+    ]

@@ -1,0 +1,108 @@
+"""Which release is next: the newest that is new, valid, not suspended and not blocked."""
+
+from dataclasses import replace
+
+import pytest
+
+from support.builders import digest, make_channel, make_release
+from wavegate.api import OnFailure, Phase, Reason
+from wavegate.rollout import queue
+from wavegate.rollout.record import Blocked, Outcome, Record, Revision
+
+
+def outcome(sequence, phase=Phase.Reverted):
+    return Outcome(
+        "r", f"u{sequence}", sequence, "x", digest("r"), phase, Reason.Reverted, "", 0.0, 0.0
+    )
+
+
+def revision(sequence):
+    return Revision("x", "rules-x", "r", "u", "v", sequence, digest("r"), 0.0)
+
+
+@pytest.mark.parametrize(
+    ("record", "expected"),
+    [
+        (Record("n", "c"), -1),
+        (Record("n", "c", stable=revision(4)), 4),
+        (Record("n", "c", outcomes=(outcome(2), outcome(7))), 7),
+        (Record("n", "c", stable=revision(9), outcomes=(outcome(2),)), 9),
+        (Record("n", "c", stable=revision(0)), 0),
+    ],
+)
+def test_the_floor_is_the_highest_sequence_that_was_ever_tried(record, expected):
+    assert queue.floor(record) == expected
+
+
+@pytest.mark.parametrize(
+    ("releases", "expected"),
+    [
+        ([], []),
+        ([("b", 2, {})], ["b"]),
+        ([("b", 2, {}), ("d", 4, {}), ("c", 3, {})], ["d", "c", "b"]),
+        ([("b", 1, {})], []),
+        ([("b", 0, {})], []),
+        ([("b", 2, {}), ("c", 3, {"suspend": True})], ["b"]),
+        ([("b", 2, {}), ("bad", 3, {})], ["b"]),
+    ],
+)
+def test_the_newest_that_may_start_comes_first(sim, releases, expected):
+    blocked = Blocked(digest("bad"), "bad", Reason.AgentRestarted, 0.0)
+    obs = replace(
+        sim.observe(),
+        record=replace(sim.record, blocked=(blocked,)),
+        releases=tuple(make_release(name, number, **spec) for name, number, spec in releases),
+    )
+    assert [release.name for release in queue.eligible(obs)] == expected
+
+
+def test_a_release_that_is_being_deleted_does_not_start(sim):
+    release = make_release("b", 2)
+    metadata = release.metadata.model_copy(update={"deletion_timestamp": "2026-01-01T00:00:00Z"})
+    going = release.model_copy(update={"metadata": metadata})
+    obs = replace(sim.observe(), releases=(going,))
+    assert queue.eligible(obs) == []
+    assert not queue.is_open(obs, going)
+    assert queue.is_open(obs, release)
+
+
+def test_two_releases_of_one_sequence_have_an_order_that_does_not_depend_on_the_list(sim):
+    one, other = make_release("b", 2), make_release("c", 2)
+    both = {
+        queue.eligible(replace(sim.observe(), releases=pair))[0].name
+        for pair in ((one, other), (other, one))
+    }
+    assert len(both) == 1
+
+
+def test_a_plan_is_the_channel_s_policy_in_seconds():
+    check = {"name": "c", "query": "q", "max": "0.5", "per": "Wave", "interval": "1m"}
+    channel = make_channel(
+        checks=[check],
+        prometheus={"url": "http://prometheus"},
+        waves=[],
+        rollout={"onFailure": "Pause", "holdTimeout": "1h"},
+    )
+    plan = queue.freeze(channel)
+    assert [str(wave.up_to) for wave in plan.waves] == ["1", "5%", "25%", "50%", "100%"]
+    assert {wave.pools for wave in plan.waves} == {("canary", "workers")}
+    assert (plan.settle, plan.progress_deadline, plan.hold_timeout) == (5.0, 120.0, 3600.0)
+    assert plan.on_failure is OnFailure.Pause
+    assert plan.prometheus == "http://prometheus"
+    (frozen,) = plan.checks
+    assert (frozen.per_node, frozen.max, frozen.interval, frozen.timeout) == (
+        False,
+        0.5,
+        60.0,
+        10.0,
+    )
+
+
+def test_an_attempt_is_started_from_the_release(sim):
+    obs = sim.observe()
+    rollout = queue.start(obs, obs.channel, make_release("b", 2), 7.0)
+    candidate = rollout.candidate
+    assert (rollout.phase, rollout.started_at, rollout.waves) == (Phase.Pending, 7.0, ())
+    assert (candidate.release, candidate.sequence, candidate.digest) == ("b", 2, digest("b"))
+    assert candidate.daemon_set == f"rules-{candidate.attempt}"
+    assert candidate.attempt != sim.record.stable.attempt
