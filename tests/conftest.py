@@ -29,16 +29,15 @@ def sandbox_options(report_settings: Callable[[str, dict[str, str]], None]) -> O
 
 
 @pytest.fixture(scope="session")
+def apply_crds() -> Callable[[Sandbox], None]:
+    """Call it to have our CRDs served by a cluster."""
+    return _apply_crds
+
+
+@pytest.fixture(scope="session")
 def crds(sandbox: Sandbox) -> None:
     """Our CRDs are served."""
-    for file in sorted((ROOT / "crds").glob("*.yaml")):
-        crd = yaml.safe_load(file.read_text())
-        path = f"/apis/apiextensions.k8s.io/v1/customresourcedefinitions/{crd['metadata']['name']}"
-        params = {"fieldManager": "tests", "force": "true"}
-        sandbox.request(
-            "PATCH", path, crd, params=params, content_type="application/apply-patch+yaml"
-        )
-        sandbox.wait_for(f"{file.name} to be served", lambda path=path: _served(sandbox, path))
+    _apply_crds(sandbox)
 
 
 @pytest.fixture(scope="session")
@@ -56,6 +55,17 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
     for where, settings in changed.items():
         for name, value in settings.items():
             terminalreporter.line(f"{where}: {name} = {value}")
+
+
+def _apply_crds(sandbox: Sandbox) -> None:
+    for file in sorted((ROOT / "crds").glob("*.yaml")):
+        crd = yaml.safe_load(file.read_text())
+        path = f"/apis/apiextensions.k8s.io/v1/customresourcedefinitions/{crd['metadata']['name']}"
+        params = {"fieldManager": "tests", "force": "true"}
+        sandbox.request(
+            "PATCH", path, crd, params=params, content_type="application/apply-patch+yaml"
+        )
+        sandbox.wait_for(f"{file.name} to be served", lambda path=path: _served(sandbox, path))
 
 
 def _served(sandbox: Sandbox, path: str) -> bool:
