@@ -19,10 +19,9 @@ from wavegate.rollout.record import (
     Record,
     Rollout,
 )
-from wavegate.rollout.steps import Action, DeletePods, Retarget, Step, Target
+from wavegate.rollout.steps import TICK, Action, DeletePods, Retarget, Step, Target
 from wavegate.rollout.waves import baseline
 
-TICK = 1.0
 BAD_NODES_FIRST = 20
 """Nodes whose pods are deleted one by one before the rest: those that are down or just rebooted."""
 
@@ -66,6 +65,8 @@ def advance(obs: Observation, rollout: Rollout, now: float) -> Step:
     view = obs.revision(rollout.candidate)
     if view is not None and not view.observed:
         return Step(waiting=f"the controller to see DaemonSet {view.name}", requeue=0.2)
+    if obs.blind:
+        return Step(waiting=f"a sight of the nodes: {obs.blind}", requeue=TICK)
     since = min(now, rollout.reverting_since or now)
     down = _not_back(obs, rollout)
     if down and now - since <= rollout.plan.progress_deadline:

@@ -4,9 +4,9 @@ from dataclasses import replace
 
 import pytest
 
-from support.builders import make_channel
+from support.builders import digest, make_channel
 from support.invariants import ended, phase_of
-from wavegate.api import Reason, WaveState
+from wavegate.api import Phase, Reason, WaveState
 from wavegate.evidence import Taint
 from wavegate.rollout.decide import decide
 from wavegate.rollout.judge import judge, judged_nodes
@@ -57,6 +57,19 @@ def test_a_broken_watch_passes_no_wave(moving):
             break
         assert step.record.rollout.waves[-1].state is not WaveState.Passed
         sim.record = step.record
+
+
+def test_a_broken_watch_proves_no_node_to_be_back(sim):
+    sim.harms[digest("b")] = "loop"
+    sim.publish("b", 2)
+
+    def would_end():
+        rollout = sim.record.rollout
+        reverting = rollout is not None and rollout.phase is Phase.Reverting
+        return reverting and decide(sim.observe(), sim.now).record is not None
+
+    sim.step_until(would_end)
+    assert decide(replace(sim.observe(), blind="a watch is interrupted"), sim.now).record is None
 
 
 @pytest.mark.parametrize("moved", [0, 1])
