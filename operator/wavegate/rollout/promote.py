@@ -10,7 +10,7 @@ from wavegate.api import Phase, Reason
 from wavegate.evidence import Finding, Verdict
 from wavegate.rollout import soak, waves
 from wavegate.rollout.observation import Observation
-from wavegate.rollout.record import MAX_HISTORY, Outcome, Record, Rollout
+from wavegate.rollout.record import MAX_HISTORY, Record, Rollout
 from wavegate.rollout.steps import Retarget, Step, Target, act, save, wait
 
 
@@ -40,18 +40,7 @@ def _completed(record: Record, rollout: Rollout, now: float) -> Record:
     candidate = rollout.candidate
     before = (record.stable,) if record.stable else ()
     nodes = sum(wave.nodes for wave in rollout.waves)
-    outcome = Outcome(
-        release=candidate.release,
-        release_uid=candidate.release_uid,
-        sequence=candidate.sequence,
-        attempt=candidate.attempt,
-        digest=candidate.digest,
-        phase=Phase.Completed,
-        reason=Reason.Completed,
-        message=f"{candidate.version} is stable on all nodes ({nodes} moved in waves)",
-        started_at=rollout.started_at,
-        finished_at=now,
-        waves=rollout.waves,
-    )
+    message = f"{candidate.version} is stable on all nodes ({nodes} moved in waves)"
+    ended = record.ended(Phase.Completed, Reason.Completed, message, now)
     history = (*before, *record.history)[:MAX_HISTORY]
-    return replace(record.ended(outcome), stable=replace(candidate, since=now), history=history)
+    return replace(ended, stable=replace(candidate, since=now), history=history)

@@ -200,13 +200,29 @@ class Record:
     blocked: tuple[Blocked, ...] = ()
     decisions: tuple[DecisionNote, ...] = field(default=())
 
-    def ended(self, outcome: Outcome) -> Self:
-        """Return a copy in which the running rollout has ended so."""
+    def ended(self, phase: Phase, reason: Reason, message: str, now: float) -> Self:
+        """Return a copy in which the running rollout has ended so; without one, an equal copy."""
+        rollout = self.rollout
+        if rollout is None:
+            return replace(self)
+        outcome = Outcome(
+            release=rollout.candidate.release,
+            release_uid=rollout.candidate.release_uid,
+            sequence=rollout.candidate.sequence,
+            attempt=rollout.attempt,
+            digest=rollout.candidate.digest,
+            phase=phase,
+            reason=reason,
+            message=message,
+            started_at=rollout.started_at,
+            finished_at=now,
+            waves=rollout.waves,
+            incident=rollout.incident,
+        )
         older = [
             replace(o, waves=()) if n >= MAX_DETAILED else o for n, o in enumerate(self.outcomes)
         ]
-        outcomes = (outcome, *older)[:MAX_OUTCOMES]
-        return replace(self, rollout=None, outcomes=outcomes)
+        return replace(self, rollout=None, outcomes=(outcome, *older)[:MAX_OUTCOMES])
 
     def outcome_of(self, release_uid: str) -> Outcome | None:
         """How this release ended, if it did."""

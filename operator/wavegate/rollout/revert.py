@@ -15,7 +15,6 @@ from wavegate.rollout.record import (
     MAX_BLOCKED,
     Blocked,
     Incident,
-    Outcome,
     Record,
     Rollout,
 )
@@ -125,26 +124,12 @@ def _not_back(obs: Observation, rollout: Rollout) -> list[str]:
 
 
 def _reverted(record: Record, rollout: Rollout, down: list[str], now: float) -> Record:
-    incident, candidate = rollout.incident, rollout.candidate
-    why = incident.message if incident else "reverted"
-    if down:
-        names = ", ".join(down[:5])
-        why = f"{why}; {len(down)} nodes are not back on stable and need hands ({names})"
-    outcome = Outcome(
-        release=candidate.release,
-        release_uid=candidate.release_uid,
-        sequence=candidate.sequence,
-        attempt=candidate.attempt,
-        digest=candidate.digest,
-        phase=Phase.Reverted,
-        reason=Reason.RevertedWithNodesDown if down else Reason.Reverted,
-        message=why,
-        started_at=rollout.started_at,
-        finished_at=now,
-        waves=rollout.waves,
-        incident=incident,
-    )
-    return record.ended(outcome)
+    why = rollout.incident.message if rollout.incident else "reverted"
+    if not down:
+        return record.ended(Phase.Reverted, Reason.Reverted, why, now)
+    names = ", ".join(down[:5])
+    why = f"{why}; {len(down)} nodes are not back on stable and need hands ({names})"
+    return record.ended(Phase.Reverted, Reason.RevertedWithNodesDown, why, now)
 
 
 def _block(record: Record, rollout: Rollout, reason: Reason, now: float) -> Record:

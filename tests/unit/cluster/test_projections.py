@@ -11,7 +11,7 @@ import pytest
 from support.builders import make_channel, make_decision
 from support.invariants import with_stable
 from support.world import SimCluster
-from wavegate.api import Reason
+from wavegate.api import Phase, Reason
 from wavegate.cluster.mirror import Mirror
 from wavegate.cluster.projections import (
     content_view,
@@ -84,10 +84,11 @@ def test_a_record_of_a_newer_version_is_read_without_what_we_do_not_know(record)
 def test_a_full_record_fits_into_a_config_map(record):
     """100 outcomes, ten of them with the 60 waves that a status shows."""
     waves = tuple(replace(record.rollout.waves[0], name=f"wave-{n}") for n in range(60))
-    full = record
-    for number in range(150):
-        ended = replace(record.outcomes[0], sequence=number, waves=waves)
-        full = replace(full.ended(ended), rollout=record.rollout)
+    rollout = replace(record.rollout, waves=waves)
+    full = replace(record, rollout=rollout)
+    for _ in range(150):
+        full = full.ended(Phase.Reverted, Reason.NodeNotReady, "a node came to harm" * 5, 1.0)
+        full = replace(full, rollout=rollout)
     assert len(full.outcomes) == 100
     assert len(encode_record(full)["record"]) < 512 * 1024
 
