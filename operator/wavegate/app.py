@@ -33,7 +33,7 @@ log = logging.getLogger(__name__)
 
 KINDS: tuple[type[Resource], ...] = (Channel, Release, Decision)
 STALE_SECONDS = 300.0
-"""A watch, or the engine, that is silent for longer makes /healthz fail: restart heals it."""
+"""A watch that is silent for longer makes /healthz fail: a restart heals it."""
 
 
 class LeaseLost(Exception):  # noqa: N818 (a state, not an error)
@@ -52,7 +52,6 @@ class Operator:
         self._clock = engine_clock()
         self._waiting = "the process is starting"
         self._world: World | None = None
-        self._engine: Engine | None = None
         self._leadership = Leadership(
             client,
             LeaseSettings(
@@ -81,7 +80,7 @@ class Operator:
 
     def unhealthy(self) -> str:
         """Why a restart would help; empty when it would not."""
-        if self._world is None or self._engine is None:
+        if self._world is None:
             return ""
         silent = self._clock() - self._world.oldest_contact()
         return f"a watch was silent for {silent:.0f} s" if silent > STALE_SECONDS else ""
@@ -130,7 +129,7 @@ class Operator:
                     queue=queue,
                     clock=self._clock,
                 )
-                self._world, self._engine, self._waiting = world, engine, ""
+                self._world, self._waiting = world, ""
                 tasks.create_task(engine.run())
                 tasks.create_task(_watch_our_kinds(world))
         finally:

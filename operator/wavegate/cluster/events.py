@@ -8,6 +8,7 @@ from typing import Any
 from wavegate.api import API_VERSION, Reason, Resource
 from wavegate.cluster import paths
 from wavegate.cluster.client import ApiError, Client
+from wavegate.cluster.memory import remember
 
 log = logging.getLogger(__name__)
 
@@ -34,9 +35,7 @@ class EventRecorder:
             if error.status != 409:
                 log.warning("Event %s of %s was not written: %s", reason, subject.name, error)
                 return
-        self._last[key] = message
-        if len(self._last) > _REMEMBERED:
-            self._last.pop(next(iter(self._last)))
+        remember(self._last, key, message, _REMEMBERED)
 
     def _event(
         self, subject: Resource, reason: Reason, message: str, *, warn: bool

@@ -12,10 +12,10 @@ from collections.abc import Callable, Mapping
 from typing import Any, Generic, TypeVar
 
 from wavegate.cluster.client import ApiError, Client
+from wavegate.cluster.memory import remember
 
 log = logging.getLogger(__name__)
 
-T = TypeVar("T")
 V = TypeVar("V")
 Key = tuple[str, str]
 """Namespace (empty for nodes) and name."""
@@ -156,17 +156,10 @@ class Mirror(Generic[V]):
         """Forget an object; an answer that was overtaken by its deletion must not bring it back."""
         old = self.items.pop(key, None)
         self._versions.pop(key, None)
-        _remember(self._buried, key, version)
+        remember(self._buried, key, version, _REMEMBERED)
         if old is not None:
-            _remember(self.gone, key, old)
+            remember(self.gone, key, old, _REMEMBERED)
             self.on_change(key, old, None)
-
-
-def _remember(memory: dict[Key, T], key: Key, value: T) -> None:
-    memory.pop(key, None)
-    memory[key] = value
-    if len(memory) > _REMEMBERED:
-        memory.pop(next(iter(memory)))
 
 
 def _backoff(failures: int) -> float:

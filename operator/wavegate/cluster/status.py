@@ -7,6 +7,7 @@ from typing import Any
 from wavegate.api import API_VERSION, Resource
 from wavegate.cluster import paths
 from wavegate.cluster.client import ApiError, Client
+from wavegate.cluster.memory import remember
 
 _REMEMBERED = 20_000
 
@@ -25,7 +26,7 @@ class StatusWriter:
         before = self._written.get(subject.uid, subject.status)
         stamped = _stamp(status, before, now)
         if _same(stamped, before):
-            self._written[subject.uid] = stamped
+            remember(self._written, subject.uid, stamped, _REMEMBERED)
             return False
         body = {
             "apiVersion": API_VERSION,
@@ -40,9 +41,7 @@ class StatusWriter:
             if error.status not in (404, 409):
                 raise
             return False
-        self._written[subject.uid] = stamped
-        if len(self._written) > _REMEMBERED:
-            self._written.pop(next(iter(self._written)))
+        remember(self._written, subject.uid, stamped, _REMEMBERED)
         return True
 
 

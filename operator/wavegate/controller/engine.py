@@ -59,13 +59,11 @@ class Engine:
         self._refused: dict[Key, tuple[str, str]] = {}
         """Attempt and why the apiserver refused its DaemonSet or content."""
         self._reported: dict[Key, tuple[float, str]] = {}
-        self.last_pass = clock()
 
     async def run(self) -> None:
         """Work until cancelled, or until this process may not act any more (NotLeader)."""
         while True:
             key = await self._queue.next()
-            self.last_pass = self._clock()
             try:
                 with self._metrics.passes.time():
                     await self._work(key)

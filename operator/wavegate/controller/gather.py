@@ -8,6 +8,7 @@ from typing import Any
 from wavegate.api import Channel, ContentKind, Decision, Release
 from wavegate.cluster import paths
 from wavegate.cluster.client import ApiError, Client
+from wavegate.cluster.memory import remember
 from wavegate.cluster.projections import StoredConfigMap, content_view
 from wavegate.cluster.store import Store
 from wavegate.controller.work import Key
@@ -217,9 +218,7 @@ class Gatherer:
                 raise
             return known
         content = content_view(body) if body is not None else None
-        self._looked[namespace, name] = (content, self._clock())
-        if len(self._looked) > MAX_LOOKED:
-            self._looked.pop(next(iter(self._looked)))
+        remember(self._looked, (namespace, name), (content, self._clock()), MAX_LOOKED)
         return content
 
     async def _get(self, path: str) -> Mapping[str, Any] | None:

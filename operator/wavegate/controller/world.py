@@ -12,6 +12,7 @@ from pydantic import ValidationError
 from wavegate.api import Channel, Decision, Release, Resource
 from wavegate.cluster import paths
 from wavegate.cluster.client import ApiError, Client
+from wavegate.cluster.memory import remember
 from wavegate.cluster.mirror import Mirror
 from wavegate.cluster.projections import (
     StoredConfigMap,
@@ -52,6 +53,13 @@ class World:
         self.stored: Mirror[StoredConfigMap] = Mirror(
             client, paths.CONFIG_MAPS, stored_config_map, clock, KIND_LABEL
         )
+        self._mirrors: dict[str, Mirror[Any]] = {
+            "ConfigMaps": self.stored,
+            "DaemonSets": self.revisions,
+            "nodes": self.nodes,
+            "pods": self.pods,
+        }
+        """In the order in which they are synced."""
         self.ours: dict[str, dict[Key, Resource]] = defaultdict(dict)
         self.leases: dict[str, float] = {}
         """By our own clock: when we last saw each node's lease renewed."""
@@ -72,7 +80,7 @@ class World:
         Records come first: what a record speaks of was written before it, so it must not look
         missing because it was listed earlier.
         """
-        for mirror in (self.stored, self.revisions, self.nodes, self.pods):
+        for mirror in self._mirrors.values():
             tasks.create_task(mirror.run())
             await mirror.synced.wait()
         await self._first_sync()
@@ -87,9 +95,7 @@ class World:
         key = (metadata["namespace"], metadata["name"])
         known = self.ours[kind.plural].get(key)
         if event == "DELETED":
-            self._deleted[metadata["uid"]] = None
-            if len(self._deleted) > MAX_REMEMBERED:
-                self._deleted.pop(next(iter(self._deleted)))
+            remember(self._deleted, metadata["uid"], None, MAX_REMEMBERED)
             if known is not None and known.uid == metadata["uid"]:
                 self._drop(kind, key)
             return
@@ -108,13 +114,7 @@ class World:
     def blind(self) -> str:
         """What of the cluster we may not see as it is, in words; empty when we see everything."""
         now = self._clock()
-        mirrors: dict[str, Mirror[Any]] = {
-            "nodes": self.nodes,
-            "pods": self.pods,
-            "DaemonSets": self.revisions,
-            "ConfigMaps": self.stored,
-        }
-        for name, mirror in mirrors.items():
+        for name, mirror in self._mirrors.items():
             if not mirror.live or now - mirror.contact > BLIND_SECONDS:
                 return f"the watch of {name} is interrupted"
         return ""
@@ -144,7 +144,7 @@ class World:
 
     def oldest_contact(self) -> float:
         """When the quietest of the watches last said anything, by the engine's clock."""
-        return min(m.contact for m in (self.nodes, self.pods, self.revisions, self.stored))
+        return min(mirror.contact for mirror in self._mirrors.values())
 
     async def resync(self) -> None:
         """Read our kinds anew: kopf does not report deletions that it missed. The list says
@@ -228,9 +228,8 @@ class World:
         if pod is None:
             return
         if new is None and pod.node:
-            self.pods_lost[pod.namespace, pod.channel, pod.node] = self._clock()
-            if len(self.pods_lost) > MAX_REMEMBERED:
-                self.pods_lost.pop(next(iter(self.pods_lost)))
+            place = (pod.namespace, pod.channel, pod.node)
+            remember(self.pods_lost, place, self._clock(), MAX_REMEMBERED)
         self._wake((pod.namespace, pod.channel))
 
     def _revision_changed(

@@ -49,12 +49,14 @@ def _nodes(obs: Observation, rollout: Rollout, now: float) -> Iterator[Finding]:
     pods: dict[str | None, list[PodView]] = defaultdict(list)
     for pod in obs.pods_of(rollout.attempt):
         pods[pod.node].append(pod)
-    entries = baseline(obs.ledgers)
-    for name in judged_nodes(obs, rollout):
+    judged = judged_nodes(obs, rollout)
+    for name, entry in baseline(obs.ledgers).items():
+        if name not in judged:
+            continue
         node = obs.nodes.get(name)
         overdue = _unwell_for(obs, node, pods[name], now) > rollout.plan.progress_deadline
         lease_seen = obs.leases.get(name)
-        yield from judge_node(entries[name], node, lease_seen, now, overdue=overdue)
+        yield from judge_node(entry, node, lease_seen, now, overdue=overdue)
         if node is not None:
             yield from judge_agent(name, pods[name], overdue=overdue)
 

@@ -25,7 +25,6 @@ from wavegate.rollout.record import Incident, Outcome, Revision, Rollout, WaveRu
 from wavegate.rollout.steps import Problem, Step
 
 _MAX_WAVES = 60
-_FINAL = (Phase.Completed, Phase.Reverted, Phase.Rejected, Phase.Superseded)
 
 
 def channel_status(obs: Observation) -> dict[str, Any]:
@@ -67,7 +66,7 @@ def release_status(obs: Observation, release: Release, step: Step, now: float) -
         status = _ended(outcome)
     else:
         status = _queued(obs, release)
-    problem = None if outcome else queue.release_problem(obs, release)
+    problem = None if outcome else _problem(obs, release)
     complete = Problem(status["reason"], status["message"])
     return {
         "observedGeneration": release.generation,
@@ -222,8 +221,13 @@ def _queued(obs: Observation, release: Release) -> dict[str, Any]:
     }
 
 
+def _problem(obs: Observation, release: Release) -> Problem | None:
+    """What is wrong with a release; its content is read only while it may still start."""
+    return queue.release_problem(obs, release) if queue.is_open(obs, release) else None
+
+
 def _queue_place(obs: Observation, release: Release) -> tuple[Phase, str, str, WaitingFor]:
-    problem = queue.release_problem(obs, release)
+    problem = _problem(obs, release)
     if problem:
         return Phase.Pending, problem.reason, problem.message, WaitingFor.Person
     blocked = obs.record.block_of(queue.digest_of(obs, release))

@@ -11,6 +11,7 @@ from wavegate.evidence import Taint
 from wavegate.rollout.decide import decide
 from wavegate.rollout.judge import judge, judged_nodes
 from wavegate.rollout.steps import MoveNodes, Retarget, Target
+from wavegate.rollout.waves import baseline
 
 
 @pytest.fixture
@@ -70,6 +71,16 @@ def test_a_broken_watch_proves_no_node_to_be_back(sim):
 
     sim.step_until(would_end)
     assert decide(replace(sim.observe(), blind="a watch is interrupted"), sim.now).record is None
+
+
+def test_findings_come_in_the_order_of_the_ledgers_whatever_the_order_of_a_set(moving):
+    sim = moving
+    sim.step_until(lambda: len(sim.observe().moved(sim.record.rollout.attempt)) > 3)
+    obs = sim.observe()
+    found = [f.node for f in judge(replace(obs, leases={}), obs.record.rollout, sim.now)]
+    silent = list(dict.fromkeys(found))
+    assert silent == [name for name in baseline(obs.ledgers) if name in silent]
+    assert len(silent) > 3
 
 
 @pytest.mark.parametrize("moved", [0, 1])

@@ -84,6 +84,14 @@ def test_a_config_map_that_can_t_be_used_says_why(sim, content, reason):
     assert said(obs, release)[1] == reason
 
 
+def test_an_old_release_is_superseded_though_its_config_map_is_not_read_any_more(sim):
+    sim.channel = make_channel(content={"configMap": {"volumeName": "content"}})
+    old = map_release("old", 1, "cleaned-up")
+    status = report.release_status(sim.observe(), old, Step(), 1_000_000.0)
+    assert (status["phase"], status["reason"]) == ("Superseded", "NotNewer")
+    assert [c["status"] for c in status["conditions"] if c["type"] == "Ready"] == ["True"]
+
+
 def test_a_digest_that_failed_is_rejected_and_names_the_release_that_failed(sim):
     sim.harms[digest("b")] = "loop"
     sim.publish("b", 2)
