@@ -8,7 +8,7 @@ COPY requirements.lock /build/
 # Wheels only and hashes required: nothing is compiled, and nothing runs that the lock does not name.
 RUN python -m venv --without-pip /opt/venv \
     && pip --python /opt/venv/bin/python install --no-cache-dir --disable-pip-version-check \
-       --require-hashes --only-binary :all: -r /build/requirements.lock
+       --no-deps --require-hashes --only-binary :all: -r /build/requirements.lock
 COPY operator/wavegate /opt/operator/wavegate
 # Compiled here, since the root file system is read-only at run time.
 RUN python -m compileall -q /opt/venv/lib /opt/operator

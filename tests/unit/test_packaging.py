@@ -97,12 +97,23 @@ def test_the_charts_defaults_are_the_operators() -> None:
 def test_the_image_installs_only_what_the_lock_names_with_hashes() -> None:
     installs = [run for run in instructions("RUN") if "pip" in run and " install " in run]
     assert len(installs) == 1
-    assert "--require-hashes" in installs[0]
+    assert "--no-deps --require-hashes" in installs[0]
     assert installs[0].endswith("-r /build/requirements.lock")
     lock = (REPOSITORY / "requirements.lock").read_text()
     pins = re.findall(r"^[a-z0-9][^\s]*==[^\s]+(?: ; [^\\]+)? \\$", lock, flags=re.MULTILINE)
     requirements = [line for line in lock.splitlines() if re.match(r"[A-Za-z0-9]", line)]
     assert len(pins) == len(requirements) > 20
+
+
+def test_setup_installs_the_lock_and_asks_no_resolver() -> None:
+    """A release of a package that an extra names broke the resolver in hash-checking mode."""
+    installs = [
+        line.split(" install ")[1]
+        for line in (REPOSITORY / "Makefile").read_text().splitlines()
+        if "pip install" in line and "uv" not in line
+    ]
+    assert len(installs) == 2
+    assert all("--no-deps" in options for options in installs)
 
 
 def test_every_file_that_the_image_copies_is_there_and_is_sent_to_the_builder() -> None:
