@@ -16,13 +16,8 @@ from wavegate.api import GROUP, VERSION, Channel, Decision, Release, Resource
 from wavegate.cluster import paths
 from wavegate.cluster.client import ApiError, Client, connect
 from wavegate.cluster.election import Leadership, LeaseSettings
-from wavegate.cluster.events import EventRecorder
-from wavegate.cluster.status import StatusWriter
-from wavegate.controller.act import Actor, NotLeader
-from wavegate.controller.checks import CheckRunner
-from wavegate.controller.engine import Engine
-from wavegate.controller.gather import Gatherer
-from wavegate.controller.work import WorkQueue
+from wavegate.controller.act import NotLeader
+from wavegate.controller.leader import Leader
 from wavegate.controller.world import World
 from wavegate.settings import Settings
 from wavegate.telemetry.metrics import Metrics
@@ -108,33 +103,24 @@ class Operator:
             await asyncio.sleep(2.0)
 
     async def _lead(self) -> None:
-        queue = WorkQueue(self._clock)
-        world = World(self._client, self._clock, queue.add)
-        reader = PrometheusReader()
-        checks = CheckRunner(reader, self._clock, queue.add)
-        identity = self._settings.name()
+        leader = Leader(
+            client=self._client,
+            reader=PrometheusReader(),
+            metrics=self._metrics,
+            clock=self._clock,
+            may_act=lambda: self._leadership.held,
+            identity=self._settings.name(),
+            soak_floor=self._settings.soak_floor,
+        )
         self._waiting = "the caches are not synced yet"
         try:
             async with asyncio.TaskGroup() as tasks:
                 tasks.create_task(self._keep_lease())
-                await world.start(tasks)
-                engine = Engine(
-                    world=world,
-                    gatherer=Gatherer(self._client, world, self._settings.soak_floor, self._clock),
-                    actor=Actor(self._client, world, self._metrics, lambda: self._leadership.held),
-                    checks=checks,
-                    statuses=StatusWriter(self._client),
-                    events=EventRecorder(self._client, identity),
-                    metrics=self._metrics,
-                    queue=queue,
-                    clock=self._clock,
-                )
-                self._world, self._waiting = world, ""
-                tasks.create_task(engine.run())
-                tasks.create_task(_watch_our_kinds(world))
+                await leader.start(tasks)
+                self._world, self._waiting = leader.world, ""
+                tasks.create_task(_watch_our_kinds(leader.world))
         finally:
-            checks.close()
-            reader.close()
+            leader.close()
 
     async def _keep_lease(self) -> None:
         await self._leadership.keep()

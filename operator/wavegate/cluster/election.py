@@ -9,6 +9,7 @@ import asyncio
 import logging
 import random
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
@@ -30,10 +31,15 @@ class LeaseSettings:
 
 
 class Leadership:
-    """Holds or waits for the lease. `renew` is tried every third of its duration."""
+    """Holds or waits for the lease. It is renewed every third of its duration. `clock`: seconds,
+    by default those that go on while the machine sleeps.
+    """
 
-    def __init__(self, client: Client, settings: LeaseSettings) -> None:
+    def __init__(
+        self, client: Client, settings: LeaseSettings, clock: Callable[[], float] | None = None
+    ) -> None:
         self._client, self._settings = client, settings
+        self._clock = clock or _clock
         self._renewed = float("-inf")
         self._observed: tuple[str, float] = ("", 0.0)
         """The other holder's last renewal as text, and when we first saw it."""
@@ -41,7 +47,7 @@ class Leadership:
     @property
     def held(self) -> bool:
         """Whether we may act now: two thirds of the duration since the last renewal's start."""
-        return _clock() - self._renewed < self._settings.duration * 2 / 3
+        return self._clock() - self._renewed < self._settings.duration * 2 / 3
 
     async def acquire(self) -> None:
         """Wait until we lead."""
@@ -76,7 +82,7 @@ class Leadership:
 
     async def _try(self) -> bool:
         """Take or renew the lease; False when another holds it or the apiserver does not answer."""
-        started = _clock()
+        started = self._clock()
         try:
             lease = await self._read()
             if lease is None:
@@ -109,9 +115,9 @@ class Leadership:
             return True
         seen = f"{holder} {spec.get('renewTime')}"
         if seen != self._observed[0]:
-            self._observed = (seen, _clock())
+            self._observed = (seen, self._clock())
         held_for = float(spec.get("leaseDurationSeconds") or self._settings.duration)
-        return _clock() - self._observed[1] > held_for
+        return self._clock() - self._observed[1] > held_for
 
     def _new(self) -> dict[str, Any]:
         metadata = {"name": self._settings.name, "namespace": self._settings.namespace}

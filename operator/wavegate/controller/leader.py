@@ -1,0 +1,58 @@
+"""All that a leading process runs, wired in one place: mirrors, queue, checks, engine."""
+
+import asyncio
+from collections.abc import Callable
+
+from wavegate.cluster.client import Client
+from wavegate.cluster.events import EventRecorder
+from wavegate.cluster.status import StatusWriter
+from wavegate.controller.act import Actor
+from wavegate.controller.checks import CheckRunner
+from wavegate.controller.engine import Engine
+from wavegate.controller.gather import Gatherer
+from wavegate.controller.work import WorkQueue
+from wavegate.controller.world import World
+from wavegate.telemetry.metrics import Metrics
+from wavegate.telemetry.prometheus import PrometheusReader
+
+
+class Leader:
+    """See the module. `may_act` is asked before every write; `clock` never jumps."""
+
+    def __init__(  # noqa: PLR0913 (what it is wired from)
+        self,
+        *,
+        client: Client,
+        reader: PrometheusReader,
+        metrics: Metrics,
+        clock: Callable[[], float],
+        may_act: Callable[[], bool],
+        identity: str,
+        soak_floor: float,
+    ) -> None:
+        self._client, self._reader, self._metrics, self._clock = client, reader, metrics, clock
+        self._may_act, self._identity, self._soak_floor = may_act, identity, soak_floor
+        self._queue = WorkQueue(clock)
+        self.world = World(client, clock, self._queue.add)
+        self._checks = CheckRunner(reader, clock, self._queue.add)
+
+    async def start(self, tasks: asyncio.TaskGroup) -> None:
+        """Sync the mirrors; then run the engine in `tasks`. Decisions begin when all is synced."""
+        await self.world.start(tasks)
+        engine = Engine(
+            world=self.world,
+            gatherer=Gatherer(self._client, self.world, self._soak_floor, self._clock),
+            actor=Actor(self._client, self.world, self._metrics, self._may_act),
+            checks=self._checks,
+            statuses=StatusWriter(self._client),
+            events=EventRecorder(self._client, self._identity),
+            metrics=self._metrics,
+            queue=self._queue,
+            clock=self._clock,
+        )
+        tasks.create_task(engine.run())
+
+    def close(self) -> None:
+        """Stop asking Prometheus."""
+        self._checks.close()
+        self._reader.close()
