@@ -1,0 +1,430 @@
+"""The whole simulation: a cluster in this process, and the real engine working on it.
+
+Everything happens on one virtual clock, in an order drawn from `seed`. A test acts as people do
+(publish, crash, boot, delete a pod) and lets time go by; what must always hold is asserted by
+`watchers` after every single change of the cluster, whoever made it.
+"""
+
+import asyncio
+import random
+import re
+from collections.abc import Callable, Iterable, Mapping
+from types import TracebackType
+from typing import Any, Self
+
+from simulation.apiserver import Apiserver, Body, Change
+from simulation.clock import START, VirtualLoop
+from simulation.daemonsets import DaemonSetController, PodCollector
+from simulation.line import Weather
+from simulation.machines import LEASES, Autoscaler, Machines, Scheduler, Speeds, images
+from simulation.operators import SimOperator, SimPrometheus
+from support.builders import digest
+from wavegate.api import GROUP, PLURALS, VERSION
+from wavegate.cluster.projections import stored_config_map
+from wavegate.rollout.names import ATTEMPT_LABEL, CHANNEL_LABEL, node_label, record_name
+from wavegate.rollout.record import Record
+
+SPACE, CHANNEL = "agents", "rules"
+PATIENCE = 3_600.0
+"""Virtual seconds that a story may take until its next turn."""
+LOOK_SECONDS = 0.5
+
+Watcher = Callable[["Simulation", Change], None]
+
+
+class Simulation:
+    """See the module. A context manager; `weather` and `speeds` say how network and nodes are."""
+
+    def __init__(
+        self,
+        seed: int = 1,
+        *,
+        weather: Weather | None = None,
+        speeds: Speeds | None = None,
+        operators: int = 1,
+        soak_floor: float = 10.0,
+    ) -> None:
+        self.seed, self.rng = seed, random.Random(seed)  # noqa: S311
+        self.loop = VirtualLoop()
+        self.weather = weather or Weather()
+        self.server = Apiserver(self.loop.time)
+        self.watchers: list[Watcher] = []
+        self.log: list[str] = []
+        """What was done, by whom, when: one line for each change that matters."""
+        self.sequence = 0
+        speeds = speeds or Speeds()
+        self.machines = Machines(self.server, self._child(), speeds)
+        self.scheduler = Scheduler(self.server, self._child(), speeds)
+        self.controller = DaemonSetController(self.server, self._child())
+        self.collector = PodCollector(self.server, self._child())
+        self.autoscaler = Autoscaler(self.machines, self._child())
+        self.prometheus = SimPrometheus()
+        self.operators = [
+            SimOperator(
+                self.server,
+                f"operator-{number}",
+                rng=self._child(),
+                weather=self.weather,
+                prometheus=self.prometheus,
+                soak_floor=soak_floor,
+            )
+            for number in range(1, operators + 1)
+        ]
+        self._leases = _Leases(self.machines)
+        self.server.objects[LEASES] = self._leases  # type: ignore[assignment]
+        self.server.after.append(self._watch)
+
+    def __enter__(self) -> Self:
+        random.seed(self.seed)  # jitter and back-off of the engine
+        self._do(self._start_all)
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._do(self._stop_all)
+        self.run(1.0)
+        for task in asyncio.all_tasks(self.loop):
+            task.cancel()
+        self.run(0.1)
+        self.loop.run_until_complete(self.loop.shutdown_asyncgens())
+        self.loop.close()
+
+    # Time
+
+    @property
+    def now(self) -> float:
+        """Virtual seconds since the beginning."""
+        return self.loop.time() - START
+
+    def run(self, seconds: float) -> None:
+        """Let time go by."""
+        self.loop.run_until_complete(asyncio.sleep(seconds))
+        self._complain()
+
+    def until(self, what: str, test: Callable[[], object], patience: float = PATIENCE) -> None:
+        """Let time go by until it holds; fails after so many virtual seconds."""
+        ends = self.now + patience
+        while not test():
+            if self.now > ends:
+                raise AssertionError(f"never: {what} (seed {self.seed})\n{self.tail()}")
+            self.run(LOOK_SECONDS)
+
+    def act(self, deed: Callable[[], Any]) -> Any:
+        """Do something inside the loop, where machines set their timers."""
+        return self._do(deed)
+
+    def later(self, seconds: float, deed: Callable[[], Any]) -> None:
+        """Do something in so many seconds, while other things go on."""
+        self._do(lambda: self.loop.call_later(seconds, deed))
+
+    # Machines and people
+
+    def add_nodes(self, pool: str, count: int, prefix: str = "") -> list[str]:
+        """Machines join; returns their names: `<pool>-<number>`."""
+        begun = sum(name.startswith(f"{prefix or pool}-") for name in self.machines.machines)
+        names = [f"{prefix or pool}-{begun + n}" for n in range(1, count + 1)]
+        for name in names:
+            self.act(lambda name=name: self.machines.add(name, {"pool": pool}))
+        return names
+
+    def crash(self, node: str) -> None:
+        """The machine stops."""
+        self.act(lambda: self.machines.crash(node))
+
+    def boot(self, node: str) -> None:
+        """The machine starts again."""
+        self.act(lambda: self.machines.boot(node))
+
+    def remove_node(self, node: str) -> None:
+        """Machine and Node are gone, unannounced."""
+        self.act(lambda: self.machines.remove(node))
+
+    def label_node(self, node: str, **labels: str | None) -> None:
+        """Someone with rights on nodes sets labels; None takes one away. `key` = our own label."""
+        body = self.server.find("nodes", node)
+        if body is None:
+            return
+        old = dict(body["metadata"].get("labels") or {})
+        for name, value in labels.items():
+            label = self.key if name == "key" else name
+            old.pop(label, None)
+            if value is not None:
+                old[label] = value
+        metadata = {**body["metadata"], "labels": old}
+        self.act(lambda: self.server.update("people", "nodes", body, metadata=metadata))
+
+    def apply_channel(self, **spec: Any) -> None:
+        """Create the channel, or replace fields of its spec."""
+        self._apply("SecurityContentChannel", CHANNEL, channel_spec(**spec))
+
+    def publish(self, name: str, content: str = "", **spec: Any) -> str:
+        """Create the next release; by default its content is named like it."""
+        self.sequence += 1
+        image = f"registry.example/content@{digest(content or name)}"
+        body = {"channel": CHANNEL, "version": name, "sequence": self.sequence}
+        self._apply("SecurityContentRelease", name, {**body, "content": {"image": image}, **spec})
+        return name
+
+    def patch(self, kind: str, name: str, **spec: Any) -> None:
+        """Merge into the spec of one of our objects (`Channel`, `Release`)."""
+        body = self._ours(kind, name)
+        assert body is not None
+        self._apply(f"SecurityContent{kind}", name, {**body["spec"], **spec})
+
+    def decide(self, name: str, release: str, action: str, content: str = "", **spec: Any) -> None:
+        """Record a person's decision."""
+        body = {"release": release, "digest": digest(content or release), "action": action}
+        self._apply("SecurityContentDecision", name, {**body, "reason": "a test", **spec})
+
+    def delete(self, kind: str, name: str) -> None:
+        """Delete one of our objects."""
+        body = self._ours(kind, name)
+        if body is not None:
+            plural = PLURALS[f"SecurityContent{kind}"]
+            self.act(lambda: self.server.remove("people", plural, body))
+
+    def delete_pod(self, node: str) -> None:
+        """Someone deletes the agent's pod on a node, as an eviction would."""
+        for pod in self.pods(node):
+            self.act(lambda pod=pod: self.server.delete("people", "pods", pod))
+
+    def harm(self, content: str, deed: Any) -> None:
+        """From now on this content does that to machines on which it starts."""
+        self.machines.harms[digest(content)] = deed
+
+    # What is seen
+
+    @property
+    def key(self) -> str:
+        """The channel's node label."""
+        return node_label(SPACE, CHANNEL)
+
+    @property
+    def record(self) -> Record:
+        """What the channel remembers; an empty record before anything was stored."""
+        body = self.server.find("configmaps", record_name(CHANNEL), SPACE)
+        stored = stored_config_map(body, None, 0.0).record if body else None
+        return stored or Record(SPACE, CHANNEL)
+
+    def status(self, release: str) -> Mapping[str, Any]:
+        """Status of a release; empty before the operator wrote one."""
+        body = self._ours("Release", release)
+        return (body or {}).get("status") or {}
+
+    def channel_status(self) -> Mapping[str, Any]:
+        """Status of the channel."""
+        return (self._ours("Channel", CHANNEL) or {}).get("status") or {}
+
+    def until_phase(self, release: str, phase: str, patience: float = PATIENCE) -> None:
+        """Wait for a phase of a release's status."""
+        self.until(
+            f"{release} is {phase}", lambda: self.status(release).get("phase") == phase, patience
+        )
+
+    def pods(self, node: str = "") -> list[Body]:
+        """Agent pods of the channel, those on one node or all."""
+        return [
+            pod
+            for pod in self.server.all("pods")
+            if (pod["metadata"].get("labels") or {}).get(CHANNEL_LABEL) == CHANNEL
+            and node in ("", pod["spec"].get("nodeName"))
+        ]
+
+    def agents(self) -> dict[str, str]:
+        """The content that a Ready agent runs on each node: node → digest."""
+        running = {}
+        for pod in self.pods():
+            node = pod["spec"].get("nodeName")
+            if node and is_ready(pod) and "deletionTimestamp" not in pod["metadata"]:
+                machine = self.machines.machines.get(node)
+                if machine is not None and machine.alive:
+                    running[node] = content_of(pod)
+        return running
+
+    def everywhere(self, content: str) -> bool:
+        """Whether exactly the living machines run this content."""
+        alive = {m.name for m in self.machines.machines.values() if m.alive}
+        return self.agents() == dict.fromkeys(alive, digest(content))
+
+    def daemon_set_of(self, attempt: str) -> Body | None:
+        """The DaemonSet of an attempt."""
+        found = (
+            body
+            for body in self.server.all("daemonsets")
+            if body["metadata"]["labels"].get(ATTEMPT_LABEL) == attempt
+        )
+        return next(found, None)
+
+    def tail(self, lines: int = 40) -> str:
+        """The end of the log, for a failure's message."""
+        return "\n".join(self.log[-lines:])
+
+    # Inside
+
+    def _child(self) -> random.Random:
+        """A generator of one actor's own, so that one actor's draws do not shift another's."""
+        return random.Random(self.rng.getrandbits(64))  # noqa: S311
+
+    def _do(self, deed: Callable[[], Any]) -> Any:
+        async def inside() -> Any:
+            return deed()
+
+        return self.loop.run_until_complete(inside())
+
+    def _start_all(self) -> None:
+        for operator in self.operators:
+            operator.start()
+
+    def _stop_all(self) -> None:
+        for operator in self.operators:
+            operator.kill()
+        self.controller.close()
+
+    def _complain(self) -> None:
+        """An error that no part of the operator foresaw is a failure of the test."""
+        for operator in self.operators:
+            for error in operator.errors:
+                raise AssertionError(
+                    f"{operator.name} died (seed {self.seed})\n{self.tail()}"
+                ) from error
+
+    def _apply(self, kind: str, name: str, spec: Mapping[str, Any]) -> None:
+        plural = PLURALS[kind]
+        old = self.server.find(plural, name, SPACE)
+        if old is not None:
+            self.act(lambda: self.server.update("people", plural, old, spec=dict(spec)))
+            return
+        body = {
+            "apiVersion": f"{GROUP}/{VERSION}",
+            "kind": kind,
+            "metadata": {"name": name, "namespace": SPACE},
+            "spec": dict(spec),
+        }
+        self.act(lambda: self.server.add("people", plural, body))
+
+    def _ours(self, kind: str, name: str) -> Body | None:
+        return self.server.find(PLURALS[f"SecurityContent{kind}"], name, SPACE)
+
+    def _watch(self, change: Change) -> None:
+        line = describe(change, self.key)
+        if line:
+            self.log.append(f"{self.now:8.1f}  {change.actor}: {line}")
+        for watcher in self.watchers:
+            watcher(self, change)
+
+
+class _Leases(dict[Any, Any]):
+    """Node leases, made up at the moment when they are listed: 5,000 machines renew for nothing."""
+
+    def __init__(self, machines: Machines) -> None:
+        super().__init__()
+        self._machines = machines
+
+    def items(self) -> Any:
+        """The operator's own Lease, and one of each machine."""
+        made = [(("kube-node-lease", b["metadata"]["name"]), b) for b in self._machines.leases()]
+        return [*super().items(), *made]
+
+
+def channel_spec(**spec: Any) -> dict[str, Any]:
+    """A channel in two waves (a canary pool, then all) at a quick pace; `spec` replaces fields."""
+    image = f"registry.example/agent@{digest('agent')}"
+    pools = [{"name": p, "selector": {"matchLabels": {"pool": p}}} for p in ("canary", "workers")]
+    rollout = {"maxUnavailable": "50%", "settle": "5s", "soak": "30s", "progressDeadline": "2m"}
+    base = {
+        "agent": {
+            "template": {
+                "spec": {
+                    "containers": [{"name": "agent", "image": image}],
+                    "volumes": [{"name": "content", "image": {"reference": "set-by-wavegate"}}],
+                }
+            }
+        },
+        "content": {"imageVolume": {"volumeName": "content"}},
+        "pools": pools,
+        "waves": [
+            {"name": "canary", "pools": ["canary"], "upTo": "100%"},
+            {"name": "all", "upTo": "100%"},
+        ],
+        "rollout": {**rollout, **spec.pop("rollout", {})},
+    }
+    return base | spec
+
+
+def is_ready(pod: Body) -> bool:
+    """Whether a pod's Ready condition is True."""
+    conditions = (pod.get("status") or {}).get("conditions") or []
+    return any(c["type"] == "Ready" and c["status"] == "True" for c in conditions)
+
+
+def content_of(pod: Body) -> str:
+    """The digest of a pod's content, `sha256:…`."""
+    found = (r.partition("@")[2] for r in images(pod) if "/content@" in r)
+    return next(found, "")
+
+
+def rules_of(daemon_set: Body, key: str) -> list[str]:
+    """How a DaemonSet is targeted: the operators of our expressions, `In abc`."""
+    affinity = daemon_set["spec"]["template"]["spec"].get("affinity") or {}
+    required = (affinity.get("nodeAffinity") or {}).get(
+        "requiredDuringSchedulingIgnoredDuringExecution"
+    ) or {"nodeSelectorTerms": []}
+    found: Iterable[Mapping[str, Any]] = (
+        expression
+        for term in required["nodeSelectorTerms"]
+        for expression in term.get("matchExpressions") or []
+        if expression["key"] == key
+    )
+    return [" ".join([e["operator"], *(e.get("values") or [])]) for e in found]
+
+
+def describe(change: Change, key: str) -> str:
+    """One line about a change, for the log; empty when it says nothing to a reader."""
+    kind, (_, name) = change.plural, change.key
+    if kind == "events" or (kind == "leases" and change.before is not None):
+        return ""
+    if change.before is None:
+        return f"{kind[:-1]} {name} is created"
+    if change.after is None:
+        return f"{kind[:-1]} {name} is gone"
+    if kind == "daemonsets":
+        rules = rules_of(change.after, key)
+        if rules != rules_of(change.before, key):
+            return f"{name} targets {' and '.join(rules) or 'all'}"
+        return ""
+    if kind == "nodes":
+        return _node_change(change.before, change.after, name, key)
+    if kind == "configmaps":
+        return f"{name} is written: {_gist(change.after)}"
+    if kind == "pods" and change.before["metadata"] != change.after["metadata"]:
+        deleting = "deletionTimestamp" in change.after["metadata"]
+        was = "deletionTimestamp" in change.before["metadata"]
+        return f"pod {name} is ending" if deleting and not was else ""
+    return ""
+
+
+def _node_change(before: Body, after: Body, name: str, key: str) -> str:
+    old, new = (b["metadata"].get("labels", {}).get(key) for b in (before, after))
+    if old != new:
+        return f"node {name}: side {old} → {new}"
+    if before["status"] != after["status"]:
+        return f"node {name}: Ready {after['status']['conditions'][0]['status']}"
+    return f"node {name} is changed"
+
+
+def _gist(body: Body) -> str:
+    record = stored_config_map(body, None, 0.0).record
+    if record is None:
+        return "not a record"
+    rollout = record.rollout
+    if rollout is None:
+        last = record.outcomes[0] if record.outcomes else None
+        return re.sub(r"\s+", " ", f"{last.release} {last.phase} ({last.reason})") if last else "-"
+    wave = rollout.waves[-1] if rollout.waves else None
+    state = f", wave {wave.name} {wave.state}" if wave else ""
+    why = f", {rollout.incident.reason}" if rollout.incident else ""
+    return f"{rollout.candidate.release} {rollout.phase}{state}{why}"

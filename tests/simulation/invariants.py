@@ -1,0 +1,370 @@
+"""What must hold after every single change of the cluster, whoever made it (DESIGN §10).
+
+The guard keeps its own books from the changes alone (records, ledgers, pods, renewals) and knows
+what is true of the machines, which the operator can only guess. Numbers are those of DESIGN §10.
+"""
+
+from collections import defaultdict
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+
+from simulation.apiserver import Body, Change
+from simulation.clock import START
+from simulation.cluster import SPACE, Simulation, is_ready, rules_of
+from simulation.daemonsets import fits, target_of
+from simulation.machines import HOST, LEASE_SECONDS
+from wavegate.api import Phase, WaveState
+from wavegate.cluster.projections import stored_config_map
+from wavegate.evidence import Ledger
+from wavegate.rollout.names import ATTEMPT_LABEL, CHANNEL_LABEL, KIND_LABEL
+from wavegate.rollout.record import Record, Rollout
+
+LAG_SECONDS = 1.0
+"""A change is not held against the operator before it can have seen it."""
+
+OWED = {
+    7: "the admission policy is real Kubernetes' (tests/e2e/test_admission.py)",
+    13: "two channels on one node: NodeBusy comes with issue 7",
+    17: "one node may still revert: corroboration comes with issue 5",
+}
+"""Invariants that are not asserted here yet, and what brings them."""
+
+
+class BrokenInvariant(AssertionError):  # noqa: N818 (what happened)
+    """An invariant does not hold; `number` is the one of DESIGN §10."""
+
+    def __init__(self, number: int, message: str) -> None:
+        super().__init__(message)
+        self.number = number
+
+
+@dataclass(slots=True)
+class Books:
+    """What the guard has seen so far."""
+
+    record: Record = field(default_factory=lambda: Record(SPACE, "rules"))
+    ledgers: dict[tuple[str, int], Ledger] = field(default_factory=dict)
+    ready_since: dict[str, float] = field(default_factory=dict)
+    """By pod UID: since when its Ready condition is True without a break."""
+    unready_at: dict[str, float] = field(default_factory=dict)
+    """By node: when an agent on it last stopped being Ready."""
+    had_agent: set[str] = field(default_factory=set)
+    tampered: set[str] = field(default_factory=set)
+    """Nodes whose labels or taints a person changed: what follows is the person's doing."""
+    foreign_sets: bool = False
+    """A person edited or deleted a DaemonSet of ours since the last rollout began."""
+    fenced: set[str] = field(default_factory=set)
+    """Attempts that a Reverting was stored for."""
+    proven_fenced: set[str] = field(default_factory=set)
+    """Attempts whose fence the DaemonSet controller has seen."""
+
+
+Check = Callable[["Guard", Simulation, Change], Iterator[str]]
+
+
+class Guard:
+    """A watcher for `Simulation.watchers`. `skip`: numbers that a test suspends, with a reason."""
+
+    def __init__(self, skip: dict[int, str] | None = None, *, two_leaders: bool = False) -> None:
+        self.books = Books()
+        self.skip = skip or {}
+        self.two_leaders = two_leaders
+        """A second process believes to lead: its labels may come after a fence, and arm nothing."""
+        self.counted: dict[int, int] = defaultdict(int)
+        """How often each invariant was asked about something that could have broken it."""
+
+    def __call__(self, sim: Simulation, change: Change) -> None:
+        for number, check in CHECKS:
+            if number in self.skip:
+                continue
+            for broken in check(self, sim, change):
+                message = f"invariant {number}: {broken} (seed {sim.seed})\n{sim.tail()}"
+                raise BrokenInvariant(number, message)
+        self._note(sim, change)
+
+    @property
+    def rollout(self) -> Rollout | None:
+        """The rollout under way, as it is stored."""
+        return self.books.record.rollout
+
+    def ledger_nodes(self, attempt: str) -> dict[str, str]:
+        """Nodes (name → UID) in the ledgers of the opened waves of an attempt."""
+        rollout = self.rollout
+        if rollout is None or rollout.attempt != attempt:
+            return {}
+        opened = {w.ledger for w in rollout.waves if w.state is not WaveState.Pending}
+        found = (self.books.ledgers.get((attempt, number)) for number in sorted(opened))
+        return {node.name: node.uid for ledger in found if ledger for node in ledger.nodes}
+
+    def _note(self, sim: Simulation, change: Change) -> None:
+        by_person = change.actor in ("people", "autoscaler", "cloud")
+        if change.plural == "configmaps" and change.after is not None:
+            self._note_stored(change.after)
+        elif change.plural == "pods":
+            self._note_pod(sim, change)
+        elif change.plural == "nodes":
+            if change.after is None:
+                self.books.had_agent.discard(change.key[1])
+                self.books.tampered.discard(change.key[1])
+            elif by_person:
+                self.books.tampered.add(change.key[1])
+        elif change.plural == "daemonsets":
+            self._note_set(sim, change)
+
+    def _note_stored(self, body: Body) -> None:
+        stored = stored_config_map(body, None, 0.0)
+        if stored.ledger is not None:
+            self.books.ledgers[stored.ledger.attempt, stored.ledger.number] = stored.ledger
+        if stored.record is None:
+            return
+        before, self.books.record = self.books.record, stored.record
+        rollout = stored.record.rollout
+        if rollout is not None and before.rollout is None:
+            self.books.foreign_sets = False
+        if rollout is not None and rollout.phase is Phase.Reverting:
+            self.books.fenced.add(rollout.attempt)
+
+    def _note_pod(self, sim: Simulation, change: Change) -> None:
+        pod = change.after or change.before
+        if pod is None or not _is_agent(pod):
+            return
+        uid, node = pod["metadata"]["uid"], target_of(pod)
+        if change.after is not None and is_ready(change.after):
+            self.books.ready_since.setdefault(uid, sim.now)
+            self.books.had_agent.add(node)
+        elif self.books.ready_since.pop(uid, None) is not None:
+            self.books.unready_at[node] = sim.now
+
+    def _note_set(self, sim: Simulation, change: Change) -> None:
+        if change.actor == "people":
+            self.books.foreign_sets = True
+        body = change.after
+        if body is None:
+            return
+        attempt = body["metadata"]["labels"][ATTEMPT_LABEL]
+        observed = (body.get("status") or {}).get("observedGeneration", 0)
+        nothing = rules_of(body, sim.key) == ["Exists", "DoesNotExist"]
+        if nothing and observed >= body["metadata"]["generation"] and attempt in self.books.fenced:
+            self.books.proven_fenced.add(attempt)
+
+
+def candidates_stand_in_ledgers(guard: Guard, sim: Simulation, change: Change) -> Iterator[str]:
+    """1 and 18: the operator labels, and a candidate pod is made, only for an opened ledger."""
+    rollout = guard.rollout
+    if change.plural == "nodes" and change.actor.startswith("operator") and change.after:
+        attempt = _side(change.after, sim.key)
+        if attempt is None or attempt == _side(change.before, sim.key):
+            return
+        guard.counted[1] += 1
+        known = guard.ledger_nodes(attempt)
+        stale = guard.two_leaders and (rollout is None or rollout.attempt != attempt)
+        if known.get(change.key[1]) != change.after["metadata"]["uid"] and not stale:
+            yield f"{change.key[1]} was moved to {attempt} and stands in no opened ledger"
+    if change.plural == "pods" and change.before is None and change.after and rollout:
+        attempt, node = _attempt(change.after), target_of(change.after)
+        if attempt != rollout.attempt or rollout.promoting or not _is_agent(change.after):
+            return
+        guard.counted[1] += 1
+        if node not in guard.ledger_nodes(attempt) and node not in guard.books.tampered:
+            yield f"a candidate pod was made for {node}, which stands in no opened ledger"
+
+
+def waves_pass_on_evidence(guard: Guard, sim: Simulation, change: Change) -> Iterator[str]:
+    """2 and 6: waves open one after the other, each on true signs of life after the soak."""
+    after = _record(change)
+    if after is None or after.rollout is None:
+        return
+    old, new = guard.rollout, after.rollout
+    if old is None or old.attempt != new.attempt:
+        return
+    if len(new.waves) > len(old.waves) and old.waves:
+        guard.counted[2] += 1
+        if old.waves[-1].state is not WaveState.Passed:
+            yield f"wave {new.waves[-1].name} opened after one that is {old.waves[-1].state}"
+    for index, wave in enumerate(new.waves):
+        before = old.waves[index].state if index < len(old.waves) else WaveState.Pending
+        if wave.state is WaveState.Passed and before is not WaveState.Passed and wave.nodes:
+            guard.counted[6] += 1
+            yield from _no_evidence(guard, sim, new, index)
+
+
+def _no_evidence(guard: Guard, sim: Simulation, rollout: Rollout, index: int) -> Iterator[str]:
+    wave, plan = rollout.waves[index], rollout.plan
+    soak = plan.waves[min(index, len(plan.waves) - 1)].soak
+    ledger = guard.books.ledgers.get((rollout.attempt, wave.ledger))
+    for entry in ledger.nodes if ledger else ():
+        node, machine = sim.server.find("nodes", entry.name), sim.machines.machines.get(entry.name)
+        if node is None or machine is None or not entry.healthy:
+            continue
+        if _side(node, sim.key) != rollout.attempt or node["metadata"]["uid"] != entry.uid:
+            continue
+        alive_until = sim.now if machine.alive else machine.died_at - START
+        if alive_until < (wave.opened_at - START) + soak:
+            yield f"wave {wave.name} passed; {entry.name} is dead since {alive_until:.0f} s"
+        if sim.now - (wave.opened_at - START) < soak:
+            yield f"wave {wave.name} passed within its soak, at {sim.now:.0f} s"
+
+
+def exposure_is_bounded(guard: Guard, sim: Simulation, change: Change) -> Iterator[str]:
+    """3: nodes in flight never exceed min(maxUnavailable, max(1, nodes settled))."""
+    rollout = guard.rollout
+    if change.plural != "nodes" or not change.actor.startswith("operator") or rollout is None:
+        return
+    if _side(change.after, sim.key) != rollout.attempt:
+        return
+    guard.counted[3] += 1
+    healthy = {
+        node.name
+        for (attempt, _), ledger in guard.books.ledgers.items()
+        for node in ledger.nodes
+        if attempt == rollout.attempt and node.healthy
+    }
+    moved = [n for n in sim.server.all("nodes") if _side(n, sim.key) == rollout.attempt]
+    names = [n["metadata"]["name"] for n in moved]
+    settled = [n for n in names if _settled(guard, sim, n, rollout.plan.settle)]
+    in_flight = [n for n in names if n not in settled and n in healthy]
+    limit = rollout.plan.max_unavailable.resolve(len(sim.server.objects["nodes"]))
+    if len(in_flight) > min(limit, max(1, len(settled))):
+        yield f"{len(in_flight)} in flight ({in_flight}), {len(settled)} settled, limit {limit}"
+
+
+def nothing_moves_after_a_fail(guard: Guard, sim: Simulation, change: Change) -> Iterator[str]:
+    """4 and 18: after a stored fail no node is moved, after the fence was seen no pod is made."""
+    if change.plural == "nodes" and change.actor.startswith("operator") and change.after:
+        attempt = _side(change.after, sim.key)
+        guard.counted[4] += 1
+        moved = attempt != _side(change.before, sim.key)
+        if moved and attempt in guard.books.fenced and not guard.two_leaders:
+            yield f"{change.key[1]} was moved to {attempt} after its fail"
+    if change.plural == "pods" and change.before is None and change.after:
+        attempt = _attempt(change.after)
+        if attempt in guard.books.proven_fenced:
+            yield f"a pod of the fenced attempt {attempt} was made after the fence was seen"
+
+
+def only_our_own_is_written(guard: Guard, sim: Simulation, change: Change) -> Iterator[str]:
+    """9: our objects, our one label, statuses; of pods only a reverting candidate's are deleted."""
+    if not change.actor.startswith("operator"):
+        return
+    guard.counted[9] += 1
+    body = change.after or change.before or {}
+    labels = body["metadata"].get("labels") or {}
+    if change.plural in ("configmaps", "daemonsets") and KIND_LABEL not in labels:
+        yield f"{change.plural} {change.key} is not ours"
+    elif change.plural == "nodes" and not _only_our_label(change, sim.key):
+        yield f"more than our label was written on node {change.key[1]}"
+    elif change.plural.startswith("securitycontent"):
+        before = change.before or {}
+        if change.after is None or before.get("spec") != change.after.get("spec"):
+            yield f"the spec of {change.plural} {change.key[1]} was written"
+    elif change.plural == "pods" and _attempt(body) not in guard.books.fenced:
+        yield f"pod {change.key[1]} was deleted, which is no fenced candidate's"
+
+
+def agents_outside_the_waves_stay(guard: Guard, sim: Simulation, change: Change) -> Iterator[str]:
+    """10: no agent is ended on a node that stands in no ledger of the running attempt."""
+    before, after, rollout = change.before, change.after, guard.rollout
+    if change.plural != "pods" or before is None or not _is_agent(before):
+        return
+    ending = after is None or (
+        "deletionTimestamp" in after["metadata"] and "deletionTimestamp" not in before["metadata"]
+    )
+    ours = change.actor.startswith("operator") or change.actor == "daemonset-controller"
+    if not ending or not ours or not is_ready(before) or guard.books.foreign_sets:
+        return
+    guard.counted[10] += 1
+    node = target_of(before)
+    if node in guard.books.tampered or _attempt(before) in guard.books.fenced:
+        return
+    moved = guard.ledger_nodes(rollout.attempt) if rollout else {}
+    if node not in moved and sim.server.find("nodes", node) is not None:
+        yield f"the agent on {node} was ended, which stands in no ledger"
+
+
+def one_agent_per_node(guard: Guard, sim: Simulation, change: Change) -> Iterator[str]:
+    """11: one bound agent pod on a node; at most two revisions match any node at all."""
+    if change.plural == "pods" and change.after and change.after["spec"].get("nodeName"):
+        if not _is_agent(change.after):
+            return
+        guard.counted[11] += 1
+        node = sim.server.find("nodes", change.after["spec"]["nodeName"])
+        if node is None or HOST not in (node["metadata"].get("labels") or {}):
+            return
+        if len(sim.pods(node["metadata"]["name"])) > 1:
+            yield f"two agents are bound to {node['metadata']['name']}"
+    if change.plural == "daemonsets" and change.after and not guard.books.foreign_sets:
+        targeted = [
+            body["metadata"]["name"]
+            for body in sim.server.all("daemonsets")
+            if rules_of(body, sim.key) != ["Exists", "DoesNotExist"]
+        ]
+        if len(targeted) > 2:
+            yield f"more than two revisions may match nodes: {targeted}"
+
+
+def every_agent_is_matched(guard: Guard, sim: Simulation, change: Change) -> Iterator[str]:
+    """16 and 20: after each of our writes some revision matches each node that had an agent."""
+    if change.plural not in ("daemonsets", "nodes") or not change.actor.startswith("operator"):
+        return
+    rollout = guard.rollout
+    if rollout is not None and rollout.phase is Phase.Reverting:
+        return
+    if guard.books.foreign_sets:
+        return
+    guard.counted[16] += 1
+    specs = [b["spec"]["template"]["spec"] for b in sim.server.all("daemonsets")]
+    names = guard.books.had_agent if change.plural == "daemonsets" else {change.key[1]}
+    for name in sorted(names & guard.books.had_agent):
+        node = sim.server.find("nodes", name)
+        if node is not None and not any(fits(spec, node)[1] for spec in specs):
+            yield f"no revision matches {name}, which had an agent"
+
+
+CHECKS: tuple[tuple[int, Check], ...] = (
+    (1, candidates_stand_in_ledgers),
+    (2, waves_pass_on_evidence),
+    (3, exposure_is_bounded),
+    (4, nothing_moves_after_a_fail),
+    (9, only_our_own_is_written),
+    (10, agents_outside_the_waves_stay),
+    (11, one_agent_per_node),
+    (16, every_agent_is_matched),
+)
+"""In the order in which they are asked; 2 covers 6, 1 and 4 cover 18, 16 covers 20."""
+
+
+def _settled(guard: Guard, sim: Simulation, node: str, settle: float) -> bool:
+    pods = [p for p in sim.pods(node) if "deletionTimestamp" not in p["metadata"]]
+    since = [guard.books.ready_since.get(p["metadata"]["uid"]) for p in pods]
+    if any(at is not None and sim.now - at >= settle - LEASE_SECONDS / 100 for at in since):
+        return True
+    return sim.now - guard.books.unready_at.get(node, -100.0) < LAG_SECONDS
+
+
+def _record(change: Change) -> Record | None:
+    if change.plural != "configmaps" or change.after is None:
+        return None
+    return stored_config_map(change.after, None, 0.0).record
+
+
+def _side(node: Body | None, key: str) -> str | None:
+    labels = ((node or {}).get("metadata") or {}).get("labels") or {}
+    return labels.get(key)
+
+
+def _attempt(pod: Body) -> str:
+    return str((pod["metadata"].get("labels") or {}).get(ATTEMPT_LABEL, ""))
+
+
+def _is_agent(pod: Body) -> bool:
+    return CHANNEL_LABEL in (pod["metadata"].get("labels") or {})
+
+
+def _only_our_label(change: Change, key: str) -> bool:
+    def rest(node: Body | None) -> object:
+        if node is None:
+            return None
+        labels = {k: v for k, v in (node["metadata"].get("labels") or {}).items() if k != key}
+        return labels, node.get("spec"), node.get("status")
+
+    return change.before is not None and rest(change.before) == rest(change.after)

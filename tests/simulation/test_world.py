@@ -1,0 +1,41 @@
+"""The simulated world itself: the main job goes through it, under all invariants."""
+
+from simulation.cluster import Simulation
+from simulation.invariants import CHECKS, Guard
+from simulation.machines import kills
+
+
+def test_a_good_and_a_bad_release_go_through_the_world_and_ask_every_invariant() -> None:
+    with Simulation(3) as sim:
+        guard = Guard()
+        sim.watchers.append(guard)
+        sim.add_nodes("canary", 1)
+        sim.add_nodes("workers", 4)
+        sim.apply_channel()
+        for good in ("a", "b"):
+            sim.publish(good)
+            sim.until_phase(good, "Completed")
+            assert sim.everywhere(good)
+        sim.harm("bad", kills())
+        sim.publish("bad")
+        sim.until_phase("bad", "Reverting")
+        sim.boot("canary-1")
+        sim.until_phase("bad", "Reverted")
+        sim.run(30)
+        assert sim.everywhere("b")
+        assert set(guard.counted) >= {number for number, _ in CHECKS}
+
+
+def story(seed: int) -> list[str]:
+    with Simulation(seed) as sim:
+        sim.add_nodes("canary", 1)
+        sim.add_nodes("workers", 3)
+        sim.apply_channel()
+        sim.publish("a")
+        sim.until_phase("a", "Completed")
+        return sim.log
+
+
+def test_the_same_seed_gives_the_same_story_and_another_seed_another() -> None:
+    assert story(5) == story(5)
+    assert story(5) != story(6)
