@@ -15,19 +15,21 @@ PATIENCE = 240.0
 
 
 class Mortal:
-    """An operator that is started again each time it is dead. `lives` counts the starts."""
+    """An operator that begins a new life each time it is dead. `lives` counts them."""
 
     def __init__(self, process: OperatorProcess, sandbox: Sandbox) -> None:
         self._process, self._sandbox = process, sandbox
-        self.lives = 0
+
+    @property
+    def lives(self) -> int:
+        """How many lives have begun."""
+        return self._process.log_path.read_text().count(mortal_operator.A_LIFE_BEGINS)
 
     def until_final(self, story: Story, release: str) -> str:
-        """Keep it alive until the release has ended; returns the phase."""
+        """Wait until the release has ended; returns the phase."""
 
         def ended() -> str | None:
-            if not self._process.running:
-                self._process.start()
-                self.lives += 1
+            assert self._process.running, self._process.log_tail()
             phase = story.status(release).get("phase")
             return phase if phase in FINAL else None
 
@@ -46,8 +48,8 @@ def mortal(
     process = OperatorProcess.from_chart(sandbox, "wavegate-mortal", pace)
     report_settings("operator of tests/e2e/test_kill.py", process.env_differences)
     process.argv = (process.argv[0], str(Path(mortal_operator.__file__)), *process.argv[3:])
-    yield Mortal(process, sandbox)
-    process.stop()
+    with process:
+        yield Mortal(process, sandbox)
 
 
 def test_good_and_bad_releases_end_as_without_kills(
