@@ -66,6 +66,8 @@ TOOLS = (
     Tool("etcd", "etcd", "go.etcd.io/etcd/server/v3", "core", 15),
     Tool("kubectl", "kubernetes", "k8s.io/kubernetes/cmd/kubectl", "extra", 13),
     Tool("helm", "kubernetes", "helm.sh/helm/v4/cmd/helm", "extra", 14),
+    # A Go module of its own: this version asks for older k8s.io packages than Kubernetes 1.37 has.
+    Tool("kube-state-metrics", "kube-state-metrics", "k8s.io/kube-state-metrics/v2", "extra", 65),
 )
 CORE = tuple(tool.name for tool in TOOLS if tool.group == "core")
 EXTRA = tuple(tool.name for tool in TOOLS if tool.group == "extra")
@@ -127,7 +129,7 @@ class Workshop:
             (source / "go.mod").read_bytes(),
             (source / "go.sum").read_bytes() if (source / "go.sum").exists() else b"",
             go_version.encode(),
-            json.dumps([_flags(tool, source) for tool in self.tools]).encode(),
+            json.dumps([_flags(t, source) for t in self.tools if t.module == module]).encode(),
         ):
             key.update(hashlib.sha256(part).digest())
         return self.cache / "tools" / f"{module}-{key.hexdigest()[:16]}"

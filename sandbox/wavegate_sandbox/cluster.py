@@ -40,6 +40,7 @@ class Options:
 
     Attributes:
         prometheus: start Prometheus as well (scrapes and evaluates every second).
+        state_metrics: start kube-state-metrics, and have Prometheus scrape it.
         audit: log every request (who, verb, what; level Metadata) to `sandbox.audit_log`.
         node_monitor_grace_period: how long a silent machine counts as Ready, as `8s`; None is
             Kubernetes' own default (50 s). Must be longer than the 10 s between two renewals.
@@ -48,6 +49,7 @@ class Options:
     """
 
     prometheus: bool = True
+    state_metrics: bool = False
     audit: bool = False
     node_monitor_grace_period: str | None = None
     keep: bool = False
@@ -98,8 +100,10 @@ class Sandbox:
                 stays for reading.
         """
         options = options or Options()
-        wanted = [name for name in build.CORE if options.prometheus or name != "prometheus"]
-        tools = build.ensure(wanted, progress)
+        optional = {"prometheus"} if options.prometheus else set()
+        optional |= {"kube-state-metrics"} if options.state_metrics else set()
+        wanted = [name for name in build.CORE if name != "prometheus"]
+        tools = build.ensure([*wanted, *sorted(optional)], progress)
         folder = Path(tempfile.mkdtemp(prefix="wavegate-sandbox-"))
         processes = Processes(folder, keep=options.keep)
         try:
@@ -107,7 +111,7 @@ class Sandbox:
             layout = _layout(folder, tools, authority, options)
             components.write_configuration(layout)
             plane = ControlPlane(layout, processes, options.extra_args)
-            api = plane.start(authority, prometheus=options.prometheus)
+            api = plane.start(authority, optional)
         except BaseException as error:
             if isinstance(error, ComponentFailed):
                 with contextlib.suppress(ComponentFailed):  # the error to show is the first one
@@ -117,7 +121,10 @@ class Sandbox:
         port = layout.ports.get("prometheus")
         url = f"http://127.0.0.1:{port}" if port else None
         started = (plane, processes, authority)
-        return cls(folder, api, layout.kubeconfig("admin"), url, started)
+        sandbox = cls(folder, api, layout.kubeconfig("admin"), url, started)
+        if options.prometheus and options.state_metrics:
+            sandbox.scrape(f"127.0.0.1:{layout.ports['kube-state-metrics']}")
+        return sandbox
 
     @classmethod
     def attach(cls, path: Path, context: str | None, prometheus_url: str | None = None) -> Self:

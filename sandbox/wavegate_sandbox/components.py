@@ -14,8 +14,10 @@ CRASHED = "sandbox.wavegate.dev/crashed"
 STEPS: tuple[tuple[str, ...], ...] = (
     ("etcd", "prometheus"),
     ("kube-apiserver",),
-    ("kube-controller-manager", "kube-scheduler", "kwok"),
+    ("kube-controller-manager", "kube-scheduler", "kwok", "kube-state-metrics"),
 )
+OPTIONAL = ("prometheus", "kube-state-metrics")
+"""Components that are started only when asked for."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,7 +49,8 @@ def ports_of(name: str) -> tuple[str, ...]:
     """Names of the ports that a component listens on."""
     if name == "kwok":
         return ()
-    return (name, "etcd-peer") if name == "etcd" else (name,)
+    second = {"etcd": ("etcd-peer",), "kube-state-metrics": ("kube-state-metrics-self",)}
+    return (name, *second.get(name, ()))
 
 
 def command(name: str, layout: Layout) -> list[str | Path]:
@@ -160,11 +163,24 @@ def _prometheus(layout: Layout) -> list[str]:
     ]
 
 
+def _kube_state_metrics(layout: Layout) -> list[str]:
+    return [
+        f"--kubeconfig={layout.kubeconfig('kube-state-metrics')}",
+        "--host=127.0.0.1",
+        f"--port={layout.ports['kube-state-metrics']}",
+        "--telemetry-host=127.0.0.1",
+        f"--telemetry-port={layout.ports['kube-state-metrics-self']}",
+        # What the checks of the documentation ask about; more would only cost memory.
+        "--resources=daemonsets,deployments,nodes,pods",
+    ]
+
+
 _ARGUMENTS: Mapping[str, Callable[[Layout], list[str]]] = {
     "etcd": _etcd,
     "kube-apiserver": _apiserver,
     "kube-controller-manager": _controller_manager,
     "kube-scheduler": _scheduler,
+    "kube-state-metrics": _kube_state_metrics,
     "kwok": _kwok,
     "prometheus": _prometheus,
 }

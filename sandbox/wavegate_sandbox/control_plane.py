@@ -8,7 +8,7 @@ import random
 import socket
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 
 import requests
@@ -29,6 +29,7 @@ IDENTITIES = {
     "admin": ("kubernetes-admin", ("system:masters",)),
     "kube-controller-manager": ("system:kube-controller-manager", ("system:masters",)),
     "kube-scheduler": ("system:kube-scheduler", ()),
+    "kube-state-metrics": ("kube-state-metrics", ("system:masters",)),
     "kwok": ("kwok", ("system:masters",)),
 }
 
@@ -49,12 +50,14 @@ class ControlPlane:
         """The apiserver's URL."""
         return f"https://127.0.0.1:{self.layout.ports['kube-apiserver']}"
 
-    def start(self, authority: Authority, *, prometheus: bool) -> Api:
-        """Start everything and wait until it is ready; returns a client as admin."""
+    def start(self, authority: Authority, optional: Collection[str]) -> Api:
+        """Start everything, of the optional components these, and wait until it is ready; returns
+        a client as admin.
+        """
         pairs = {name: authority.client(name, *who) for name, who in IDENTITIES.items()}
         admin: Api | None = None
         for step in components.STEPS:
-            names = [name for name in step if prometheus or name != "prometheus"]
+            names = [n for n in step if n not in components.OPTIONAL or n in optional]
             for name in names:
                 self._launch(name)
             for name in names:
@@ -143,6 +146,8 @@ class ControlPlane:
         try:
             if name == "prometheus":
                 return self._is_our_prometheus(port)
+            if name == "kube-state-metrics":
+                return self._is_our_state_metrics(port)
             path = {"etcd": "health", "kube-apiserver": "readyz"}.get(name, "healthz")
             with requests.Session() as session:
                 session.trust_env = False
@@ -162,6 +167,14 @@ class ControlPlane:
             flags = session.get(f"{base}/api/v1/status/flags", timeout=2).json()
             named = flags.get("data", {}).get("config.file", "")
             return Path(named).parent == self.layout.folder / "prometheus"
+
+    def _is_our_state_metrics(self, port: int) -> bool:
+        """It serves plain HTTP without a name, so what it says of our own port must be true: the
+        port was free when we took it, and the process that we started would have ended otherwise.
+        """
+        with requests.Session() as session:
+            session.trust_env = False
+            return session.get(f"http://127.0.0.1:{port}/healthz", timeout=2).ok
 
     def _await_default_account(self, admin: Api) -> None:
         """Pods can be made only once the controller-manager has made the ServiceAccount."""

@@ -158,8 +158,11 @@ def test_programs_report_the_version_that_their_go_mod_names(sandbox):
 def test_the_readme_names_the_versions_that_are_built():
     readme = (MODULES.parent / "README.md").read_text()
     rows = re.findall(r"^\| [^|]+ \| `([^`]+)` \| (v\S+) \|", readme, re.MULTILINE)
-    modules = {"go.etcd.io/etcd/server/v3": "etcd"}
-    assert len(rows) == 5
+    modules = {
+        "go.etcd.io/etcd/server/v3": "etcd",
+        "k8s.io/kube-state-metrics/v2": "kube-state-metrics",
+    }
+    assert len(rows) == 6
     for module, version in rows:
         go_mod = MODULES / modules.get(module, "kubernetes") / "go.mod"
         assert (module, version) == (module, version_of(go_mod, module))
