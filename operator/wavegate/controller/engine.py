@@ -85,13 +85,13 @@ class Engine:
             key, self._checks.results(key), self._refused.get(key, ("", ""))[1]
         )
         obs = gathered.observation
-        rollout = obs.record.rollout
+        rollout, now = obs.record.rollout, self._clock()
         if rollout is None or rollout.attempt != self._refused.get(key, ("", ""))[0]:
             self._refused.pop(key, None)
         if obs.channel is None and not gathered.record_version:
-            await self._report_or_later(key, obs, Step())
+            await self._report_or_later(key, obs, Step(), now)
             return
-        step = decide(obs, self._clock())
+        step = decide(obs, now)
         if step.record is not None:
             await self._save(key, gathered, step.record)
             self._queue.later(key, 0.0)
@@ -101,7 +101,7 @@ class Engine:
             self._queue.later(key, step.requeue)
         self._checks.ensure(key, obs)
         if step.record is None:
-            await self._report_or_later(key, obs, step)
+            await self._report_or_later(key, obs, step, now)
 
     async def _save(self, key: Key, gathered: Gathered, record: Record) -> None:
         self._actor.check()
@@ -159,17 +159,18 @@ class Engine:
         release = obs.release(rollout.candidate.release_uid) if rollout else None
         return release or obs.channel
 
-    async def _report_or_later(self, key: Key, obs: Observation, step: Step) -> None:
-        """A status that can't be written must not slow down what protects nodes."""
+    async def _report_or_later(self, key: Key, obs: Observation, step: Step, now: float) -> None:
+        """A status that can't be written must not slow down what protects nodes. `now` is that of
+        the decision, so that people read what it saw.
+        """
         try:
-            await self._report(key, obs, step)
+            await self._report(key, obs, step, now)
         except ApiError as error:
             log.warning("Status of channel %s/%s is written later: %s", *key, error)
             self._reported.pop(key, None)
             self._queue.later(key, 5.0)
 
-    async def _report(self, key: Key, obs: Observation, step: Step) -> None:
-        now = self._clock()
+    async def _report(self, key: Key, obs: Observation, step: Step, now: float) -> None:
         rollout = obs.record.rollout
         phase = f"{rollout.attempt}/{rollout.phase}/{len(rollout.waves)}" if rollout else ""
         last, was = self._reported.get(key, (0.0, ""))

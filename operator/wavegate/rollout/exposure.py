@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from wavegate.evidence import LEASE_STALE_SECONDS, LedgerNode, NodeView, PodView
 from wavegate.rollout.observation import Observation
 from wavegate.rollout.record import Rollout
-from wavegate.rollout.waves import baseline, fleet
+from wavegate.rollout.waves import baseline_of, fleet
 
 MAX_NOT_RUNNING = 20
 """Nodes whose candidate pod does not run yet: for these a fence may come too late, because a sync
@@ -39,14 +39,18 @@ class Exposure:
 
 def measure(obs: Observation, rollout: Rollout, now: float) -> Exposure:
     """Measure the exposure of the running attempt over all its ledgers."""
-    nodes, movable = baseline(obs.ledgers), fleet(obs, rollout)
+    return obs.once(_measure, rollout, now)
+
+
+def _measure(obs: Observation, rollout: Rollout, now: float) -> Exposure:
+    nodes, movable, key = baseline_of(obs), fleet(obs, rollout), obs.key
     current = obs.ledgers.get(rollout.waves[-1].ledger) if rollout.waves else None
     own = {entry.name for entry in current.nodes} if current else set()
     settled, in_flight, not_running, unmoved = [], [], [], []
     running = {pod.node: pod for pod in obs.pods_of(rollout.attempt) if not pod.terminating}
     for name, entry in nodes.items():
         node = obs.nodes.get(name)
-        if node is None or node.attempt(obs.key) != rollout.attempt:
+        if node is None or node.attempt(key) != rollout.attempt:
             if node and name in own and name in movable and _unchanged(node, entry):
                 unmoved.append(node)
             continue

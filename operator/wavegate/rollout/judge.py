@@ -1,7 +1,6 @@
 """Gathers every finding about the running attempt: all moved nodes of all waves so far."""
 
-from collections import defaultdict
-from collections.abc import Container, Iterator
+from collections.abc import Container, Iterator, Sequence
 
 from wavegate.api import Reason
 from wavegate.evidence import (
@@ -16,7 +15,7 @@ from wavegate.evidence import (
 )
 from wavegate.rollout.observation import Observation
 from wavegate.rollout.record import Rollout
-from wavegate.rollout.waves import baseline
+from wavegate.rollout.waves import baseline_of
 
 
 def judge(obs: Observation, rollout: Rollout, now: float) -> tuple[Finding, ...]:
@@ -27,10 +26,14 @@ def judge(obs: Observation, rollout: Rollout, now: float) -> tuple[Finding, ...]
 
 def judged_nodes(obs: Observation, rollout: Rollout) -> frozenset[str]:
     """Names of the nodes whose health the content answers for."""
-    holders = {pod.node for pod in obs.pods_of(rollout.attempt)}
+    return obs.once(_judged_nodes, rollout)
+
+
+def _judged_nodes(obs: Observation, rollout: Rollout) -> frozenset[str]:
+    holders = obs.pods_on(rollout.attempt)
     return frozenset(
         name
-        for name, entry in baseline(obs.ledgers).items()
+        for name, entry in baseline_of(obs).items()
         if entry.healthy and _has_it(obs, rollout, entry, holders)
     )
 
@@ -46,22 +49,21 @@ def _sight(obs: Observation, rollout: Rollout) -> Iterator[Finding]:
 
 
 def _nodes(obs: Observation, rollout: Rollout, now: float) -> Iterator[Finding]:
-    pods: dict[str | None, list[PodView]] = defaultdict(list)
-    for pod in obs.pods_of(rollout.attempt):
-        pods[pod.node].append(pod)
-    judged = judged_nodes(obs, rollout)
-    for name, entry in baseline(obs.ledgers).items():
+    on_node, judged = obs.pods_on(rollout.attempt), judged_nodes(obs, rollout)
+    for name, entry in baseline_of(obs).items():
         if name not in judged:
             continue
-        node = obs.nodes.get(name)
-        overdue = _unwell_for(obs, node, pods[name], now) > rollout.plan.progress_deadline
+        node, pods = obs.nodes.get(name), on_node.get(name, ())
+        overdue = _unwell_for(obs, node, pods, now) > rollout.plan.progress_deadline
         lease_seen = obs.leases.get(name)
         yield from judge_node(entry, node, lease_seen, now, overdue=overdue)
         if node is not None:
-            yield from judge_agent(name, pods[name], overdue=overdue)
+            yield from judge_agent(name, pods, overdue=overdue)
 
 
-def _unwell_for(obs: Observation, node: NodeView | None, pods: list[PodView], now: float) -> float:
+def _unwell_for(
+    obs: Observation, node: NodeView | None, pods: Sequence[PodView], now: float
+) -> float:
     """Seconds since the node was moved, or since it was last seen well, whatever came later: an
     agent that is evicted days after its move has the whole deadline to come back.
     """
@@ -85,19 +87,18 @@ def _has_it(
     while a pod is there. Of a machine that is gone and that we never saw, the record says how far
     its wave was moved.
     """
-    seen = (obs.nodes.get(entry.name), obs.gone.get(entry.name))
-    node = next((n for n in seen if n is not None and n.uid == entry.uid), None)
-    if node is None:
-        return _may_have_moved(obs, rollout, entry)
+    node = obs.nodes.get(entry.name)
+    if node is None or node.uid != entry.uid:
+        node = obs.gone.get(entry.name)
+    if node is None or node.uid != entry.uid:
+        return entry in obs.once(_may_have_moved, rollout)
     return node.attempt(obs.key) == rollout.attempt or entry.name in holders
 
 
-def _may_have_moved(obs: Observation, rollout: Rollout, entry: LedgerNode) -> bool:
-    for wave in rollout.waves:
-        ledger = obs.ledgers.get(wave.ledger)
-        if ledger is not None and entry in ledger.nodes[: wave.moved]:
-            return True
-    return False
+def _may_have_moved(obs: Observation, rollout: Rollout) -> frozenset[LedgerNode]:
+    """The first nodes of each ledger, as far as the record says that they may carry the label."""
+    opened = ((obs.ledgers.get(wave.ledger), wave.moved) for wave in rollout.waves)
+    return frozenset(entry for led, moved in opened if led for entry in led.nodes[:moved])
 
 
 def _checks(obs: Observation, rollout: Rollout) -> Iterator[Finding]:

@@ -4,6 +4,7 @@ A name that had to be cut carries a hash and an underscore, which no Kubernetes 
 that a cut name can never equal another channel's whole one.
 """
 
+import functools
 import hashlib
 
 LABEL_DOMAIN = "wavegate.node-restriction.kubernetes.io"
@@ -26,6 +27,7 @@ _DAEMON_SET_LIMIT = 52
 """Room for the five random characters that the pods of a DaemonSet add to its name."""
 
 
+@functools.lru_cache(maxsize=1024)  # it is asked for each node
 def node_label(namespace: str, channel: str) -> str:
     """The node label that says on which side a node is, for one channel."""
     return f"{LABEL_DOMAIN}/{_fit(f'{namespace}.{channel}', LABEL_LIMIT, '_')}"

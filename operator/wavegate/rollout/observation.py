@@ -1,16 +1,19 @@
 """Everything that one decision sees of a channel, gathered at one moment."""
 
-from collections.abc import Mapping
+from collections import defaultdict
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, TypeVar
 
 from wavegate.api import Channel, Decision, Release
 from wavegate.evidence import CheckResult, Ledger, NodeView, PodView
 from wavegate.rollout.names import node_label
-from wavegate.rollout.placement import runs_on
+from wavegate.rollout.placement import placement
 from wavegate.rollout.record import Record, Revision
 from wavegate.rollout.steps import Target
 from wavegate.rollout.templates import targeted
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,6 +101,11 @@ class Observation:
     record_lost: bool = False
     """Revisions of this channel run, but no record of it exists."""
 
+    _facts: dict[tuple[object, ...], tuple[tuple[object, ...], Any]] = field(
+        default_factory=dict, init=False, repr=False, compare=False
+    )
+    """What `once` has worked out already. A copy that differs begins anew."""
+
     @property
     def key(self) -> str:
         """The channel's node label."""
@@ -112,14 +120,57 @@ class Observation:
         found = (r for r in self.releases if r.uid == uid and not r.deletion_timestamp)
         return next(found, None)
 
+    def once(self, compute: Callable[..., T], *of: object) -> T:
+        """Return `compute(self, *of)`, worked out when it is first asked for with these very
+        objects: what is seen never changes, so whoever looks in this pass gets the same.
+        """
+        key = (compute, *map(id, of))  # ids stay theirs, as the objects are kept with the value
+        if key not in self._facts:
+            self._facts[key] = (of, compute(self, *of))
+        value: T = self._facts[key][1]
+        return value
+
     def pods_of(self, attempt: str) -> tuple[PodView, ...]:
         """The pods of one attempt."""
-        return tuple(pod for pod in self.pods if pod.attempt == attempt)
+        return self.once(_pods_by_attempt).get(attempt, ())
+
+    def pods_on(self, attempt: str) -> Mapping[str | None, tuple[PodView, ...]]:
+        """The pods of one attempt by their node; those that are not bound yet are under None."""
+        return self.once(_pods_by_node, attempt)
 
     def moved(self, attempt: str) -> tuple[NodeView, ...]:
         """The nodes that carry the label of this attempt."""
-        return tuple(n for n in self.nodes.values() if n.attempt(self.key) == attempt)
+        return self.once(_nodes_by_attempt).get(attempt, ())
 
-    def carriers(self, template: Mapping[str, Any]) -> dict[str, NodeView]:
-        """The nodes on which an agent with this template runs."""
-        return {name: node for name, node in self.nodes.items() if runs_on(template, node)}
+    def carriers(self, template: Mapping[str, Any]) -> Mapping[str, NodeView]:
+        """The nodes on which an agent with this template runs, by name."""
+        return self.once(_carriers, template)
+
+
+def _pods_by_attempt(obs: Observation) -> dict[str, tuple[PodView, ...]]:
+    found: dict[str, list[PodView]] = defaultdict(list)
+    for pod in obs.pods:
+        found[pod.attempt].append(pod)
+    return {attempt: tuple(pods) for attempt, pods in found.items()}
+
+
+def _pods_by_node(obs: Observation, attempt: str) -> dict[str | None, tuple[PodView, ...]]:
+    found: dict[str | None, tuple[PodView, ...]] = {}
+    for pod in obs.pods_of(attempt):
+        found[pod.node] = (*found.get(pod.node, ()), pod)
+    return found
+
+
+def _nodes_by_attempt(obs: Observation) -> dict[str, tuple[NodeView, ...]]:
+    found: dict[str, list[NodeView]] = defaultdict(list)
+    key = obs.key
+    for node in obs.nodes.values():
+        side = node.sides.get(key)
+        if side is not None:
+            found[side.attempt].append(node)
+    return {attempt: tuple(nodes) for attempt, nodes in found.items()}
+
+
+def _carriers(obs: Observation, template: Mapping[str, Any]) -> dict[str, NodeView]:
+    runs = placement(template)
+    return {name: node for name, node in obs.nodes.items() if runs(node)}

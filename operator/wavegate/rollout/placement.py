@@ -5,7 +5,7 @@ select and tolerate it; else it is NotMovable. Source: Kubernetes, pkg/controlle
 NodeShouldRunDaemonPod, and component-helpers/scheduling/corev1/nodeaffinity.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from wavegate.evidence import NodeView, Taint
@@ -36,6 +36,32 @@ def runs_on(template: Mapping[str, Any], node: NodeView) -> bool:
         return False
     tolerations = spec.get("tolerations") or []
     return all(_tolerated(taint, tolerations) for taint in node.taints)
+
+
+def placement(template: Mapping[str, Any]) -> Callable[[NodeView], bool]:
+    """Return `runs_on` for one template and many nodes: nodes that look alike to it, by their
+    taints and by the few labels that it asks for, are worked out once.
+    """
+    keys, named = _asked(template)
+    known: dict[object, bool] = {}
+
+    def runs(node: NodeView) -> bool:
+        look = (node.taints, node.name if named else "", *map(node.labels.get, keys))
+        found = known.get(look)
+        if found is None:
+            found = known[look] = runs_on(template, node)
+        return found
+
+    return runs
+
+
+def _asked(template: Mapping[str, Any]) -> tuple[tuple[str, ...], bool]:
+    """The label keys that a template asks for, and whether it asks for a node by name."""
+    keys = set(template.get("spec", {}).get("nodeSelector") or {})
+    terms = required_terms(template) or ()
+    for term in terms:
+        keys |= {expression.get("key", "") for expression in term.get("matchExpressions") or []}
+    return tuple(sorted(keys)), any(term.get("matchFields") for term in terms)
 
 
 def required_terms(template: Mapping[str, Any]) -> Sequence[Mapping[str, Any]] | None:

@@ -270,7 +270,7 @@ def _node_counts(obs: Observation) -> dict[str, int]:
     view = obs.revision(record.rollout.candidate if record.rollout else record.stable)
     fleet = obs.carriers(view.template) if view else {}
     attempt = record.rollout.attempt if record.rollout else ""
-    candidate = sum(1 for node in fleet.values() if node.attempt(obs.key) == attempt)
+    candidate = sum(1 for node in obs.moved(attempt) if node.name in fleet)
     stable = len(fleet) - candidate if record.stable else 0
     return {"total": len(fleet), "stable": stable, "candidate": candidate}
 

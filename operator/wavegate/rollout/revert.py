@@ -19,7 +19,7 @@ from wavegate.rollout.record import (
     Rollout,
 )
 from wavegate.rollout.steps import TICK, Action, DeletePods, Retarget, Step, Target
-from wavegate.rollout.waves import baseline
+from wavegate.rollout.waves import baseline_of
 
 BAD_NODES_FIRST = 20
 """Nodes whose pods are deleted one by one before the rest: those that are down or just rebooted."""
@@ -93,7 +93,7 @@ def _fence(obs: Observation, rollout: Rollout, now: float) -> Iterable[Action]:
 
 def _bad_nodes(obs: Observation, pods: list[PodView], now: float) -> list[str]:
     """Nodes on which the content may run again as soon as they are back."""
-    entries = baseline(obs.ledgers)
+    entries = baseline_of(obs)
     bad = []
     for name in {pod.node for pod in pods if pod.node}:
         node, entry = obs.nodes.get(name), entries.get(name)
@@ -113,7 +113,7 @@ def _not_back(obs: Observation, rollout: Rollout) -> list[str]:
     left = {pod.node for pod in obs.pods_of(rollout.attempt)}
     recorded = obs.record.stable is not None
     missing = []
-    for name, entry in baseline(obs.ledgers).items():
+    for name, entry in baseline_of(obs).items():
         node = obs.nodes.get(name)
         if node is None or not entry.healthy:
             continue

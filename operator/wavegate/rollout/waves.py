@@ -13,7 +13,7 @@ from wavegate.rollout.observation import Observation
 from wavegate.rollout.record import PlannedWave, Rollout
 
 
-def fleet(obs: Observation, rollout: Rollout) -> dict[str, NodeView]:
+def fleet(obs: Observation, rollout: Rollout) -> Mapping[str, NodeView]:
     """The nodes that this rollout is about: those that run the agent after it."""
     view = obs.revision(rollout.candidate)
     return obs.carriers(view.template) if view else {}
@@ -36,17 +36,17 @@ def choose(obs: Observation, rollout: Rollout, wave: PlannedWave) -> tuple[list[
     members = _members(rollout.plan.pools, wave, fleet(obs, rollout).values())
     if not members:
         return [], 1
-    known = baseline(obs.ledgers)
-    having = sum(1 for n in members if n.name in known and n.attempt(obs.key) == rollout.attempt)
+    known, key = baseline_of(obs), obs.key
+    having = sum(1 for n in members if n.name in known and n.attempt(key) == rollout.attempt)
     lacking = max(0, min(wave.up_to.resolve(len(members)), len(members)) - having)
-    fit = [n for n in members if _may_get_it(n, obs.key, rollout.attempt)]
+    fit = [n for n in members if _may_get_it(n, key, rollout.attempt)]
     return in_order(fit, rollout.attempt)[:lacking], lacking
 
 
 def rest(obs: Observation, rollout: Rollout) -> list[NodeView]:
     """All nodes of the fleet that were not moved by a wave, ill ones and labelled ones included."""
-    nodes, known = fleet(obs, rollout).values(), baseline(obs.ledgers)
-    left = (n for n in nodes if n.attempt(obs.key) != rollout.attempt or n.name not in known)
+    nodes, known, key = fleet(obs, rollout).values(), baseline_of(obs), obs.key
+    left = (n for n in nodes if n.attempt(key) != rollout.attempt or n.name not in known)
     return in_order(left, rollout.attempt)
 
 
@@ -61,6 +61,15 @@ def ledger_for(rollout: Rollout, nodes: Iterable[NodeView]) -> Ledger:
         LedgerNode(n.name, n.uid, n.boot_id, healthy=n.ready and not n.unschedulable) for n in nodes
     )
     return Ledger(rollout.attempt, rollout.waves[-1].ledger, frozen)
+
+
+def baseline_of(obs: Observation) -> Mapping[str, LedgerNode]:
+    """The baseline of the running attempt: its ledger nodes, by name."""
+    return obs.once(_baseline)
+
+
+def _baseline(obs: Observation) -> dict[str, LedgerNode]:
+    return baseline(obs.ledgers)
 
 
 def baseline(ledgers: Mapping[int, Ledger]) -> dict[str, LedgerNode]:

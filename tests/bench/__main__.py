@@ -1,0 +1,123 @@
+"""How long one pass takes, by state and number of nodes: `make bench` prints a table.
+
+One process, one core, each row measured alone on a world of its own. Times are milliseconds:
+the quickest, the middle and the slowest of the repetitions. `decide` gets an observation that
+nobody has looked at yet, as in the operator. A pass is gather, decide and all statuses, without
+the writes.
+"""
+
+import asyncio
+import gc
+import statistics
+import sys
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from typing import Any
+
+from support import fleet
+from support.builders import CHANNEL, SPACE
+from wavegate.controller.gather import Gatherer
+from wavegate.rollout import report
+from wavegate.rollout.decide import decide
+from wavegate.rollout.observation import Observation
+from wavegate.rollout.steps import Step
+
+SIZES = (100, 1_000, 5_000, 10_000)
+REPEAT = 15
+KEY = (SPACE, CHANNEL)
+
+
+class NoServer:
+    """Accepts every dry run; nothing else may be asked while nodes move."""
+
+    async def try_create(self, _path: str, _body: object) -> None:
+        """Accept."""
+
+
+def main() -> None:
+    """Measure all and print."""
+    sizes = [int(argument) for argument in sys.argv[1:]] or SIZES
+    print(f"{'what':32}{'nodes':>8}{'min':>9}{'median':>9}{'max':>9}  ms   growth from row above")
+    for what, measure in _rows():
+        before: tuple[int, float] | None = None
+        for size in sizes:
+            times = measure(size)
+            middle = statistics.median(times)
+            growth = (
+                f"nodes x{size / before[0]:g}, time x{middle / before[1]:.1f}" if before else ""
+            )
+            cells = "".join(f"{ms:9.2f}" for ms in (min(times), middle, max(times)))
+            print(f"{what:32}{size:8}{cells}       {growth}", flush=True)
+            before = size, middle
+
+
+def _rows() -> Iterator[tuple[str, Callable[[int], list[float]]]]:
+    for state in fleet.STATES:
+        yield f"decide, {state}", lambda size, state=state: _decide(size, state)
+    for state in fleet.STATES:
+        yield f"status alone, {state}", lambda size, state=state: _status(size, state)
+    yield "gather, judging", lambda size: _gather(size, "judging")
+    for state in fleet.STATES:
+        yield f"whole pass, {state}", lambda size, state=state: _pass(size, state)
+
+
+def _decide(size: int, state: str) -> list[float]:
+    obs = fleet.observe(size, state)
+    return _measured(lambda: decide(replace(obs), fleet.NOW))
+
+
+def _status(size: int, state: str) -> list[float]:
+    obs = fleet.observe(size, state)
+    step = decide(obs, fleet.NOW)
+    return _measured(lambda: _statuses(replace(obs), step))
+
+
+def _gather(size: int, state: str) -> list[float]:
+    obs = fleet.observe(size, state)
+    gatherer = _gatherer(obs)
+
+    async def gather() -> None:  # asyncio writes out what a whole run returns
+        await gatherer.gather(KEY, obs.checks, "")
+
+    with asyncio.Runner() as runner:
+        return _measured(lambda: runner.run(gather()))
+
+
+def _pass(size: int, state: str) -> list[float]:
+    obs = fleet.observe(size, state)
+    gatherer = _gatherer(obs)
+
+    async def whole() -> None:
+        seen = (await gatherer.gather(KEY, obs.checks, "")).observation
+        _statuses(seen, decide(seen, fleet.NOW))
+
+    with asyncio.Runner() as runner:
+        return _measured(lambda: runner.run(whole()))
+
+
+def _gatherer(obs: Observation) -> Gatherer:
+    client: Any = NoServer()
+    return Gatherer(client, fleet.world_of(obs), obs.soak_floor, lambda: fleet.NOW)
+
+
+def _statuses(obs: Observation, step: Step) -> None:
+    report.channel_status(obs)
+    for release in obs.releases:
+        report.release_status(obs, release, step, fleet.NOW)
+
+
+def _measured(work: Callable[[], object]) -> list[float]:
+    """Milliseconds of each repetition; the first call, which warms up, is left out."""
+    work()
+    gc.collect()
+    times = []
+    for _ in range(REPEAT):
+        began = time.perf_counter()
+        work()
+        times.append((time.perf_counter() - began) * 1000)
+    return times
+
+
+if __name__ == "__main__":
+    main()
