@@ -1,6 +1,7 @@
 """Keeps the Prometheus checks of running rollouts answered, each at its interval."""
 
 import asyncio
+import math
 import re
 from collections import defaultdict
 from collections.abc import Callable, Mapping
@@ -35,34 +36,39 @@ class CheckRunner:
         for task in self._running.values():
             task.cancel()
 
-    def ensure(self, key: Key, obs: Observation) -> None:
-        """Start the queries that are due. Answers about another attempt are forgotten."""
+    def ensure(self, key: Key, obs: Observation) -> float | None:
+        """Start the queries that are due; returns in how many seconds the next one is, None when
+        there is none to wait for. Answers about another attempt are forgotten.
+        """
         rollout = obs.record.rollout
         attempt = rollout.attempt if rollout else ""
         if self._attempts.get(key) != attempt:
             self._attempts[key] = attempt
             self._results[key] = {}
         if rollout is None or not rollout.waves or not rollout.plan.checks:
-            return
+            return None
         nodes = judged_nodes(obs, rollout)
         if not nodes:
-            return
+            return None
         since = rollout.waves[-1].judged_since or 0.0
+        left = {c.name: self._due_in(key, c, nodes, since) for c in rollout.plan.checks}
         for check in rollout.plan.checks:
-            if self._is_due(key, check, nodes, since):
+            if left[check.name] <= 0:
                 work = self._ask(key, attempt, rollout.plan.prometheus, check, nodes)
                 self._running[key, check.name] = asyncio.create_task(work)
+        return min((seconds for seconds in left.values() if 0 < seconds < math.inf), default=None)
 
-    def _is_due(self, key: Key, check: CheckSpec, nodes: frozenset[str], since: float) -> bool:
+    def _due_in(self, key: Key, check: CheckSpec, nodes: frozenset[str], since: float) -> float:
+        """Seconds until this check is asked; endless while its answer is awaited, which wakes."""
         task = self._running.get((key, check.name))
         if task is not None and not task.done():
-            return False
+            return math.inf
         last = self._results[key].get(check.name)
         if last is None:
-            return True
+            return 0.0
         outdated = last.asked_at < since or not nodes <= last.nodes
         pause = min(EARLY_SECONDS, check.interval) if outdated else check.interval
-        return self._clock() - last.asked_at >= pause
+        return max(0.0, last.asked_at + pause - self._clock())
 
     async def _ask(
         self, key: Key, attempt: str, url: str, check: CheckSpec, nodes: frozenset[str]

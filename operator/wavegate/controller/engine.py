@@ -99,7 +99,9 @@ class Engine:
             await self._act(key, obs, step)
         if step.requeue is not None:
             self._queue.later(key, step.requeue)
-        self._checks.ensure(key, obs)
+        next_query = self._checks.ensure(key, obs)
+        if next_query is not None:
+            self._queue.later(key, next_query)
         if step.record is None:
             await self._report_or_later(key, obs, step, now)
 

@@ -13,7 +13,7 @@ from wavegate.rollout import exposure
 from wavegate.rollout.judge import judged_nodes
 from wavegate.rollout.observation import Observation
 from wavegate.rollout.record import Rollout
-from wavegate.rollout.steps import TICK, Step, save, wait
+from wavegate.rollout.steps import QUIET, TICK, Step, save, wait
 
 _OPEN = (WaveState.Moving, WaveState.Soaking, WaveState.Judging, WaveState.Held)
 _ON_ITS_WAY = (Reason.CheckNoData, Reason.NotHeardFrom)
@@ -66,7 +66,7 @@ def _soak(obs: Observation, rollout: Rollout, findings: tuple[Finding, ...], now
         return save(obs.record, _interrupted(obs, rollout, now).with_wave(state=WaveState.Moving))
     left = _length(rollout) - rollout.waves[-1].soaked_until(now, obs.watching_since)
     if left > 0:
-        return Step(requeue=min(left, TICK))
+        return Step(requeue=min(left, QUIET))
     return save(obs.record, rollout.with_wave(state=WaveState.Judging, judged_since=now))
 
 
