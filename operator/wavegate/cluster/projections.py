@@ -24,6 +24,9 @@ from wavegate.rollout.templates import untargeted
 MAX_LEDGER_BYTES = 4 << 20
 """Four times what 5,000 nodes take unpacked."""
 
+MAX_OBJECT_BYTES = 1 << 20
+"""What the apiserver lets a ConfigMap hold, without the base64 of JSON."""
+
 _LEDGER = TypeAdapter(Ledger)
 _RECORD = TypeAdapter(Record)
 
@@ -139,8 +142,18 @@ def encode_record(record: Record) -> dict[str, str]:
 
 
 def encode_ledger(ledger: Ledger) -> dict[str, str]:
-    """The `binaryData` of a ledger's ConfigMap: 5,000 nodes take 0.25 MiB."""
-    packed = gzip.compress(_LEDGER.dump_json(ledger), mtime=0)
+    """The `binaryData` of a ledger's ConfigMap: 5,000 nodes take 0.25 MiB.
+
+    Raises ValueError for one that can't be stored, or could not be read back.
+    """
+    raw = _LEDGER.dump_json(ledger)
+    packed = gzip.compress(raw, mtime=0)
+    if len(packed) > MAX_OBJECT_BYTES or len(raw) > MAX_LEDGER_BYTES:
+        raise ValueError(
+            f"the ledger of {len(ledger.nodes)} nodes takes {len(packed) >> 10} KiB "
+            f"({len(raw) >> 10} KiB unpacked), and an object holds {MAX_OBJECT_BYTES >> 10} KiB "
+            f"({MAX_LEDGER_BYTES >> 10} KiB unpacked). Give the channel smaller waves."
+        )
     return {"ledger": base64.b64encode(packed).decode()}
 
 

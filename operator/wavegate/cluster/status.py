@@ -1,6 +1,5 @@
 """Status by server-side apply, and only when it says something new."""
 
-import copy
 from collections.abc import Mapping
 from typing import Any
 
@@ -8,6 +7,7 @@ from wavegate.api import API_VERSION, Resource
 from wavegate.cluster import paths
 from wavegate.cluster.client import ApiError, Client
 from wavegate.cluster.memory import remember
+from wavegate.rollout.record import brief
 
 _REMEMBERED = 20_000
 
@@ -47,7 +47,7 @@ class StatusWriter:
 
 def _stamp(status: Mapping[str, Any], before: Mapping[str, Any], now: str) -> dict[str, Any]:
     """Give each condition the generation it is about, and when its status last changed."""
-    stamped = copy.deepcopy(dict(status))
+    stamped: dict[str, Any] = _bounded(status)
     old = {c["type"]: c for c in before.get("conditions") or []}
     for condition in stamped.get("conditions") or []:
         was = old.get(condition["type"], {})
@@ -55,6 +55,15 @@ def _stamp(status: Mapping[str, Any], before: Mapping[str, Any], now: str) -> di
         condition["lastTransitionTime"] = was.get("lastTransitionTime", now) if same else now
         condition["observedGeneration"] = stamped["observedGeneration"]
     return stamped
+
+
+def _bounded(value: Any) -> Any:
+    """Copy a status and cut each text in it that is too long: some quote others' words."""
+    if isinstance(value, Mapping):
+        return {key: _bounded(inner) for key, inner in value.items()}
+    if isinstance(value, list):
+        return [_bounded(inner) for inner in value]
+    return brief(value) if isinstance(value, str) else value
 
 
 def _same(new: Mapping[str, Any], old: Mapping[str, Any]) -> bool:

@@ -59,11 +59,17 @@ class Store:
             self._fresh("configmaps", await self._client.create(path, body))
 
     async def store_ledger(self, ledger: Ledger) -> None:
-        """Store an immutable ledger. One that is there already was stored by us before a crash."""
+        """Store an immutable ledger. One that is there already was stored by us before a crash.
+
+        Raises ApiError 413, as the apiserver does, for one that is too large.
+        """
         body = self._config_map(ledger_name(ledger.attempt, ledger.number), "ledger")
         body["metadata"]["labels"][ATTEMPT_LABEL] = ledger.attempt
         body["immutable"] = True
-        body["binaryData"] = encode_ledger(ledger)
+        try:
+            body["binaryData"] = encode_ledger(ledger)
+        except ValueError as error:
+            raise ApiError(413, str(error)) from error
         await self._create("configmaps", paths.config_maps(self._namespace), body)
 
     async def copy_content(self, action: CopyContent) -> None:

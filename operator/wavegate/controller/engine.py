@@ -21,7 +21,7 @@ from wavegate.rollout import report
 from wavegate.rollout.decide import decide
 from wavegate.rollout.observation import Observation
 from wavegate.rollout.record import Record, Rollout, WaveRun
-from wavegate.rollout.steps import CopyContent, CreateRevision, Step, describe
+from wavegate.rollout.steps import CopyContent, CreateRevision, Step, StoreLedger, describe
 from wavegate.telemetry.metrics import Metrics
 
 log = logging.getLogger(__name__)
@@ -31,6 +31,13 @@ Told = tuple[Reason, str, bool]
 
 NEVER = (400, 403, 404, 413, 422)
 """Answers that the same request gets again."""
+TOO_LARGE = (413,)
+"""What a ledger can be refused for without hope; anything else may pass."""
+_HOPELESS: dict[type, tuple[int, ...]] = {
+    CreateRevision: NEVER,
+    CopyContent: NEVER,
+    StoreLedger: TOO_LARGE,
+}
 
 STATUS_SECONDS = 1.0
 """Status of a running release is written at most this often, unless its phase changed."""
@@ -57,7 +64,7 @@ class Engine:
         self._metrics, self._queue, self._clock = metrics, queue, clock
         self._telling: set[asyncio.Task[None]] = set()
         self._refused: dict[Key, tuple[str, str]] = {}
-        """Attempt and why the apiserver refused its DaemonSet or content."""
+        """Attempt and why the apiserver refused its DaemonSet, content or ledger."""
         self._reported: dict[Key, tuple[float, str]] = {}
 
     async def run(self) -> None:
@@ -119,13 +126,15 @@ class Engine:
             self._metrics.fence_seconds.observe(self._clock() - started)
 
     async def _try(self, key: Key, obs: Observation, step: Step) -> None:
-        """Act. A revision that the apiserver will never accept is told to the next decision."""
+        """Act. A revision or a ledger that the apiserver will never accept is told to the next
+        decision.
+        """
         try:
             await self._actor.act(obs, step.actions)
         except ApiError as error:
-            creating = isinstance(step.actions[0], CreateRevision | CopyContent)
+            hopeless = _HOPELESS.get(type(step.actions[0]), ())
             rollout = obs.record.rollout
-            if not creating or rollout is None or error.status not in NEVER:
+            if rollout is None or error.status not in hopeless:
                 raise
             self._refused[key] = (rollout.attempt, str(error))
             self._queue.later(key, 0.0)

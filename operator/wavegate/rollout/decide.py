@@ -14,7 +14,7 @@ from wavegate.rollout.record import MAX_HISTORY, DecisionNote, Record, Rollout
 from wavegate.rollout.steps import Forget, Retarget, Step, Target
 
 MAX_DECISIONS = 100
-"""Most decisions that are noted at once."""
+"""Most reverts, and most pauses, of one rollout that are noted: a record must always fit."""
 LOOK_AGAIN = 5.0
 """Seconds until a channel or a release that can't start is looked at again: what it lacks (a
 ConfigMap, a DaemonSet, nodes) is not all watched."""
@@ -135,7 +135,11 @@ def _note_decisions(obs: Observation, rollout: Rollout, now: float) -> Record:
     """
     known = {note.uid: note for note in obs.record.decisions}
     matching = [d for d in obs.decisions if refusal(obs, d) is None]
-    fresh = [d for d in matching if d.uid not in known][:MAX_DECISIONS]
+    unknown = [d for d in matching if d.uid not in known]
+    reverts = [d for d in unknown if _action(d) is DecisionAction.Revert]
+    pauses = [d for d in unknown if _action(d) is DecisionAction.Pause]
+    room = max(0, MAX_DECISIONS - (len(matching) - len(unknown)))
+    fresh = [*reverts[:MAX_DECISIONS], *pauses[:room]]
     if not fresh:
         return obs.record
     notes = [DecisionNote(d.uid, rollout.candidate.release_uid, now) for d in fresh]

@@ -98,6 +98,8 @@ def _open(obs: Observation, rollout: Rollout, now: float) -> Step:
             state=WaveState.Moving, nodes=size, opened_at=now, held_since=None
         )
         return save(obs.record, opened)
+    if obs.refused:
+        return soak.hold(obs, rollout, f"wave {wave.name} can't open: {obs.refused}", now)
     planned = rollout.planned
     if planned is None:
         return act(StoreLedger(waves.ledger_for(rollout, waves.rest(obs, rollout))))

@@ -90,7 +90,8 @@ class Observation:
     watching_since: float = 0.0
     """Since when this operator sees everything: what was before it is not soak."""
     refused: str = ""
-    """Why the apiserver refused the candidate's DaemonSet, or its content; empty if it did not."""
+    """Why the apiserver refused the candidate's DaemonSet, its content or its next ledger; empty if
+    it did not."""
     pods_lost: Mapping[str, float] = field(default_factory=dict)
     """By node: when we last saw an agent pod of this channel vanish from it."""
     blind: str = ""

@@ -15,6 +15,16 @@ MAX_DETAILED = 10
 """Outcomes that keep their waves: a ConfigMap holds 1 MiB."""
 MAX_HISTORY = 5
 MAX_BLOCKED = 100
+MAX_MESSAGE = 1_024
+"""Bytes of one message, as UTF-8: a record must always fit, and people read the beginning."""
+
+
+def brief(text: str) -> str:
+    """Return the text, or as much of its beginning as a message may hold."""
+    raw = text.encode(errors="replace")
+    if len(raw) <= MAX_MESSAGE:
+        return text
+    return raw[: MAX_MESSAGE - 3].decode(errors="ignore") + "…"
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,6 +103,10 @@ class Incident:
     nodes: tuple[str, ...]
     at: float
 
+    def __post_init__(self) -> None:
+        """Keep the message short, whoever's words it quotes."""
+        object.__setattr__(self, "message", brief(self.message))
+
 
 @dataclass(frozen=True, slots=True)
 class Rollout:
@@ -163,6 +177,10 @@ class Outcome:
     finished_at: float
     waves: tuple[WaveRun, ...] = ()
     incident: Incident | None = None
+
+    def __post_init__(self) -> None:
+        """Keep the message short, whoever's words it quotes."""
+        object.__setattr__(self, "message", brief(self.message))
 
 
 @dataclass(frozen=True, slots=True)

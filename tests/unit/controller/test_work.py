@@ -122,3 +122,61 @@ async def test_a_success_starts_the_back_off_anew(queue, clock):
     queue.failed(A, None)
     clock.now += 0.51
     assert await taken(queue) == [A]
+
+
+async def passes(queue, clock, *, seconds, events_each_second, length=0.02):
+    """Passes in a flood of events; one takes `length`. Also the longest that an event waited."""
+    count, worst, busy_until, waiting = 0, 0.0, None, []
+    for number in range(seconds * events_each_second):
+        event = 100.0 + number / events_each_second
+        if busy_until is not None and busy_until <= event:
+            clock.now, busy_until = busy_until, None
+            queue.done(A)
+        clock.now = event
+        queue.add(A)
+        waiting.append(event)
+        if busy_until is None and await due_now(queue):
+            count, worst = count + 1, max(worst, event - waiting[0])
+            busy_until, waiting = event + length, []
+    return count, worst
+
+
+async def due_now(queue):
+    try:
+        async with asyncio.timeout(0):
+            return await queue.next()
+    except TimeoutError:
+        return None
+
+
+# Was: 500 passes in ten seconds, one after the other without a pause.
+async def test_a_flood_of_events_shares_passes_and_none_waits_long(queue, clock):
+    count, worst = await passes(queue, clock, seconds=10, events_each_second=200)
+    assert 70 < count < 90
+    assert worst < 0.15
+
+
+async def test_events_that_come_one_by_one_are_taken_up_at_once(queue, clock):
+    count, worst = await passes(queue, clock, seconds=10, events_each_second=5)
+    assert (count, worst) == (50, 0.0)
+
+
+async def test_what_a_pass_has_begun_goes_on_without_a_rest(queue, clock):
+    queue.add(A)
+    assert await queue.next() == A
+    queue.later(A, 0.0)
+    queue.done(A)
+    queue.add(A)
+    assert await taken(queue) == [A]
+    queue.done(A)
+    queue.add(A)
+    assert await taken(queue) == []
+    clock.now += 0.11
+    assert await taken(queue) == [A]
+
+
+async def test_the_rest_of_one_key_delays_no_other(queue, clock):
+    queue.done(A)
+    queue.add(A)
+    queue.add(B)
+    assert await taken(queue) == [B]

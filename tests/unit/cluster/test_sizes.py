@@ -1,0 +1,185 @@
+"""How large what we write can get: 5,000 nodes, the longest names, and words that others wrote."""
+
+import base64
+import json
+import random
+import string
+from dataclasses import replace
+
+import pytest
+
+from support import fleet
+from support.builders import CHANNEL, SPACE, digest
+from wavegate.api import Phase, Reason
+from wavegate.cluster import paths
+from wavegate.cluster.client import ApiError
+from wavegate.cluster.projections import encode_ledger, encode_record, stored_config_map
+from wavegate.cluster.status import StatusWriter
+from wavegate.cluster.store import Store
+from wavegate.evidence import Finding, Ledger, LedgerNode, Verdict
+from wavegate.rollout import report
+from wavegate.rollout.record import (
+    MAX_BLOCKED,
+    MAX_HISTORY,
+    MAX_MESSAGE,
+    MAX_OUTCOMES,
+    Blocked,
+    Incident,
+    brief,
+)
+from wavegate.rollout.steps import Step
+
+NODES = 5_000
+LONGEST = "n" * 247 + "-{:05d}"
+STATUS_BYTES = 64 << 10
+OBJECT_BYTES = 1 << 20
+LONG_WORDS = 'this "word" ü is quoted from someone\'s answer; ' * 1_000
+WAVES = 60
+
+
+@pytest.fixture(scope="module")
+def largest():
+    """A running release at its largest: 50 planned waves, sweeps, and everything is remembered."""
+    obs = fleet.observe(NODES, "soaking", LONGEST)
+    record, rollout = obs.record, obs.record.rollout
+    wave = replace(rollout.waves[-1], name="w" * 63, passed_at=fleet.NOW, opened_at=fleet.NOW)
+    planned = replace(rollout.plan.waves[0], name="w" * 63)
+    nodes = tuple(obs.nodes)[:5]
+    candidate = replace(
+        rollout.candidate, release="r" * 253, version="v" * 63, daemon_set="d" * 253
+    )
+    rollout = replace(
+        rollout,
+        candidate=candidate,
+        waves=(wave,) * WAVES,
+        plan=replace(rollout.plan, waves=(planned,) * 50),
+        incident=Incident(Reason.AgentRestarted, LONG_WORDS, nodes, fleet.NOW),
+    )
+    ended = replace(record, rollout=rollout)
+    for _ in range(MAX_OUTCOMES + 1):
+        ended = ended.ended(Phase.Reverted, Reason.RevertedWithNodesDown, LONG_WORDS, fleet.NOW)
+        ended = replace(ended, rollout=rollout)
+    blocked = Blocked(digest("x"), "r" * 253, Reason.RevertedWithNodesDown, fleet.NOW)
+    record = replace(
+        ended,
+        stable=candidate,
+        history=(candidate,) * MAX_HISTORY,
+        blocked=(blocked,) * MAX_BLOCKED,
+    )
+    return replace(obs, record=record)
+
+
+def in_status(written):
+    return len(json.dumps(written["status"], ensure_ascii=False).encode())
+
+
+@pytest.fixture
+def written(objects):
+    """What was written as status, by the kind's path."""
+
+    def read(subject):
+        path = paths.ours(subject.plural, SPACE, subject.name)
+        return objects.bodies[f"{path}/status"]
+
+    return read
+
+
+@pytest.fixture
+async def write(client, objects, written):
+    """Write a status as the operator does; returns its size."""
+
+    async def do(subject, status):
+        path = paths.ours(subject.plural, SPACE, subject.name)
+        objects.put(f"{path}/status", {"metadata": {"name": subject.name}})
+        assert await StatusWriter(client).write(subject, status, report.timestamp(fleet.NOW))
+        return in_status(written(subject))
+
+    return do
+
+
+async def test_the_largest_status_of_a_channel_fits(largest, write):
+    assert len(largest.record.blocked) == 100
+    assert 32 << 10 < await write(largest.channel, report.channel_status(largest)) < STATUS_BYTES
+
+
+@pytest.mark.parametrize("running", [True, False])
+async def test_the_largest_status_of_a_release_fits(largest, write, written, running):
+    release = largest.releases[1]
+    uid = largest.record.rollout.candidate.release_uid
+    assert release.uid == uid
+    record = largest.record if running else replace(largest.record, rollout=None)
+    harm = Finding(Verdict.FAIL, Reason.AgentRestarted, LONG_WORDS, LONGEST.format(1))
+    step = Step(findings=(harm,) * NODES, waiting=LONG_WORDS)
+    obs = replace(largest, record=record)
+    status = report.release_status(obs, release, step, fleet.NOW)
+    assert len(status["waves"]) == WAVES
+    assert 16 << 10 < await write(release, status) < STATUS_BYTES
+    assert written(release)["status"]["incident"]["message"].startswith('this "word"')
+
+
+async def test_a_channel_s_problem_in_someone_else_s_words_is_cut(largest, write, written):
+    agent = replace(largest.agent, refused=LONG_WORDS)
+    status = report.channel_status(replace(largest, agent=agent))
+    assert await write(largest.channel, status) < STATUS_BYTES
+    (condition,) = written(largest.channel)["status"]["conditions"]
+    assert condition["reason"] == "InvalidTemplate"
+    assert condition["message"].endswith("…")
+
+
+def test_a_message_is_cut_between_characters_and_says_so():
+    assert brief("short") == "short"
+    assert brief("x" * MAX_MESSAGE) == "x" * MAX_MESSAGE
+    cut = brief("a" + "ü" * MAX_MESSAGE)
+    assert len(cut.encode()) <= MAX_MESSAGE
+    assert cut.startswith("aü")
+    assert cut.endswith("ü…")
+
+
+def test_the_largest_record_fits_with_room_for_a_revert(largest):
+    assert len(encode_record(largest.record)["record"].encode()) < OBJECT_BYTES * 3 // 4
+
+
+def random_names(count, length):
+    """Names that no packing makes smaller."""
+    letters, chance = string.ascii_lowercase + string.digits, random.Random(1)  # noqa: S311
+    return ["".join(chance.choices(letters, k=length)) for _ in range(count)]
+
+
+def ledger_of(names):
+    chance = random.Random(2)  # noqa: S311
+
+    def unique():
+        return f"{chance.getrandbits(128):032x}"
+
+    nodes = (LedgerNode(name, unique(), unique(), healthy=True) for name in names)
+    return Ledger("a" * 10, 0, tuple(nodes))
+
+
+@pytest.mark.parametrize(
+    ("names", "most"),
+    [
+        ([f"ip-10-0-{n}.eu-central-1.compute.internal" for n in range(NODES)], OBJECT_BYTES // 4),
+        ([LONGEST.format(n) for n in range(NODES)], OBJECT_BYTES // 4),
+        ([f"{name}.{'d' * 189}" for name in random_names(NODES, 63)], OBJECT_BYTES // 2),
+    ],
+)
+def test_a_ledger_of_5_000_nodes_fits_and_is_read_back(names, most):
+    ledger = ledger_of(names)
+    data = encode_ledger(ledger)
+    assert len(base64.b64decode(data["ledger"])) < most
+    assert read_back(data) == ledger
+
+
+def read_back(data):
+    labels = {"wavegate.dev/kind": "ledger", "wavegate.dev/channel": CHANNEL}
+    metadata = {"name": "l", "namespace": SPACE, "resourceVersion": "1", "labels": labels}
+    return stored_config_map({"metadata": metadata, "binaryData": data}, None, 0.0).ledger
+
+
+@pytest.mark.parametrize("names", [random_names(NODES, 253), ["n" * 253] * 15_000])
+async def test_a_ledger_that_does_not_fit_is_refused_before_it_is_sent(client, objects, names):
+    store = Store(client, SPACE, CHANNEL, lambda _kind, _body: None)
+    with pytest.raises(ApiError, match="smaller waves") as caught:
+        await store.store_ledger(ledger_of(names))
+    assert caught.value.status == 413
+    assert objects.requests == []
