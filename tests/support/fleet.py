@@ -4,6 +4,9 @@ They are built at once, not played, so that 10,000 nodes are there in a moment. 
 long as it gets: all nodes stand in ledgers, each has a pod, a lease and a series of a check.
 """
 
+from collections.abc import Callable
+from typing import Any
+
 from support.builders import CHANNEL, KEY, SPACE, agent_template, digest, make_channel, make_release
 from wavegate.api import Channel, Phase, Reason, WaveState
 from wavegate.cluster.projections import StoredConfigMap
@@ -72,9 +75,11 @@ def observe(count: int, state: str, name: str = "ip-10-{:06d}.eu-1.compute.examp
     )
 
 
-def world_of(obs: Observation) -> World:
-    """The operator's mirrors, filled with what `obs` shows. They hold no connection."""
-    world = World(None, lambda: NOW, lambda _key: None)  # type: ignore[arg-type]
+def world_of(
+    obs: Observation, client: Any = None, clock: Callable[[], float] = lambda: NOW
+) -> World:
+    """The operator's mirrors, filled with what `obs` shows. Nothing is watched."""
+    world = World(client, clock, lambda _key: None)
     world.nodes.items = {("", node.name): node for node in obs.nodes.values()}
     world.pods.items = {(SPACE, pod.name): pod for pod in obs.pods}
     world.revisions.items = {(SPACE, view.name): view for view in obs.revisions.values()}

@@ -5,9 +5,10 @@ select and tolerate it; else it is NotMovable. Source: Kubernetes, pkg/controlle
 NodeShouldRunDaemonPod, and component-helpers/scheduling/corev1/nodeaffinity.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
+from wavegate.api import Pool
 from wavegate.evidence import NodeView, Taint
 
 TOLERATED_BY_EVERY_DAEMON = frozenset(
@@ -53,6 +54,26 @@ def placement(template: Mapping[str, Any]) -> Callable[[NodeView], bool]:
         return found
 
     return runs
+
+
+def membership(pools: Iterable[Pool]) -> Callable[[NodeView], frozenset[str]]:
+    """Return a function that names the pools which select a node. As above, nodes that look alike
+    are worked out once.
+    """
+    pools = tuple(pools)
+    keys = {key for pool in pools for key in pool.selector.match_labels}
+    keys |= {e.key for pool in pools for e in pool.selector.match_expressions}
+    known: dict[object, frozenset[str]] = {}
+
+    def names(node: NodeView) -> frozenset[str]:
+        look = tuple(map(node.labels.get, keys))
+        found = known.get(look)
+        if found is None:
+            found = frozenset(pool.name for pool in pools if pool.selector.matches(node.labels))
+            known[look] = found
+        return found
+
+    return names
 
 
 def _asked(template: Mapping[str, Any]) -> tuple[tuple[str, ...], bool]:

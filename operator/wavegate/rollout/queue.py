@@ -1,11 +1,12 @@
 """Which release is next, and what keeps it from starting. The newest (highest sequence) wins."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 from wavegate.api import Channel, ContentKind, OnFailure, Phase, Reason, Release
 from wavegate.evidence import CheckSpec
 from wavegate.rollout.names import attempt_id, content_name, daemon_set_name, record_name
 from wavegate.rollout.observation import Observation
+from wavegate.rollout.placement import membership
 from wavegate.rollout.record import Plan, PlannedWave, Record, Revision, Rollout
 from wavegate.rollout.steps import Problem
 from wavegate.rollout.templates import find_problem
@@ -13,6 +14,10 @@ from wavegate.rollout.templates import find_problem
 
 def channel_problem(obs: Observation) -> Problem | None:
     """Say what is wrong with the channel itself; None when releases may start on it."""
+    return obs.once(_channel_problem)
+
+
+def _channel_problem(obs: Observation) -> Problem | None:
     channel = obs.channel
     if channel is None:
         return None
@@ -53,8 +58,12 @@ def floor(record: Record) -> int:
     return max([-1, *stable, *(outcome.sequence for outcome in record.outcomes)])
 
 
-def eligible(obs: Observation) -> list[Release]:
+def eligible(obs: Observation) -> Sequence[Release]:
     """Releases that may start, the newest first."""
+    return obs.once(_eligible)
+
+
+def _eligible(obs: Observation) -> list[Release]:
     lowest = floor(obs.record)
     ready = [
         release
@@ -181,14 +190,25 @@ def _policy_problem(obs: Observation, channel: Channel) -> Problem | None:
                 f"{field}: {wave.soak} is shorter than the operator's floor of "
                 f"{obs.soak_floor:.0f} s (setting WAVEGATE_SOAK_FLOOR). Give a longer soak.",
             )
+    empty = _empty_pools(obs, channel)
     for pool in channel.spec.pools:
-        if not any(pool.selector.matches(node.labels) for node in obs.nodes.values()):
+        if pool.name in empty:
             return Problem(
                 Reason.PoolMatchesNoNode,
                 f"spec.pools: pool {pool.name!r} selects no node. Correct its selector, label "
                 "nodes, or remove the pool.",
             )
     return None
+
+
+def _empty_pools(obs: Observation, channel: Channel) -> set[str]:
+    pools_of = membership(channel.spec.pools)
+    empty = {pool.name for pool in channel.spec.pools}
+    for node in obs.nodes.values():
+        empty -= pools_of(node)
+        if not empty:
+            break
+    return empty
 
 
 def _content_problem(obs: Observation, release: Release) -> Problem | None:

@@ -10,6 +10,7 @@ from collections.abc import Iterable, Mapping
 from wavegate.api import Pool
 from wavegate.evidence import Ledger, LedgerNode, NodeView
 from wavegate.rollout.observation import Observation
+from wavegate.rollout.placement import membership
 from wavegate.rollout.record import PlannedWave, Rollout
 
 
@@ -36,17 +37,17 @@ def choose(obs: Observation, rollout: Rollout, wave: PlannedWave) -> tuple[list[
     members = _members(rollout.plan.pools, wave, fleet(obs, rollout).values())
     if not members:
         return [], 1
-    known, key = baseline_of(obs), obs.key
-    having = sum(1 for n in members if n.name in known and n.attempt(key) == rollout.attempt)
+    known = baseline(obs.ledgers)
+    having = sum(1 for n in members if n.name in known and n.attempt(obs.key) == rollout.attempt)
     lacking = max(0, min(wave.up_to.resolve(len(members)), len(members)) - having)
-    fit = [n for n in members if _may_get_it(n, key, rollout.attempt)]
+    fit = [n for n in members if _may_get_it(n, obs.key, rollout.attempt)]
     return in_order(fit, rollout.attempt)[:lacking], lacking
 
 
 def rest(obs: Observation, rollout: Rollout) -> list[NodeView]:
     """All nodes of the fleet that were not moved by a wave, ill ones and labelled ones included."""
-    nodes, known, key = fleet(obs, rollout).values(), baseline_of(obs), obs.key
-    left = (n for n in nodes if n.attempt(key) != rollout.attempt or n.name not in known)
+    nodes, known = fleet(obs, rollout).values(), baseline(obs.ledgers)
+    left = (n for n in nodes if n.attempt(obs.key) != rollout.attempt or n.name not in known)
     return in_order(left, rollout.attempt)
 
 
@@ -78,8 +79,8 @@ def baseline(ledgers: Mapping[int, Ledger]) -> dict[str, LedgerNode]:
 
 
 def _members(pools: Iterable[Pool], wave: PlannedWave, nodes: Iterable[NodeView]) -> list[NodeView]:
-    selectors = [pool.selector for pool in pools if pool.name in wave.pools]
-    return [n for n in nodes if any(selector.matches(n.labels) for selector in selectors)]
+    pools_of = membership(pool for pool in pools if pool.name in wave.pools)
+    return [n for n in nodes if pools_of(n)]
 
 
 def _may_get_it(node: NodeView, key: str, attempt: str) -> bool:

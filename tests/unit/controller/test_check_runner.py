@@ -116,6 +116,15 @@ async def test_a_check_is_asked_again_after_its_own_interval(runner, sim, reader
     assert await asked(runner, sim, reader) == ["crashes", "slow"]
 
 
+async def test_the_next_pass_is_due_when_the_next_check_is(runner, sim):
+    assert runner.ensure(KEY, sim.observe()) is None, "both are asked now, and an answer wakes"
+    await until(lambda: len(runner.results(KEY)) == 2)
+    sim.now += 10
+    assert runner.ensure(KEY, sim.observe()) == 20
+    sim.now += 20
+    assert runner.ensure(KEY, sim.observe()) == 270
+
+
 async def test_a_check_that_was_not_answered_yet_is_not_asked_twice(runner, sim, reader):
     reader.answers.clear()
     assert await asked(runner, sim, reader) == ["crashes", "slow"]
