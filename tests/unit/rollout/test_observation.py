@@ -3,17 +3,16 @@
 from dataclasses import replace
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
 from support import fleet
 from support.builders import digest
 from support.invariants import ended
+from wavegate.api import Pool
 from wavegate.evidence import NodeView, Taint
-from wavegate.rollout import report
+from wavegate.rollout import exposure, report
 from wavegate.rollout.decide import decide
 from wavegate.rollout.judge import judged_nodes
-from wavegate.rollout.placement import placement, runs_on
+from wavegate.rollout.placement import membership, placement
 
 
 class Counted(dict):
@@ -76,54 +75,53 @@ def test_a_decision_is_the_same_whoever_looked_at_the_observation_before(sim):
     sim.run(400, until=ended(sim, "c"))
 
 
-values = st.sampled_from(["", "a", "b", "7"])
-keys = st.sampled_from(["x", "y", "metadata.name"])
-operators = st.sampled_from(["In", "NotIn", "Exists", "DoesNotExist", "Gt", "Lt"])
-expressions = st.lists(
-    st.builds(
-        lambda key, operator, value: {"key": key, "operator": operator, "values": [value]},
-        keys,
-        operators,
-        values,
-    ),
-    max_size=2,
-)
-terms = st.lists(
-    st.fixed_dictionaries(
-        {}, optional={"matchExpressions": expressions, "matchFields": expressions}
-    ),
-    max_size=3,
-)
-taints = st.lists(
-    st.builds(
-        Taint, st.sampled_from(["t", "u"]), values, st.sampled_from(["NoSchedule", "NoExecute"])
-    ),
-    max_size=2,
-).map(tuple)
-nodes = st.lists(
-    st.builds(
-        lambda name, labels, taint: NodeView(
-            name, name, "b", ready=True, labels=labels, taints=taint
-        ),
-        values,
-        st.dictionaries(keys, values, max_size=3),
-        taints,
-    ),
-    max_size=8,
-)
-tolerations = st.lists(
-    st.builds(lambda key, value: {"key": key, "value": value}, st.sampled_from(["t", "u"]), values),
-    max_size=2,
-)
+def test_a_fact_belongs_to_what_was_asked():
+    obs = fleet.observe(20, "moving")
+    nowhere = {"spec": {"nodeSelector": {"absent": "x"}}}
+    assert len(obs.carriers(obs.revisions[fleet.NEW].template)) == 20
+    assert obs.carriers(nowhere) == {}
+    assert len(obs.pods_on(fleet.NEW)) == len(obs.pods_on(fleet.OLD)) == 10
+    rollout, later = obs.record.rollout, fleet.NOW + 3600
+    assert exposure.measure(obs, rollout, fleet.NOW).settled
+    assert not exposure.measure(obs, rollout, later).settled, "no lease was renewed since"
 
 
-@given(st.dictionaries(keys, values, max_size=2), st.none() | terms, tolerations, nodes)
-def test_nodes_that_look_alike_to_a_template_are_told_apart_from_all_others(
-    selector, ored, tolerated, fleet_nodes
-):
-    required = {"requiredDuringSchedulingIgnoredDuringExecution": {"nodeSelectorTerms": ored}}
-    affinity = {} if ored is None else {"nodeAffinity": required}
-    template = {"spec": {"nodeSelector": selector, "tolerations": tolerated, "affinity": affinity}}
-    runs = placement(template)
-    for node in [*fleet_nodes, *fleet_nodes]:
-        assert runs(node) is runs_on(template, node)
+def asks(kind, key, value):
+    term = {kind: [{"key": key, "operator": "In", "values": [value]}]}
+    required = {"requiredDuringSchedulingIgnoredDuringExecution": {"nodeSelectorTerms": [term]}}
+    return {"affinity": {"nodeAffinity": required}}
+
+
+PLAIN = NodeView("n1", "u", "b", ready=True, labels={"x": "a", "y": "a"})
+TAINT = Taint("t", "", "NoExecute")
+
+
+@pytest.mark.parametrize(
+    ("spec", "other"),
+    [
+        ({"nodeSelector": {"x": "a"}}, replace(PLAIN, labels={"x": "b", "y": "a"})),
+        (asks("matchExpressions", "x", "a"), replace(PLAIN, labels={"y": "a"})),
+        (asks("matchFields", "metadata.name", "n1"), replace(PLAIN, name="n2")),
+        ({}, replace(PLAIN, taints=(TAINT,))),
+    ],
+)
+def test_nodes_are_told_apart_by_all_that_a_template_asks_for(spec, other):
+    runs = placement({"spec": spec})
+    alike = replace(PLAIN, uid="another", labels=PLAIN.labels | {"hostname": "another"})
+    for _ in range(2):
+        assert [runs(node) for node in (PLAIN, other, alike)] == [True, False, True]
+
+
+def test_nodes_are_told_apart_by_all_that_pools_ask_for():
+    expression = {"key": "y", "operator": "Exists"}
+    pools_of = membership(
+        [
+            Pool.model_validate({"name": "of-x", "selector": {"matchLabels": {"x": "a"}}}),
+            Pool.model_validate({"name": "of-y", "selector": {"matchExpressions": [expression]}}),
+        ]
+    )
+    for _ in range(2):
+        assert pools_of(PLAIN) == {"of-x", "of-y"}
+        assert pools_of(replace(PLAIN, labels={"x": "a"})) == {"of-x"}
+        assert pools_of(replace(PLAIN, labels={"x": "b", "y": ""})) == {"of-y"}
+        assert pools_of(replace(PLAIN, labels={})) == set()
