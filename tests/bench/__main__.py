@@ -1,7 +1,8 @@
 """How long one pass takes, by state and number of nodes: `make bench` prints a table.
 
-One process, one core, each row measured alone on a world of its own. Times are milliseconds:
-the quickest, the middle and the slowest of the repetitions. `decide` gets an observation that
+One process, one core, each row measured alone on a world of its own. Times are milliseconds of
+processor time: the quickest, the middle and the slowest of the repetitions; beside them the middle
+by the clock on the wall, in which other programs count too. `decide` gets an observation that
 nobody has looked at yet, as in the operator. A pass is gather, decide and all statuses, without
 the writes.
 """
@@ -27,6 +28,9 @@ SIZES = (100, 1_000, 5_000, 10_000)
 REPEAT = 15
 KEY = (SPACE, CHANNEL)
 
+Times = list[tuple[float, float]]
+"""Processor and wall milliseconds of each repetition."""
+
 
 class NoServer:
     """Accepts every dry run; nothing else may be asked while nodes move."""
@@ -38,21 +42,21 @@ class NoServer:
 def main() -> None:
     """Measure all and print."""
     sizes = [int(argument) for argument in sys.argv[1:]] or SIZES
-    print(f"{'what':32}{'nodes':>8}{'min':>9}{'median':>9}{'max':>9}  ms   growth from row above")
+    heads = "".join(f"{head:>9}" for head in ("nodes", "min", "median", "max", "wall"))
+    print(f"{'ms':26}{heads}   growth of the median")
     for what, measure in _rows():
         before: tuple[int, float] | None = None
         for size in sizes:
-            times = measure(size)
+            times, walls = zip(*measure(size), strict=True)
             middle = statistics.median(times)
-            growth = (
-                f"nodes x{size / before[0]:g}, time x{middle / before[1]:.1f}" if before else ""
-            )
-            cells = "".join(f"{ms:9.2f}" for ms in (min(times), middle, max(times)))
-            print(f"{what:32}{size:8}{cells}       {growth}", flush=True)
+            cells = (min(times), middle, max(times), statistics.median(walls))
+            row = "".join(f"{ms:9.2f}" for ms in cells)
+            growth = before and f"nodes x{size / before[0]:g}, time x{middle / before[1]:.1f}"
+            print(f"{what:26}{size:9}{row}   {growth or ''}", flush=True)
             before = size, middle
 
 
-def _rows() -> Iterator[tuple[str, Callable[[int], list[float]]]]:
+def _rows() -> Iterator[tuple[str, Callable[[int], Times]]]:
     for state in fleet.STATES:
         yield f"decide, {state}", lambda size, state=state: _decide(size, state)
     for state in fleet.STATES:
@@ -62,18 +66,18 @@ def _rows() -> Iterator[tuple[str, Callable[[int], list[float]]]]:
         yield f"whole pass, {state}", lambda size, state=state: _pass(size, state)
 
 
-def _decide(size: int, state: str) -> list[float]:
+def _decide(size: int, state: str) -> Times:
     obs = fleet.observe(size, state)
     return _measured(lambda: decide(replace(obs), fleet.NOW))
 
 
-def _status(size: int, state: str) -> list[float]:
+def _status(size: int, state: str) -> Times:
     obs = fleet.observe(size, state)
     step = decide(obs, fleet.NOW)
     return _measured(lambda: _statuses(replace(obs), step))
 
 
-def _gather(size: int, state: str) -> list[float]:
+def _gather(size: int, state: str) -> Times:
     obs = fleet.observe(size, state)
     gatherer = _gatherer(obs)
 
@@ -84,7 +88,7 @@ def _gather(size: int, state: str) -> list[float]:
         return _measured(lambda: runner.run(gather()))
 
 
-def _pass(size: int, state: str) -> list[float]:
+def _pass(size: int, state: str) -> Times:
     obs = fleet.observe(size, state)
     gatherer = _gatherer(obs)
 
@@ -107,15 +111,16 @@ def _statuses(obs: Observation, step: Step) -> None:
         report.release_status(obs, release, step, fleet.NOW)
 
 
-def _measured(work: Callable[[], object]) -> list[float]:
-    """Milliseconds of each repetition; the first call, which warms up, is left out."""
+def _measured(work: Callable[[], object]) -> Times:
+    """Milliseconds of each repetition. The first call, which warms up, is left out."""
     work()
     gc.collect()
     times = []
     for _ in range(REPEAT):
-        began = time.perf_counter()
+        wall, began = time.perf_counter(), time.process_time()
         work()
-        times.append((time.perf_counter() - began) * 1000)
+        used, passed = time.process_time() - began, time.perf_counter() - wall
+        times.append((used * 1000, passed * 1000))
     return times
 
 

@@ -1,6 +1,6 @@
 """Evidence: from what was observed to findings and a verdict. Pure; silence is never success."""
 
-from wavegate.evidence.agents import judge_agent
+from wavegate.evidence.agents import judge_agent, standing
 from wavegate.evidence.findings import Finding, Verdict, worst
 from wavegate.evidence.nodes import LEASE_STALE_SECONDS, judge_node
 from wavegate.evidence.observation import (
@@ -32,5 +32,6 @@ __all__ = [
     "judge_agent",
     "judge_check",
     "judge_node",
+    "standing",
     "worst",
 ]

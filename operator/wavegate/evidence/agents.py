@@ -24,9 +24,17 @@ CANNOT_FETCH = frozenset(
 CANNOT_START = frozenset({"CrashLoopBackOff", "CreateContainerError", "RunContainerError"})
 
 
+def standing(pods: Sequence[PodView]) -> PodView | None:
+    """The pod that counts of those on a node: the one that is not going. None when all are."""
+    for pod in pods:
+        if not pod.terminating:
+            return pod
+    return None
+
+
 def judge_agent(node: str, pods: Sequence[PodView], *, overdue: bool) -> Iterator[Finding]:
     """Judge the candidate's pods on one moved node; `overdue`: its progress deadline has passed."""
-    pod = next((pod for pod in pods if not pod.terminating), None)
+    pod = standing(pods)
     if pod is None:
         yield _late(
             node, Reason.Unschedulable, f"no agent pod runs on node {node} yet", overdue=overdue

@@ -12,6 +12,7 @@ from wavegate.evidence import (
     judge_agent,
     judge_check,
     judge_node,
+    standing,
 )
 from wavegate.rollout.observation import Observation
 from wavegate.rollout.record import Rollout
@@ -70,7 +71,7 @@ def _unwell_for(
     side = node.sides.get(obs.key) if node else None
     if node is None or side is None:
         return 0.0
-    pod = next((pod for pod in pods if not pod.terminating), None)
+    pod = standing(pods)
     if pod is None:  # one that is still going is not lost yet
         last_well = now if pods else obs.pods_lost.get(node.name, 0.0)
     elif pod.ready:
