@@ -12,6 +12,7 @@ pytest_plugins = ["wavegate_sandbox.fixtures"]
 
 ROOT = Path(__file__).parents[1]
 SETTINGS = pytest.StashKey[dict[str, dict[str, str]]]()
+FIGURES = pytest.StashKey[list[str]]()
 
 
 @pytest.fixture(scope="session")
@@ -46,8 +47,19 @@ def report_settings(request: pytest.FixtureRequest) -> Callable[[str, dict[str, 
     return request.config.stash.setdefault(SETTINGS, {}).__setitem__
 
 
+@pytest.fixture(scope="session")
+def report_figure(request: pytest.FixtureRequest) -> Callable[[str], None]:
+    """Call it with a line that says what was measured; the lines are printed at the end."""
+    return request.config.stash.setdefault(FIGURES, []).append
+
+
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
-    """Print the settings in which the tests differ from the defaults."""
+    """Print what was measured, and the settings in which the tests differ from the defaults."""
+    figures = terminalreporter.config.stash.get(FIGURES, [])
+    if figures:
+        terminalreporter.section("measured")
+    for line in figures:
+        terminalreporter.line(line)
     changed = terminalreporter.config.stash.get(SETTINGS, {})
     if not changed:
         return

@@ -97,8 +97,11 @@ def path_of(item: dict[str, Any], namespace: str) -> str:
     """Return the address of a rendered object."""
     group = item["apiVersion"]
     plural = item["kind"].lower() + "s"
+    if plural.endswith("ys"):
+        plural = plural.removesuffix("ys") + "ies"
     meta = item["metadata"]
-    where = "" if item["kind"].startswith("Cluster") else f"namespaces/{meta.get('namespace')}/"
+    wide = item["kind"].startswith(("Cluster", "ValidatingAdmission"))
+    where = "" if wide else f"namespaces/{meta.get('namespace')}/"
     assert where == "" or meta["namespace"] in {namespace, "kube-node-lease"}
     return f"/{'api' if group == 'v1' else 'apis'}/{group}/{where}{plural}/{meta['name']}"
 
@@ -170,6 +173,7 @@ def test_helm_lint_finds_nothing_wrong(helm: Tool) -> None:
         ("image.digest=sha256:12", "image/digest"),
         ("replicas=9", "/replicas"),
         ("nodeSelectors.a=b", "'nodeSelectors' not allowed"),
+        ("admissionPolicies.enabled=maybe", "admissionPolicies/enabled"),
     ],
 )
 def test_a_value_that_would_not_act_is_refused(sandbox: Sandbox, value: str, words: str) -> None:
@@ -218,6 +222,8 @@ def test_every_object_of_the_chart_is_on_the_server(sandbox: Sandbox, installed:
     assert kinds == [
         *("ClusterRole", "ClusterRoleBinding", "Deployment", "Role", "Role"),
         *("RoleBinding", "RoleBinding", "Service", "ServiceAccount"),
+        *["ValidatingAdmissionPolicy"] * 2,
+        *["ValidatingAdmissionPolicyBinding"] * 2,
     ]
     for item in installed.objects:
         found = sandbox.request("GET", path_of(item, NAMESPACE))

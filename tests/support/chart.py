@@ -1,4 +1,4 @@
-"""The chart as real Helm renders it, and its rights put on a control plane.
+"""The chart as real Helm renders it, its rights and its policies put on a control plane.
 
 Invariant: nothing about the operator's command, settings or rights is written here; all of it is
 read from what `helm template` prints, so that a test runs what a user's cluster would run.
@@ -25,6 +25,11 @@ _RIGHTS = {
     "ClusterRoleBinding": "/apis/rbac.authorization.k8s.io/v1/clusterrolebindings/{name}",
     "Role": "/apis/rbac.authorization.k8s.io/v1/namespaces/{namespace}/roles/{name}",
     "RoleBinding": "/apis/rbac.authorization.k8s.io/v1/namespaces/{namespace}/rolebindings/{name}",
+}
+_ADMISSION = "/apis/admissionregistration.k8s.io/v1/{plural}/{name}"
+_POLICIES = {
+    "ValidatingAdmissionPolicy": "validatingadmissionpolicies",
+    "ValidatingAdmissionPolicyBinding": "validatingadmissionpolicybindings",
 }
 
 
@@ -130,6 +135,15 @@ def apply_rights(plane: ControlPlane, rendered: Rendered) -> None:
         for item in rendered.objects:
             if item["kind"] == kind:
                 apply(plane, path.format(**{"namespace": "", **item["metadata"]}), item)
+
+
+def apply_policies(plane: ControlPlane, rendered: Rendered) -> None:
+    """Put the chart's admission policies in place, if any. They act within about a second."""
+    for kind, plural in _POLICIES.items():
+        for item in rendered.objects:
+            if item["kind"] == kind:
+                name = item["metadata"]["name"]
+                apply(plane, _ADMISSION.format(plural=plural, name=name), item)
 
 
 def apply(plane: ControlPlane, path: str, item: dict[str, Any]) -> None:

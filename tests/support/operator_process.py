@@ -19,7 +19,7 @@ from typing import Any, Self
 
 from prometheus_client.parser import text_string_to_metric_families
 
-from support.chart import REPOSITORY, ControlPlane, Rendered, apply_rights, render
+from support.chart import REPOSITORY, ControlPlane, Rendered, apply_policies, apply_rights, render
 from wavegate_sandbox.control_plane import free_port
 
 _pods = itertools.count(1)
@@ -64,7 +64,7 @@ class OperatorProcess:
         overrides: dict[str, str] | None = None,
         folder: Path | None = None,
     ) -> Self:
-        """Render the chart, put its rights in place and prepare (not start) the process.
+        """Render the chart, put rights and policies in place and prepare (not start) the process.
 
         Each call is another pod: two calls with the same namespace are two replicas of one release.
 
@@ -80,6 +80,7 @@ class OperatorProcess:
         """
         rendered = render(sandbox.tool("helm"), release_namespace, release_namespace)
         apply_rights(sandbox, rendered)
+        apply_policies(sandbox, rendered)
         return cls.from_rendered(sandbox, rendered, overrides, folder)
 
     @classmethod

@@ -25,3 +25,11 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" }}
 {{- with .Values.image.digest }}{{ $image = printf "%s@%s" $image . }}{{ end -}}
 {{- $image -}}
 {{- end -}}
+
+{{/* CEL: all images of the pod in the variable that is given by name. */}}
+{{- define "wavegate.imagesOf" -}}
+{{ . }}.spec.containers.map(c, c.?image.orValue(""))
++ {{ . }}.spec.?initContainers.orValue([]).map(c, c.?image.orValue(""))
++ {{ . }}.spec.?ephemeralContainers.orValue([]).map(c, c.?image.orValue(""))
++ {{ . }}.spec.?volumes.orValue([]).filter(v, has(v.image)).map(v, v.image.?reference.orValue(""))
+{{- end -}}

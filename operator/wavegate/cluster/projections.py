@@ -19,6 +19,7 @@ from wavegate.evidence import Ledger, NodeView, PodView, Side, Taint
 from wavegate.rollout.names import ATTEMPT_LABEL, CHANNEL_LABEL, KIND_LABEL, LABEL_DOMAIN
 from wavegate.rollout.observation import ContentView, RevisionView
 from wavegate.rollout.record import Record
+from wavegate.rollout.refused import fenced_attempts, refused_copies, refused_digests
 from wavegate.rollout.templates import untargeted
 
 MAX_LEDGER_BYTES = 4 << 20
@@ -137,8 +138,15 @@ def stored_config_map(
 
 
 def encode_record(record: Record) -> dict[str, str]:
-    """The `data` of a record's ConfigMap."""
-    return {"record": _RECORD.dump_json(record).decode()}
+    """The `data` of a record's ConfigMap. The admission policy reads all but `record`; nothing of
+    that is read back.
+    """
+    return {
+        "record": _RECORD.dump_json(record).decode(),
+        "fenced": " ".join(fenced_attempts(record)),
+        "blocked": " ".join(refused_digests(record)),
+        "blockedCopies": " ".join(refused_copies(record)),
+    }
 
 
 def encode_ledger(ledger: Ledger) -> dict[str, str]:

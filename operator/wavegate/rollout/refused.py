@@ -1,0 +1,30 @@
+"""What the admission policy refuses: pods of fenced attempts and of blocked content.
+
+Both lists stand in the record itself, so that the very write that stores the intent to revert arms
+the policy, before the fence. The policy must never keep stable from starting: what stable runs is
+on neither list, whatever became of it elsewhere.
+"""
+
+from wavegate.api import Phase
+from wavegate.rollout.names import content_name
+from wavegate.rollout.record import Record
+
+
+def fenced_attempts(record: Record) -> tuple[str, ...]:
+    """The attempt that is being reverted and those that were: at most one more than outcomes."""
+    rollout = record.rollout
+    reverting = [rollout.attempt] if rollout and rollout.phase is Phase.Reverting else []
+    reverted = [outcome.attempt for outcome in record.outcomes if outcome.phase is Phase.Reverted]
+    stable = record.stable.attempt if record.stable else ""
+    return tuple(dict.fromkeys(a for a in [*reverting, *reverted] if a and a != stable))
+
+
+def refused_digests(record: Record) -> tuple[str, ...]:
+    """Blocked digests but stable's: one agent template may come to harm on what another runs."""
+    stable = record.stable.digest if record.stable else ""
+    return tuple(entry.digest for entry in record.blocked if entry.digest != stable)
+
+
+def refused_copies(record: Record) -> tuple[str, ...]:
+    """Names of our copies of the refused content, where that is a ConfigMap."""
+    return tuple(content_name(digest) for digest in refused_digests(record))
