@@ -1,21 +1,24 @@
 """The rim: kopf watches our kinds and runs the process; everything else is wired here.
 
-A process waits for the CRDs, then for the lease, and only then starts mirrors and engine. One that
-loses the lease exits: Kubernetes starts it anew as a standby, with nothing left in memory.
+A process waits for the lease, and only then starts mirrors and engine. While CRDs of ours are gone
+nothing moves, but a half-done fence is finished. One that loses the lease exits: Kubernetes starts
+it anew as a standby, with nothing left in memory.
 """
 
 import asyncio
+import contextlib
 import logging
+import signal
 import time
 from collections.abc import Callable
 from typing import Any
 
 import kopf
 
-from wavegate.api import GROUP, VERSION, Channel, Decision, Release, Resource
-from wavegate.cluster import paths
+from wavegate.api import GROUP, VERSION, Resource
 from wavegate.cluster.client import ApiError, Client, connect
 from wavegate.cluster.election import Leadership, LeaseSettings
+from wavegate.cluster.served import KINDS, ServedKinds
 from wavegate.controller.act import NotLeader
 from wavegate.controller.leader import Leader
 from wavegate.controller.world import World
@@ -26,7 +29,8 @@ from wavegate.telemetry.server import serve
 
 log = logging.getLogger(__name__)
 
-KINDS: tuple[type[Resource], ...] = (Channel, Release, Decision)
+LOOK_SECONDS = 2.0
+"""Between two looks for CRDs that are missing."""
 STALE_SECONDS = 300.0
 """A watch that is silent for longer makes /healthz fail: a restart heals it."""
 
@@ -45,7 +49,8 @@ class Operator:
     def __init__(self, settings: Settings, client: Client, metrics: Metrics) -> None:
         self._settings, self._client, self._metrics = settings, client, metrics
         self._clock = engine_clock()
-        self._waiting = "the process is starting"
+        self._kinds = ServedKinds(client)
+        self._syncing = ""
         self._world: World | None = None
         self._leadership = Leadership(
             client,
@@ -62,13 +67,14 @@ class Operator:
         server = await serve(
             self._settings.address, self._metrics.registry, self.unhealthy, self.unready
         )
+        looking = asyncio.create_task(self._look_for_kinds())
         try:
-            await self._wait_for_crds()
-            self._waiting = ""
             await self._leadership.acquire()
             self._metrics.leader.set(1)
+            looking.cancel()
             await self._lead()
         finally:
+            looking.cancel()
             self._metrics.leader.set(0)
             await self._leadership.release()
             await server.cleanup()
@@ -82,25 +88,12 @@ class Operator:
 
     def unready(self) -> str:
         """What this process waits for before it can do its work."""
-        return self._waiting
+        return self._syncing or self._kinds.awaited
 
-    async def _wait_for_crds(self) -> None:
-        """Wait: kopf scans the API once, so the CRDs must be there before it starts."""
-        wanted = {kind.plural for kind in KINDS}
-        while True:
-            try:
-                found = await self._client.get(paths.OUR_API)
-                missing = wanted - {resource["name"] for resource in found.get("resources", [])}
-            except ApiError as error:
-                missing = wanted
-                if error.status not in (0, 404):
-                    log.warning("The API can't be read: %s", error)
-            if not missing:
-                return
-            names = ", ".join(f"{plural}.{GROUP}" for plural in sorted(missing))
-            self._waiting = f"waiting for the CRDs {names}: apply the files in crds/"
-            log.warning("This operator is %s", self._waiting)
-            await asyncio.sleep(2.0)
+    async def _look_for_kinds(self) -> None:
+        """A standby is ready once the CRDs are there."""
+        while not await self._kinds.all_there():
+            await asyncio.sleep(LOOK_SECONDS)
 
     async def _lead(self) -> None:
         leader = Leader(
@@ -112,15 +105,23 @@ class Operator:
             identity=self._settings.name(),
             soak_floor=self._settings.soak_floor,
         )
-        self._waiting = "the caches are not synced yet"
+        self._syncing = "the caches are not synced yet"
         try:
             async with asyncio.TaskGroup() as tasks:
                 tasks.create_task(self._keep_lease())
                 await leader.start(tasks)
-                self._world, self._waiting = leader.world, ""
-                tasks.create_task(_watch_our_kinds(leader.world))
+                self._world, self._syncing = leader.world, ""
+                tasks.create_task(self._follow_kinds(leader.world))
         finally:
             leader.close()
+
+    async def _follow_kinds(self, world: World) -> None:
+        """Run kopf while all CRDs are there: it scans the API once, and breaks when one is gone."""
+        while True:
+            with contextlib.suppress(ApiError):
+                if await self._kinds.all_there() and not await world.resync():
+                    await _run_kopf(world)
+            await _pause(LOOK_SECONDS)
 
     async def _keep_lease(self) -> None:
         await self._leadership.keep()
@@ -151,6 +152,25 @@ async def run(settings: Settings) -> int:
     finally:
         await client.close()
     return code
+
+
+async def _pause(seconds: float) -> None:
+    """Wait; Stopped on SIGTERM and SIGINT, for which kopf leaves handlers that do nothing."""
+    stopped = asyncio.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        asyncio.get_running_loop().add_signal_handler(number, stopped.set)
+    with contextlib.suppress(TimeoutError):
+        await asyncio.wait_for(stopped.wait(), seconds)
+        raise Stopped
+
+
+async def _run_kopf(world: World) -> None:
+    """Run kopf until it is stopped, or until a CRD is gone; what else breaks it is raised."""
+    try:
+        await _watch_our_kinds(world)
+    except Exception as error:
+        if isinstance(error, Stopped) or not await world.resync():
+            raise
 
 
 async def _watch_our_kinds(world: World) -> None:

@@ -89,7 +89,8 @@ class Gatherer:
             checks=checks,
             contents=await self._contents(namespace, releases, kept),
             blind=world.blind(),
-            unreadable=any(space == namespace for _, space, _ in world.unreadable),
+            unreadable=bool(world.missing)
+            or any(space == namespace for _, space, _ in world.unreadable),
             soak_floor=self._soak_floor,
             watching_since=self._since,
             refused=refused,

@@ -9,7 +9,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from wavegate.api import Channel, Decision, Release, Resource
+from wavegate.api import Decision, Release, Resource
 from wavegate.cluster import paths
 from wavegate.cluster.client import ApiError, Client
 from wavegate.cluster.memory import remember
@@ -21,6 +21,7 @@ from wavegate.cluster.projections import (
     revision_view,
     stored_config_map,
 )
+from wavegate.cluster.served import KINDS, awaited
 from wavegate.controller.work import Key
 from wavegate.evidence import NodeView, PodView
 from wavegate.rollout.names import CHANNEL_LABEL, KIND_LABEL
@@ -67,6 +68,8 @@ class World:
         """By namespace, channel and node: when we last saw an agent pod vanish."""
         self.unreadable: set[tuple[str, str, str]] = set()
         """Objects of our kinds that this version can't read: plural, namespace, name."""
+        self.missing: frozenset[str] = frozenset()
+        """Plurals of our kinds whose CRDs are gone: that nothing is listed then says nothing."""
         self._deleted: dict[str, None] = {}
         self._renewals: dict[str, int] = {}
         self.pods.on_change = self._pod_changed
@@ -117,7 +120,7 @@ class World:
         for name, mirror in self._mirrors.items():
             if not mirror.live or now - mirror.contact > BLIND_SECONDS:
                 return f"the watch of {name} is interrupted"
-        return ""
+        return awaited(self.missing) if self.missing else ""
 
     def _drop(self, kind: type[Resource], key: Key) -> None:
         gone = self.ours[kind.plural].pop(key)
@@ -146,12 +149,20 @@ class World:
         """When the quietest of the watches last said anything, by the engine's clock."""
         return min(mirror.contact for mirror in self._mirrors.values())
 
-    async def resync(self) -> None:
+    async def resync(self) -> frozenset[str]:
         """Read our kinds anew: kopf does not report deletions that it missed. The list says
-        nothing about objects that are newer than it.
+        nothing about objects that are newer than it. A kind whose CRD is gone is left as it was;
+        returns the plurals of these.
         """
-        for kind in (Channel, Release, Decision):
-            listed = await self._client.list(paths.ours(kind.plural))
+        missing = set()
+        for kind in KINDS:
+            try:
+                listed = await self._client.list(paths.ours(kind.plural))
+            except ApiError as error:
+                if error.status != 404:
+                    raise
+                missing.add(kind.plural)
+                continue
             listed_at = int(listed["metadata"]["resourceVersion"])
             present = set()
             for item in listed.get("items", []):
@@ -160,18 +171,22 @@ class World:
             for key in set(self.ours[kind.plural]) - present:
                 if _version(self.ours[kind.plural][key]) <= listed_at:
                     self._drop(kind, key)
+        self.missing = frozenset(missing)
         for stored in list(self.stored.items.values()):
             if stored.record is not None:
                 self._wake((stored.record.namespace, stored.record.channel))
+        return self.missing
 
     async def _first_sync(self) -> None:
         """A CRD that was just created answers 429 for a moment."""
         while True:
             try:
-                return await self.resync()
+                await self.resync()
             except ApiError as error:
                 log.warning("Our kinds can't be read yet: %s", error)
                 await asyncio.sleep(error.retry_after or 1.0)
+            else:
+                return
 
     def records(self) -> list[Key]:
         """Channels with a rollout under way."""
