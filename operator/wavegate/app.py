@@ -29,8 +29,7 @@ from wavegate.telemetry.server import serve
 
 log = logging.getLogger(__name__)
 
-LOOK_SECONDS = 2.0
-"""Between two looks for CRDs that are missing."""
+LOOK_SECONDS = 2.0  # between two looks for CRDs that are missing
 STALE_SECONDS = 300.0
 """A watch that is silent for longer makes /healthz fail: a restart heals it."""
 
@@ -117,11 +116,12 @@ class Operator:
 
     async def _follow_kinds(self, world: World) -> None:
         """Run kopf while all CRDs are there: it scans the API once, and breaks when one is gone."""
+        stop = asyncio.Event()
         while True:
             with contextlib.suppress(ApiError):
                 if await self._kinds.all_there() and not await world.resync():
-                    await _run_kopf(world)
-            await _pause(LOOK_SECONDS)
+                    await _run_kopf(world, stop)
+            await _pause(stop, LOOK_SECONDS)
 
     async def _keep_lease(self) -> None:
         await self._leadership.keep()
@@ -154,26 +154,25 @@ async def run(settings: Settings) -> int:
     return code
 
 
-async def _pause(seconds: float) -> None:
+async def _pause(stop: asyncio.Event, seconds: float) -> None:
     """Wait; Stopped on SIGTERM and SIGINT, for which kopf leaves handlers that do nothing."""
-    stopped = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
-        asyncio.get_running_loop().add_signal_handler(number, stopped.set)
+        asyncio.get_running_loop().add_signal_handler(number, stop.set)
     with contextlib.suppress(TimeoutError):
-        await asyncio.wait_for(stopped.wait(), seconds)
+        await asyncio.wait_for(stop.wait(), seconds)
         raise Stopped
 
 
-async def _run_kopf(world: World) -> None:
+async def _run_kopf(world: World, stop: asyncio.Event) -> None:
     """Run kopf until it is stopped, or until a CRD is gone; what else breaks it is raised."""
     try:
-        await _watch_our_kinds(world)
+        await _watch_our_kinds(world, stop)
     except Exception as error:
         if isinstance(error, Stopped) or not await world.resync():
             raise
 
 
-async def _watch_our_kinds(world: World) -> None:
+async def _watch_our_kinds(world: World, stop: asyncio.Event) -> None:
     """Let kopf watch our three kinds. It writes nothing: no finalizer, no annotation, no Event."""
     registry = kopf.OperatorRegistry()
     for kind in KINDS:
@@ -189,7 +188,9 @@ async def _watch_our_kinds(world: World) -> None:
     settings.watching.server_timeout = 290
     settings.watching.client_timeout = 300
     settings.networking.request_timeout = 30
-    await kopf.operator(registry=registry, settings=settings, standalone=True, clusterwide=True)
+    await kopf.operator(
+        registry=registry, settings=settings, standalone=True, clusterwide=True, stop_flag=stop
+    )
     raise Stopped  # kopf returns on SIGTERM and SIGINT, which it handles while it runs
 
 
