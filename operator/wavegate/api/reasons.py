@@ -139,7 +139,13 @@ class Reason(StrEnum):
     StateLost = _reason(
         "StateLost",
         "DaemonSets, ledgers and the record contradict each other, as after a restored backup, "
-        "so no rollout is started; compare them with the nodes and publish a new release.",
+        "so nothing is started; do what the message says, or, once what runs is adopted as "
+        "stable, set the channel's spec.suspend to true and back to false.",
+    )
+    HandsOff = _reason(
+        "HandsOff",
+        "The channel carries the annotation wavegate.dev/hands-off, so nothing but status is "
+        "written for it, not even a revert; remove the annotation to go on from what is there.",
     )
 
     # Whether and when a release may start
@@ -201,6 +207,16 @@ class Reason(StrEnum):
         "WaveHeld",
         "Evidence about the wave is missing, so nothing moves; the message says what is missing, "
         "and the release goes on by itself when it is back.",
+    )
+    SoakInterrupted = _reason(
+        "SoakInterrupted",
+        "The good time of a wave's soak is not collected after three times its length, so a "
+        "person is asked after holdTimeout; repair what interrupts it, which the message names.",
+    )
+    LabelRemoved = _reason(
+        "LabelRemoved",
+        "Someone took the candidate's label from every node of the wave, so nothing speaks for "
+        "it; set the label again on a node of its ledger, or revert the release.",
     )
     WaveJudging = _reason(
         "WaveJudging",

@@ -19,6 +19,16 @@ AFFINITY_ANNOTATION = "wavegate.dev/own-affinity"
 """On a revision, for people: the affinity that it was created with. The runbook uses it; we derive
 the same from the DaemonSet itself, in the form that the apiserver gave it."""
 
+RELEASE_ANNOTATION = "wavegate.dev/release"
+RELEASE_UID_ANNOTATION = "wavegate.dev/release-uid"
+VERSION_ANNOTATION = "wavegate.dev/version"
+SEQUENCE_ANNOTATION = "wavegate.dev/sequence"
+DIGEST_ANNOTATION = "wavegate.dev/digest"
+"""On a revision: what it carries. Read back only when the record was lost."""
+
+HANDS_OFF_ANNOTATION = "wavegate.dev/hands-off"
+"""On a channel, set to "true" by a person: we write nothing for it but status."""
+
 PARKED_LABEL = "wavegate.dev/parked"
 """A DaemonSet is parked by a nodeSelector on this label, which no node carries."""
 

@@ -76,6 +76,11 @@ class WaveRun:
     """Number of its ledger: a wave whose nodes changed before they were moved gets another."""
     moved: int = 0
     """So many first nodes of its ledger may carry the label: stored before they are moved."""
+    labelled: int = 0
+    """So many first nodes of its ledger were seen with the label, or were passed over: one of them
+    that lacks it had it taken away."""
+    last: bool = False
+    """A sweep over so few nodes that it is not soaked; see `waves.next_wave`."""
     nodes: int = 0
     opened_at: float = 0.0
     soaked: float = 0.0
@@ -84,6 +89,12 @@ class WaveRun:
     """Start of the stretch that is running."""
     judged_since: float | None = None
     """When the soak was complete: evidence must be younger than this to pass the wave."""
+    soak_began: float | None = None
+    """Start of the first stretch, or when a person resumed: the bound on a soak counts from it."""
+    interrupted: str = ""
+    """What ended the last stretch, in words."""
+    overrun_since: float | None = None
+    """Since when the soak is over its bound. Only a person takes it back."""
     held_since: float | None = None
     passed_at: float | None = None
 
@@ -203,6 +214,17 @@ class DecisionNote:
 
 
 @dataclass(frozen=True, slots=True)
+class Lost:
+    """The record was lost, and what runs was adopted: nothing starts until a person says so, by
+    setting the channel's `suspend` to true (`taken_over`) and then to false.
+    """
+
+    message: str
+    at: float
+    taken_over: bool = False
+
+
+@dataclass(frozen=True, slots=True)
 class Record:
     """All that is remembered of a channel, newest first in each list."""
 
@@ -217,6 +239,11 @@ class Record:
     outcomes: tuple[Outcome, ...] = ()
     blocked: tuple[Blocked, ...] = ()
     decisions: tuple[DecisionNote, ...] = field(default=())
+    lost: Lost | None = None
+    floor: int = -1
+    """Only a higher sequence may start, whatever `outcomes` say: set when they were lost."""
+    adopted: tuple[str, ...] = ()
+    """Attempts that were found when the record was lost; nothing else is known of them."""
 
     def ended(self, phase: Phase, reason: Reason, message: str, now: float) -> Self:
         """Return a copy in which the running rollout has ended so; without one, an equal copy."""
@@ -241,6 +268,15 @@ class Record:
             replace(o, waves=()) if n >= MAX_DETAILED else o for n, o in enumerate(self.outcomes)
         ]
         return replace(self, rollout=None, outcomes=(outcome, *older)[:MAX_OUTCOMES])
+
+    def knows(self, attempt: str) -> bool:
+        """Whether this attempt is remembered in any way."""
+        revisions = (self.stable, self.rollout.candidate if self.rollout else None, *self.history)
+        return (
+            attempt in self.adopted
+            or any(revision is not None and revision.attempt == attempt for revision in revisions)
+            or any(outcome.attempt == attempt for outcome in self.outcomes)
+        )
 
     def outcome_of(self, release_uid: str) -> Outcome | None:
         """How this release ended, if it did."""
