@@ -7,7 +7,7 @@ one place that acts on it. The same sources give the same bytes, so a test sees 
 import ast
 import inspect
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import MISSING, fields
 from pathlib import Path
 from typing import Any
@@ -15,6 +15,7 @@ from typing import Any
 import yaml
 
 from wavegate.api import Reason, reasons
+from wavegate.rollout import transitions
 from wavegate.settings import Settings
 from wavegate.telemetry import metrics
 
@@ -39,6 +40,7 @@ def pages() -> dict[str, str]:
         "metrics.md": _metrics(),
         "reasons.md": _reasons(),
         "settings.md": _settings(),
+        "states.md": _states(),
     }
     return {name: "\n".join(lines).rstrip() + "\n" for name, lines in made.items()}
 
@@ -78,6 +80,39 @@ def _said_somewhere() -> set[str]:
     package = ROOT / "operator" / "wavegate"
     texts = (path.read_text() for path in sorted(package.rglob("*.py")))
     return {name for text in texts for name in re.findall(r"\bReason\.(\w+)", text)}
+
+
+# States
+
+
+def _states() -> Iterator[str]:
+    yield from _head("States", "operator/wavegate/rollout/transitions.py")
+    yield (
+        "Each change of state that there is, and when it comes. What has no row here does not "
+        "happen: every record that the tests store is held against this table. How the states "
+        "hang together is told in [002](../design/002-rollout.md)."
+    )
+    yield from ("", "## A release", "")
+    yield (
+        "`Pending`, `Rejected`, `Superseded` and a pause from outside are worked out anew for each "
+        "status; the other phases are stored in the record."
+    )
+    yield from _rows(transitions.RELEASE_ROWS)
+    yield from ("", "## A wave", "")
+    yield (
+        "A state stays while nothing in the table comes. It counts as held, too, while a `Pending` "
+        "wave finds no healthy node in its pools, and while a soak is over its bound "
+        "(`SoakInterrupted`). Judging that takes longer than `holdTimeout` pauses the release."
+    )
+    yield from _rows(transitions.WAVE_ROWS)
+
+
+def _rows(rows: Iterable[transitions.Row]) -> Iterator[str]:
+    yield from ("", "| From | When | To | Reasons |", "|---|---|---|---|")
+    for row in rows:
+        source = f"`{row.source}`" if row.source else "(none)"
+        why = ", ".join(f"`{reason}`" for reason in row.reasons)
+        yield f"| {source} | {_cell(row.when)} | `{row.to}` | {why} |"
 
 
 # Settings

@@ -26,6 +26,7 @@ from support.builders import (
 )
 from wavegate.api import Channel, Decision, Release
 from wavegate.evidence import CheckResult, Ledger, NodeView, PodView, Sample
+from wavegate.rollout import transitions
 from wavegate.rollout.decide import decide
 from wavegate.rollout.judge import judged_nodes
 from wavegate.rollout.observation import AgentSource, ContentView, Observation
@@ -93,6 +94,8 @@ class SimCluster:
     kill_after: int | None = None
     """The operator is killed right after this write (counted from 1), and started again."""
     story: list[str] = field(default_factory=list)
+    crossed: set[transitions.Row] = field(default_factory=set)
+    """Rows of the table of states that the stored records went along."""
     ids: "itertools.count[int]" = field(default_factory=itertools.count)
 
     # What people and machines do
@@ -261,6 +264,9 @@ class SimCluster:
         if step.record is not None:
             if version is not None and version != self.record_version:
                 raise Conflict
+            problem = transitions.check(self.record, step.record)
+            assert not problem, f"{problem}\n" + "\n".join(self.story[-25:])
+            self.crossed |= transitions.crossed(self.record, step.record)
             self.record, self.record_version = step.record, self.record_version + 1
             self._wrote(f"record {summary(step.record)}")
         for action in () if step.record is not None else step.actions:

@@ -83,19 +83,14 @@ def _releases() -> Iterator[Row]:
     yield Row(rolling, reverting, "someone fenced or deleted the candidate's DaemonSet", BY_HAND)
     yield Row(paused, reverting, "someone fenced or deleted the candidate's DaemonSet", BY_HAND)
     yield Row(paused, reverting, "a wave fails, and `onFailure: Revert`", HARM)
-    yield Row(
-        rolling, reverting, "the candidate can't be created, or stable is gone", UNPREPARED
-    )
+    yield Row(rolling, reverting, "the candidate can't be created, or stable is gone", UNPREPARED)
     yield Row(reverting, reverted, "all nodes are proved to be back", (Reason.Reverted,))
-    yield Row(
-        reverting, reverted, "`progressDeadline` is over", (Reason.RevertedWithNodesDown,)
-    )
+    yield Row(reverting, reverted, "`progressDeadline` is over", (Reason.RevertedWithNodesDown,))
     yield Row(rolling, done, "it is promoted: stable on all nodes", (Reason.Completed,))
     lost = (Reason.StateLost,)
     yield Row(pending, done, "the record was lost, and it is adopted as stable", lost)
-    yield Row(rolling, done, "the record is older than the cluster; adopted as stable", lost)
-    yield Row(paused, done, "the record is older than the cluster; adopted as stable", lost)
     for phase in (rolling, paused, reverting):
+        yield Row(phase, done, "the record is older than the cluster; adopted as stable", lost)
         why = "the record is older than the cluster, and another revision is adopted as stable"
         yield Row(phase, reverted, why, lost)
 
@@ -196,6 +191,14 @@ def _same_attempt(old: Rollout, new: Rollout) -> Iterator[str]:
         yield "something but its end happens to a revert"
     if old.phase is Phase.Rolling and new.phase is Phase.Pending:
         yield "a rolling release is prepared again"
+    if new.promoting and not old.promoting and new.waves[-1].state is not WaveState.Passed:
+        yield "it is promoted before its last wave passed"
+    if old.paused and new.paused and _moves_on(old, new):
+        yield "a wave goes forward during a pause"
+    yield from _same_waves(old, new)
+
+
+def _same_waves(old: Rollout, new: Rollout) -> Iterator[str]:
     if len(new.waves) not in (len(old.waves), len(old.waves) + 1):
         yield f"waves go from {len(old.waves)} to {len(new.waves)}"
         return
@@ -205,14 +208,10 @@ def _same_attempt(old: Rollout, new: Rollout) -> Iterator[str]:
     kept = len(old.waves) if added else len(old.waves) - 1
     if new.waves[: max(0, kept)] != old.waves[: max(0, kept)]:
         yield "a wave changes that is over"
-    if new.promoting and not old.promoting and new.waves[-1].state is not WaveState.Passed:
-        yield "it is promoted before its last wave passed"
     if added:
         yield from _first_state(new.waves[-1])
     elif old.waves:
         yield from _same_wave(old.waves[-1], new.waves[-1])
-    if old.paused and new.paused and _moves_on(old, new):
-        yield "a wave goes forward during a pause"
 
 
 def _first_state(wave: WaveRun) -> Iterator[str]:
@@ -254,9 +253,9 @@ def _concerned(before: Record, after: Record) -> list[str]:
 def _release_row(before: Record, after: Record, uid: str) -> Row | None:
     was, now, why = phase_of(before, uid), phase_of(after, uid), _reason(after, uid)
     for row in RELEASE_ROWS:
-        if row.stored and (row.source, row.to) == (was, now):
-            if not row.reasons or why in row.reasons:
-                return row
+        fits = row.stored and (row.source, row.to) == (was, now)
+        if fits and (not row.reasons or why in row.reasons):
+            return row
     return None
 
 
