@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from wavegate.api import Channel, Decision, Release
-from wavegate.evidence import NodeView, Side, Taint
+from wavegate.evidence import NodeView, PodView, Side, Taint
 from wavegate.rollout.names import node_label
 from wavegate.rollout.observation import RevisionView
 from wavegate.rollout.placement import runs_on
@@ -109,6 +109,24 @@ class SimPod:
     deleting: bool = False
     restarts: int = 0
     waiting: str = ""
+
+    def view(self) -> PodView:
+        """The pod as the operator projects it."""
+        return PodView(
+            name=f"agent-{self.uid}",
+            namespace=SPACE,
+            uid=self.uid,
+            channel=CHANNEL,
+            attempt=self.attempt,
+            node=self.node if self.bound_at is not None else None,
+            phase=self.phase,
+            ready=self.seen_ready,
+            ready_since=self.seen_since if self.seen_ready else None,
+            unready_since=None if self.seen_ready else self.seen_since,
+            terminating=self.deleting,
+            restarts=self.restarts,
+            waiting=self.waiting,
+        )
 
 
 @dataclass(slots=True)

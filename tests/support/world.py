@@ -25,7 +25,7 @@ from support.builders import (
     summary,
 )
 from wavegate.api import Channel, Decision, Release
-from wavegate.evidence import CheckResult, Ledger, NodeView, PodView, Sample
+from wavegate.evidence import CheckResult, Ledger, NodeView, Sample
 from wavegate.rollout import transitions
 from wavegate.rollout.decide import decide
 from wavegate.rollout.judge import judged_nodes
@@ -42,6 +42,7 @@ from wavegate.rollout.steps import (
     Step,
     StoreLedger,
     Target,
+    UnlabelNodes,
     describe,
 )
 from wavegate.rollout.templates import targeted
@@ -177,24 +178,6 @@ class SimCluster:
         """A node as the operator projects it."""
         return node.view(self.is_ready(node))
 
-    def pod_view(self, pod: SimPod) -> PodView:
-        """A pod as the operator projects it."""
-        return PodView(
-            name=f"agent-{pod.uid}",
-            namespace=SPACE,
-            uid=pod.uid,
-            channel=CHANNEL,
-            attempt=pod.attempt,
-            node=pod.node if pod.bound_at is not None else None,
-            phase=pod.phase,
-            ready=pod.seen_ready,
-            ready_since=pod.seen_since if pod.seen_ready else None,
-            unready_since=None if pod.seen_ready else pod.seen_since,
-            terminating=pod.deleting,
-            restarts=pod.restarts,
-            waiting=pod.waiting,
-        )
-
     def observe(self) -> Observation:
         """All that the operator would gather now."""
         rollout = self.record.rollout
@@ -213,7 +196,7 @@ class SimCluster:
             revisions={attempt: found.view() for attempt, found in self.sets.items()},
             ledgers={wave: led for (of, wave), led in self.ledgers.items() if of == attempt},
             old_ledgers=frozenset(of for of, _ in self.ledgers if of != attempt),
-            pods=tuple(self.pod_view(pod) for pod in self.pods),
+            pods=tuple(pod.view() for pod in self.pods),
             leases=dict(self.leases),
             checks=dict(self.checks),
             contents=dict(self.contents),
@@ -311,19 +294,23 @@ class SimCluster:
                 self.contents.setdefault(name, ContentView(name, found, immutable=True))
             case StoreLedger(ledger):
                 self.ledgers.setdefault((ledger.attempt, ledger.number), ledger)
-            case MoveNodes(nodes, attempt):
-                self._label(nodes, attempt)
+            case MoveNodes() | UnlabelNodes():
+                self._label(action)
             case DeletePods():
                 self._delete(action)
             case Forget(revision_name, of):
                 self.sets.pop(revision_name or "", None)
                 self.ledgers = {k: v for k, v in self.ledgers.items() if k[0] != of}
 
-    def _label(self, nodes: tuple[tuple[str, str], ...], attempt: str) -> None:
-        for name, uid in nodes:
+    def _label(self, action: MoveNodes | UnlabelNodes) -> None:
+        for name, uid in action.nodes:
             node = self.nodes.get(name)
-            if node is not None and node.uid == uid:
-                node.attempt, node.label_seen = attempt, self.now
+            if node is None or node.uid != uid:
+                continue
+            if isinstance(action, MoveNodes):
+                node.attempt, node.label_seen = action.attempt, self.now
+            elif node.attempt == action.attempt:
+                node.attempt = None
 
     def _delete(self, action: DeletePods) -> None:
         for pod in self.pods:

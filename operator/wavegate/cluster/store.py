@@ -149,6 +149,22 @@ class Store:
             if error.status not in (404, 409, 422):
                 raise
 
+    async def unlabel_node(self, name: str, uid: str, attempt: str) -> None:
+        """Take a label from a node, if it is still that machine and that label. If not (422), or if
+        the node is gone (404), there is nothing to take.
+        """
+        label = "/metadata/labels/" + self._key.replace("~", "~0").replace("/", "~1")
+        patch: list[Body] = [
+            {"op": "test", "path": "/metadata/uid", "value": uid},
+            {"op": "test", "path": label, "value": attempt},
+            {"op": "remove", "path": label},
+        ]
+        try:
+            self._fresh("nodes", await self._client.patch(paths.node(name), patch, JSON_PATCH))
+        except ApiError as error:
+            if error.status not in (404, 409, 422):
+                raise
+
     async def delete_pods(self, attempt: str, node: str | None, *, unbound: bool) -> None:
         """Delete an attempt's pods: one request, whatever their number."""
         labels = f"{CHANNEL_LABEL}={self._channel},{ATTEMPT_LABEL}={attempt}"

@@ -16,6 +16,7 @@ from wavegate.rollout.steps import (
     MoveNodes,
     Retarget,
     StoreLedger,
+    UnlabelNodes,
 )
 from wavegate.telemetry.metrics import Metrics
 
@@ -71,19 +72,24 @@ class Actor:
                 await store.copy_content(action)
             case StoreLedger():
                 await store.store_ledger(action.ledger)
-            case MoveNodes():
-                await self._move(store, obs, action)
+            case MoveNodes() | UnlabelNodes():
+                await self._label(store, obs, action)
             case DeletePods():
                 await store.delete_pods(action.attempt, action.node, unbound=action.unbound)
             case Forget():
                 await self._forget(store, obs, action)
 
-    async def _move(self, store: Store, obs: Observation, action: MoveNodes) -> None:
+    async def _label(
+        self, store: Store, obs: Observation, action: MoveNodes | UnlabelNodes
+    ) -> None:
         moved = self._metrics.moved.labels(obs.namespace, obs.name)
         for name, uid in action.nodes:
             self.check()
-            await store.move_node(name, uid, action.attempt)
-            moved.inc()
+            if isinstance(action, UnlabelNodes):
+                await store.unlabel_node(name, uid, action.attempt)
+            else:
+                await store.move_node(name, uid, action.attempt)
+                moved.inc()
 
     async def _forget(self, store: Store, obs: Observation, action: Forget) -> None:
         view = obs.revisions.get(action.revision or "")

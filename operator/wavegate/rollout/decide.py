@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 
 from wavegate.api import Decision, DecisionAction, Phase, Reason
-from wavegate.rollout import forward, queue, revert
+from wavegate.rollout import forward, queue, revert, soak
 from wavegate.rollout.observation import Observation
 from wavegate.rollout.record import MAX_HISTORY, DecisionNote, Record, Rollout
 from wavegate.rollout.steps import Forget, Retarget, Step, Target
@@ -122,10 +122,7 @@ def _resumed(obs: Observation, rollout: Rollout, now: float) -> Rollout:
     if release.spec.suspend:
         return replace(rollout, taken_over=True)
     resumed = replace(rollout, paused=None, incident=None, taken_over=False)
-    if not rollout.waves:
-        return resumed
-    judged = rollout.waves[-1].judged_since
-    return resumed.with_wave(held_since=None, judged_since=None if judged is None else now)
+    return soak.resumed(resumed, now) if rollout.waves else resumed
 
 
 def _note_decisions(obs: Observation, rollout: Rollout, now: float) -> Record:

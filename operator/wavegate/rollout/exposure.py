@@ -25,7 +25,8 @@ class Exposure:
     in_flight: tuple[str, ...]
     not_running: tuple[str, ...]
     unmoved: tuple[NodeView, ...]
-    """Nodes of the current ledger that may still be moved, in its order."""
+    """Nodes of the current ledger that may still be moved, in its order. One that had the label
+    already, and lacks it, is not moved again."""
     limit: int
 
     @property
@@ -45,7 +46,8 @@ def measure(obs: Observation, rollout: Rollout, now: float) -> Exposure:
 def _measure(obs: Observation, rollout: Rollout, now: float) -> Exposure:
     nodes, movable, key = baseline_of(obs), fleet(obs, rollout), obs.key
     current = obs.ledgers.get(rollout.waves[-1].ledger) if rollout.waves else None
-    own = {entry.name for entry in current.nodes} if current else set()
+    labelled = rollout.waves[-1].labelled if rollout.waves else 0
+    own = {entry.name for entry in current.nodes[labelled:]} if current else set()
     settled, in_flight, not_running, unmoved = [], [], [], []
     running = {pod.node: pod for pod in obs.pods_of(rollout.attempt) if not pod.terminating}
     for name, entry in nodes.items():

@@ -8,7 +8,7 @@ from dataclasses import replace
 
 from wavegate.api import Phase, Reason, WaveState
 from wavegate.evidence import Finding, NodeView, Verdict
-from wavegate.rollout import exposure, promote, queue, revert, soak, waves
+from wavegate.rollout import exposure, labels, promote, queue, revert, soak, waves
 from wavegate.rollout.judge import judge
 from wavegate.rollout.observation import Observation
 from wavegate.rollout.record import Rollout
@@ -64,13 +64,16 @@ def advance(obs: Observation, rollout: Rollout, paused: Reason | None, now: floa
         step = wait(f"a person: {_gone(stable.daemon_set)}; nothing moves")
     elif not rollout.promoting and (drift := _drift(obs, rollout)):
         step = act(drift)
+    elif (foreign := labels.repair(obs, rollout)) is not None:
+        step = act(foreign)
     elif paused:
         step = _paused(obs, rollout, findings, now)
     elif rollout.promoting:
         step = promote.advance(obs, rollout, now)
     else:
         step = _wave(obs, rollout, findings, now)
-    return replace(step, findings=(*step.findings, *findings))
+    said = (*step.findings, *findings, *soak.bound(rollout))
+    return replace(step, findings=tuple(sorted(said, key=lambda f: -f.verdict)))
 
 
 def _wave(obs: Observation, rollout: Rollout, findings: tuple[Finding, ...], now: float) -> Step:
@@ -102,7 +105,7 @@ def _open(obs: Observation, rollout: Rollout, now: float) -> Step:
         return soak.hold(obs, rollout, f"wave {wave.name} can't open: {obs.refused}", now)
     planned = rollout.planned
     if planned is None:
-        return act(StoreLedger(waves.ledger_for(rollout, waves.rest(obs, rollout))))
+        return act(StoreLedger(waves.ledger_for(rollout, waves.sweep(obs, rollout))))
     chosen, lacking = waves.choose(obs, rollout, planned)
     if lacking == 0:
         passed = rollout.with_wave(state=WaveState.Passed, opened_at=now, passed_at=now)
@@ -115,7 +118,7 @@ def _open(obs: Observation, rollout: Rollout, now: float) -> Step:
 def _next(obs: Observation, rollout: Rollout) -> Step:
     """After a passed wave: the plan's next one, a sweep over the rest, or promotion."""
     if rollout.wave + 1 < len(rollout.plan.waves) or waves.rest(obs, rollout):
-        return save(obs.record, rollout.with_next_wave())
+        return save(obs.record, waves.next_wave(obs, rollout))
     return save(obs.record, replace(rollout, promoting=True))
 
 
@@ -123,27 +126,28 @@ def _move(obs: Observation, rollout: Rollout, findings: tuple[Finding, ...], now
     """Move the next batch that the exposure rule has room for; start the soak when all settled."""
     measured = exposure.measure(obs, rollout, now)
     if not measured.unmoved and not measured.in_flight:
-        if rollout.planned is not None and not _has_moved_any(obs, rollout):
+        untouched = not rollout.waves[-1].labelled and not _has_moved_any(obs, rollout)
+        if rollout.planned is not None and untouched:
             # Its nodes changed before they were moved: the wave chooses others.
             return save(obs.record, rollout.with_new_ledger())
-        return save(obs.record, rollout.with_wave(state=WaveState.Soaking, soak_since=now))
+        return save(obs.record, soak.begin(rollout, now))
     brake = next((f for f in findings if f.reason in _BRAKES), None)
     if brake is not None:
         return wait(brake.message)
     batch = measured.unmoved[: min(measured.room, BATCH)]
-    if batch:
-        return _label(obs, rollout, batch)
+    if batch and rollout.waves[-1].overrun_since is None:
+        return _label(obs, rollout, batch, labels.seen(obs, rollout, measured.unmoved))
     return wait(f"{len(measured.in_flight)} nodes to settle")
 
 
-def _label(obs: Observation, rollout: Rollout, batch: tuple[NodeView, ...]) -> Step:
+def _label(obs: Observation, rollout: Rollout, batch: tuple[NodeView, ...], seen: int) -> Step:
     """Move a batch. How far the ledger may have been moved is stored first, so that a new leader
-    knows of machines that vanish before it sees them.
+    knows of machines that vanish before it sees them; and with it how far it was seen labelled.
     """
     names = [entry.name for entry in obs.ledgers[rollout.waves[-1].ledger].nodes]
     mark = 1 + max(names.index(node.name) for node in batch)
     if mark > rollout.waves[-1].moved:
-        return save(obs.record, rollout.with_wave(moved=mark))
+        return save(obs.record, rollout.with_wave(moved=mark, labelled=seen))
     return act(MoveNodes(tuple((n.name, n.uid) for n in batch), rollout.attempt))
 
 

@@ -14,6 +14,7 @@ from wavegate.evidence import (
     judge_node,
     standing,
 )
+from wavegate.rollout import labels
 from wavegate.rollout.observation import Observation
 from wavegate.rollout.record import Rollout
 from wavegate.rollout.waves import baseline_of
@@ -47,6 +48,7 @@ def _sight(obs: Observation, rollout: Rollout) -> Iterator[Finding]:
         if wave.nodes and wave.ledger not in obs.ledgers:
             message = f"the ledger of wave {wave.name} is gone or can't be read"
             yield Finding(Verdict.HOLD, Reason.LedgerLost, message)
+    yield from labels.all_removed(obs, rollout)
 
 
 def _nodes(obs: Observation, rollout: Rollout, now: float) -> Iterator[Finding]:

@@ -27,7 +27,7 @@ def advance(obs: Observation, rollout: Rollout, now: float) -> Step:
         return replace(soak.hold(obs, rollout, lost.message, now), findings=(lost,))
     if not view.targets(obs.key, Target.ALL):
         if waves.rest(obs, rollout):
-            return save(obs.record, replace(rollout.with_next_wave(), promoting=False))
+            return save(obs.record, replace(waves.next_wave(obs, rollout), promoting=False))
         return act(Retarget(rollout.attempt, Target.ALL))
     if not view.observed:
         return wait(f"the controller to see DaemonSet {view.name}")

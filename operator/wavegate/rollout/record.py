@@ -153,17 +153,22 @@ class Rollout:
         """The plan of the current wave; None for a sweep over the rest."""
         return self.plan.waves[self.wave] if self.wave < len(self.plan.waves) else None
 
-    def with_next_wave(self) -> Self:
-        """Return a copy in which the next wave (or sweep) of the plan is pending."""
+    def with_next_wave(self, *, last: bool = False) -> Self:
+        """Return a copy in which the plan's next wave is pending; after those, a sweep: `rest-1`,
+        or `last-1` if it is not to be soaked.
+        """
         index = len(self.waves)
-        beyond = index - len(self.plan.waves)
-        name = self.plan.waves[index].name if beyond < 0 else f"rest-{beyond + 1}"
-        wave = WaveRun(name, ledger=self.ledgers)
+        alike = sum(1 for wave in self.waves[len(self.plan.waves) :] if wave.last is last)
+        planned = index < len(self.plan.waves)
+        sweep = f"{'last' if last else 'rest'}-{alike + 1}"
+        name = self.plan.waves[index].name if planned else sweep
+        wave = WaveRun(name, ledger=self.ledgers, last=last and not planned)
         return replace(self, waves=(*self.waves, wave), ledgers=self.ledgers + 1)
 
     def with_new_ledger(self) -> Self:
         """Return a copy whose current wave is pending again, with a ledger yet to be made."""
-        wave = WaveRun(self.waves[-1].name, ledger=self.ledgers)
+        current = self.waves[-1]
+        wave = WaveRun(current.name, ledger=self.ledgers, last=current.last)
         return replace(self, waves=(*self.waves[:-1], wave), ledgers=self.ledgers + 1)
 
     def with_wave(self, **changes: object) -> Self:

@@ -3,19 +3,32 @@
 Good time is collected in stretches. What happened while the operator did not watch is no good
 time; what is still on its way after a restart is no gap either, else an operator that restarts
 often would never come to an end.
+
+The wall has a bound: after three times its length since it first began, a soak counts as held. It
+goes on all the same, since good time is good time; but if it is not complete after `holdTimeout`, a
+person is asked. When the bound was found passed is stored, and neither evidence that comes and
+goes nor an operator that restarts begins that time anew.
 """
 
 from dataclasses import replace
 
-from wavegate.api import Reason, WaveState
+from wavegate.api import Duration, Reason, WaveState
 from wavegate.evidence import LEASE_STALE_SECONDS, Finding, Verdict, worst
 from wavegate.rollout import exposure
 from wavegate.rollout.judge import judged_nodes
 from wavegate.rollout.observation import Observation
-from wavegate.rollout.record import Rollout
+from wavegate.rollout.record import Rollout, WaveRun
 from wavegate.rollout.steps import QUIET, TICK, Step, save, wait
 
-_OPEN = (WaveState.Moving, WaveState.Soaking, WaveState.Judging, WaveState.Held)
+_COLLECTING = (WaveState.Moving, WaveState.Soaking, WaveState.Held)
+_OPEN = (*_COLLECTING, WaveState.Judging)
+NEVER = dict.fromkeys(
+    ("soak_since", "judged_since", "held_since", "soak_began", "overrun_since"), None
+)
+"""All times of a wave's soak, taken back."""
+BOUND = 3
+"""A soak that is not collected in so many times its length counts as held."""
+MAX_WHY = 300
 _ON_ITS_WAY = (Reason.CheckNoData, Reason.NotHeardFrom)
 
 
@@ -25,20 +38,16 @@ def advance(
     """What the evidence makes of the wave; None when nodes may be moved."""
     wave = rollout.waves[-1]
     state = wave.state
-    if (
-        state in _OPEN
-        and max(wave.soak_since or 0, wave.judged_since or 0, wave.held_since or 0) > now
-    ):
+    if state in _OPEN and _newest(wave) > now:
         # Written by a leader whose clock is ahead of ours: begin this wave's soak again.
-        anew = rollout.with_wave(
-            state=WaveState.Moving, soak_since=None, judged_since=None, held_since=None
-        )
-        return save(obs.record, anew)
+        return save(obs.record, rollout.with_wave(state=WaveState.Moving, **NEVER))
+    over = _over_bound(obs, rollout, now)
+    if over is not None:
+        return over
     if worst(findings) is Verdict.HOLD:
         return hold(obs, rollout, findings[0].message, now)
     if state is WaveState.Held:
-        back = _interrupted(obs, rollout, now).with_wave(state=WaveState.Moving, held_since=None)
-        return save(obs.record, back)
+        return save(obs.record, rollout.with_wave(state=WaveState.Moving, held_since=None))
     if state is WaveState.Soaking:
         return _soak(obs, rollout, findings, now)
     if state is WaveState.Judging:
@@ -50,7 +59,7 @@ def hold(obs: Observation, rollout: Rollout, message: str, now: float) -> Step:
     """Evidence is missing: nothing moves, and after `holdTimeout` a person is asked."""
     wave = rollout.waves[-1]
     if wave.held_since is None:
-        held = _interrupted(obs, rollout, now)
+        held = _interrupted(obs, rollout, message, now)
         unopened = wave.state in (WaveState.Pending, WaveState.Passed)
         state = wave.state if unopened else WaveState.Held
         return save(obs.record, held.with_wave(state=state, held_since=now))
@@ -62,8 +71,10 @@ def hold(obs: Observation, rollout: Rollout, message: str, now: float) -> Step:
 
 def _soak(obs: Observation, rollout: Rollout, findings: tuple[Finding, ...], now: float) -> Step:
     """Collect good time; a gap ends the stretch and the wave looks at its nodes again."""
-    if any(finding.reason not in _ON_ITS_WAY for finding in findings):
-        return save(obs.record, _interrupted(obs, rollout, now).with_wave(state=WaveState.Moving))
+    gap = next((f for f in findings if f.reason not in _ON_ITS_WAY), None)
+    if gap is not None:
+        ended = _interrupted(obs, rollout, gap.message, now)
+        return save(obs.record, ended.with_wave(state=WaveState.Moving))
     left = _length(rollout) - rollout.waves[-1].soaked_until(now, obs.watching_since)
     if left > 0:
         return Step(requeue=min(left, QUIET))
@@ -102,14 +113,74 @@ def _missing(
     return f"{len(unsettled)} nodes to settle" if unsettled else ""
 
 
-def _interrupted(obs: Observation, rollout: Rollout, now: float) -> Rollout:
+def begin(rollout: Rollout, now: float) -> Rollout:
+    """All nodes of the wave are settled: a stretch of good time begins."""
+    wave = rollout.waves[-1]
+    began = now if wave.soak_began is None else wave.soak_began
+    return rollout.with_wave(
+        state=WaveState.Soaking, soak_since=now, soak_began=began, labelled=wave.moved
+    )
+
+
+def resumed(rollout: Rollout, now: float) -> Rollout:
+    """A person takes the pause back: all waiting, and the bound on the soak, begin anew."""
+    wave = rollout.waves[-1]
+    return rollout.with_wave(
+        held_since=None,
+        judged_since=None if wave.judged_since is None else now,
+        soak_began=None if wave.soak_began is None else now,
+        overrun_since=None,
+    )
+
+
+def bound(rollout: Rollout) -> tuple[Finding, ...]:
+    """What the status says of a soak that is over its bound; empty when none is."""
+    wave = rollout.waves[-1] if rollout.waves else None
+    if wave is None or wave.overrun_since is None or wave.state not in _COLLECTING:
+        return ()
+    why = wave.interrupted or "no operator watched"
+    message = (
+        f"the soak of {Duration(_length(rollout))} was not collected in {BOUND} times that; "
+        f"interrupted last because {why}"
+    )
+    return (Finding(Verdict.HOLD, Reason.SoakInterrupted, message),)
+
+
+def _over_bound(obs: Observation, rollout: Rollout, now: float) -> Step | None:
+    """Store that the bound is passed; after `holdTimeout` more, ask a person."""
+    wave, length = rollout.waves[-1], _length(rollout)
+    if wave.state not in _COLLECTING or wave.soak_began is None or not length:
+        return None
+    if wave.overrun_since is None:
+        complete = wave.soaked_until(now, obs.watching_since) >= length
+        if complete or now - wave.soak_began <= BOUND * length:
+            return None
+        return save(obs.record, rollout.with_wave(overrun_since=now))
+    if rollout.paused is None and now - wave.overrun_since > rollout.plan.hold_timeout:
+        return save(obs.record, replace(rollout, paused=Reason.HoldTimeout))
+    return None
+
+
+def _newest(wave: WaveRun) -> float:
+    times = (getattr(wave, name) for name in NEVER)
+    return max(at or 0.0 for at in times)
+
+
+def _interrupted(obs: Observation, rollout: Rollout, why: str, now: float) -> Rollout:
     """End the running stretch of good time; what a dead node may have faked is not counted."""
     wave = rollout.waves[-1]
+    if wave.soak_since is None:
+        return rollout.with_wave(judged_since=None)
     running = wave.soaked_until(now, obs.watching_since) - wave.soaked
     good = max(0.0, running - LEASE_STALE_SECONDS)
-    return rollout.with_wave(soaked=wave.soaked + good, soak_since=None, judged_since=None)
+    return rollout.with_wave(
+        soaked=wave.soaked + good, soak_since=None, judged_since=None, interrupted=why[:MAX_WHY]
+    )
 
 
 def _length(rollout: Rollout) -> float:
+    """Seconds of good time that the wave needs; none for the last, small ledger."""
+    if rollout.waves[-1].last:
+        return 0.0
     planned = rollout.planned
     return planned.soak if planned else rollout.plan.waves[-1].soak

@@ -65,6 +65,16 @@ class MoveNodes:
 
 
 @dataclass(frozen=True, slots=True)
+class UnlabelNodes:
+    """Take this attempt's label from these nodes (name, UID), which we did not label: a bounded
+    batch. A node that is another one by now, or has another label, is left alone.
+    """
+
+    nodes: tuple[tuple[str, str], ...]
+    attempt: str
+
+
+@dataclass(frozen=True, slots=True)
 class DeletePods:
     """Delete an attempt's pods: those on `node`, or not `bound` to any, or all when neither."""
 
@@ -81,7 +91,16 @@ class Forget:
     ledgers_of: str | None = None
 
 
-Action = Retarget | CreateRevision | CopyContent | StoreLedger | MoveNodes | DeletePods | Forget
+Action = (
+    Retarget
+    | CreateRevision
+    | CopyContent
+    | StoreLedger
+    | MoveNodes
+    | UnlabelNodes
+    | DeletePods
+    | Forget
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,6 +161,8 @@ def describe(action: Action) -> str:
             return f"store the ledger of {len(action.ledger.nodes)} nodes"
         case MoveNodes():
             return f"move {len(action.nodes)} nodes, from {action.nodes[0][0]}"
+        case UnlabelNodes():
+            return f"take a foreign label from {len(action.nodes)} nodes, from {action.nodes[0][0]}"
         case DeletePods():
             which = "unbound" if action.unbound else action.node or "all"
             return f"delete pods of {action.attempt}: {which}"

@@ -7,11 +7,16 @@ so that a batch that was half written is finished before anything else is begun.
 import hashlib
 from collections.abc import Iterable, Mapping
 
-from wavegate.api import Pool
+from wavegate.api import IntOrPercent, Pool
 from wavegate.evidence import Ledger, LedgerNode, NodeView
+from wavegate.rollout import labels
 from wavegate.rollout.observation import Observation
 from wavegate.rollout.placement import membership
 from wavegate.rollout.record import PlannedWave, Rollout
+
+SOAKED_SWEEPS = 2
+"""So many sweeps are soaked whatever is left."""
+_FEW = IntOrPercent(5, is_percent=True)
 
 
 def fleet(obs: Observation, rollout: Rollout) -> Mapping[str, NodeView]:
@@ -37,10 +42,11 @@ def choose(obs: Observation, rollout: Rollout, wave: PlannedWave) -> tuple[list[
     members = _members(rollout.plan.pools, wave, fleet(obs, rollout).values())
     if not members:
         return [], 1
-    known = baseline(obs.ledgers)
+    known, aside = baseline(obs.ledgers), labels.set_aside(obs, rollout)
     having = sum(1 for n in members if n.name in known and n.attempt(obs.key) == rollout.attempt)
-    lacking = max(0, min(wave.up_to.resolve(len(members)), len(members)) - having)
-    fit = [n for n in members if _may_get_it(n, obs.key, rollout.attempt)]
+    most = sum(1 for n in members if n.name not in aside)
+    lacking = max(0, min(wave.up_to.resolve(len(members)), most) - having)
+    fit = [n for n in members if n.name not in aside and _may_get_it(n, obs.key, rollout.attempt)]
     return in_order(fit, rollout.attempt)[:lacking], lacking
 
 
@@ -49,6 +55,27 @@ def rest(obs: Observation, rollout: Rollout) -> list[NodeView]:
     nodes, known = fleet(obs, rollout).values(), baseline(obs.ledgers)
     left = (n for n in nodes if n.attempt(obs.key) != rollout.attempt or n.name not in known)
     return in_order(left, rollout.attempt)
+
+
+def next_wave(obs: Observation, rollout: Rollout) -> Rollout:
+    """The plan's next wave, or a sweep over what is left. Where nodes come and go all the time,
+    soaked sweeps would never end: after two, what is left and is few goes into a last ledger.
+    """
+    sweeps = len(rollout.waves) - len(rollout.plan.waves)
+    few = sweeps >= SOAKED_SWEEPS and len(rest(obs, rollout)) <= most_at_last(obs, rollout)
+    return rollout.with_next_wave(last=few)
+
+
+def most_at_last(obs: Observation, rollout: Rollout) -> int:
+    """How many nodes may be moved without a soak: min(maxUnavailable, 5 % of all), at least 1."""
+    total = max(1, len(fleet(obs, rollout)))
+    return max(1, min(rollout.plan.max_unavailable.resolve(total), _FEW.resolve(total)))
+
+
+def sweep(obs: Observation, rollout: Rollout) -> list[NodeView]:
+    """The nodes for the ledger of this sweep; a last one stays small whatever joined meanwhile."""
+    left = rest(obs, rollout)
+    return left[: most_at_last(obs, rollout)] if rollout.waves[-1].last else left
 
 
 def in_order(nodes: Iterable[NodeView], attempt: str) -> list[NodeView]:

@@ -73,7 +73,9 @@ def with_ledger(sim, settled, unmoved, healthy=True):
     )
     (canary,) = obs.pods
     pods = (canary, *(replace(canary, node=n, uid=n) for n in moved))
+    moving = obs.record.rollout.with_wave(labelled=settled)
     return {
+        "record": replace(obs.record, rollout=moving),
         "nodes": nodes,
         "ledgers": {0: Ledger(attempt, 0, tuple(entries))},
         "pods": pods,

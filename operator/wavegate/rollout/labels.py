@@ -1,0 +1,80 @@
+"""Node labels that others wrote. All that is done about them moves nodes towards stable.
+
+A label of the running attempt on a node that stands in no ledger of an opened wave is taken back.
+A label that someone took from a moved node, or changed, is respected: the node is stable's again,
+and no wave but a sweep at the end takes it. How that is known for sure: `moved` is stored before
+labels are written, so it proves nothing; `labelled` is stored after they were seen.
+"""
+
+from collections.abc import Iterator
+
+from wavegate.api import Phase, Reason, WaveState
+from wavegate.evidence import Finding, LedgerNode, NodeView, Verdict
+from wavegate.rollout.observation import Observation
+from wavegate.rollout.record import Rollout, WaveRun
+from wavegate.rollout.steps import UnlabelNodes
+
+BATCH = 50
+"""Most labels that one pass takes back."""
+
+
+def repair(obs: Observation, rollout: Rollout) -> UnlabelNodes | None:
+    """Take back a batch of foreign labels; None when there is none, or when we can't be sure: a
+    ledger is gone, a watch is interrupted, or promotion is about to make all nodes the candidate's.
+    """
+    if rollout.promoting or rollout.phase is not Phase.Rolling or obs.blind:
+        return None
+    opened = [wave for wave in rollout.waves if wave.state is not WaveState.Pending]
+    if any(wave.nodes and wave.ledger not in obs.ledgers for wave in opened):
+        return None
+    known = {(e.name, e.uid) for wave in opened for e in _entries(obs, wave)}
+    foreign = [n for n in obs.moved(rollout.attempt) if (n.name, n.uid) not in known]
+    if not foreign:
+        return None
+    nodes = sorted((node.name, node.uid) for node in foreign)
+    return UnlabelNodes(tuple(nodes[:BATCH]), rollout.attempt)
+
+
+def set_aside(obs: Observation, rollout: Rollout) -> frozenset[str]:
+    """Names of nodes from which someone took the label: no wave takes them again but a sweep."""
+    names: set[str] = set()
+    for wave in rollout.waves:
+        for entry in _entries(obs, wave)[: wave.labelled]:
+            node = obs.nodes.get(entry.name)
+            if node is not None and _same(node, entry) and _lacks(obs, rollout, node):
+                names.add(entry.name)
+    return frozenset(names)
+
+
+def seen(obs: Observation, rollout: Rollout, unmoved: tuple[NodeView, ...]) -> int:
+    """How far the current ledger is seen to be labelled: up to the first node still to be moved."""
+    wave = rollout.waves[-1]
+    names = [entry.name for entry in _entries(obs, wave)]
+    first = min((names.index(node.name) for node in unmoved), default=wave.moved)
+    return max(wave.labelled, min(wave.moved, first))
+
+
+def all_removed(obs: Observation, rollout: Rollout) -> Iterator[Finding]:
+    """A wave from whose every node the label was taken has nothing left that speaks for it."""
+    wave = rollout.waves[-1] if rollout.waves else None
+    if wave is None or wave.state is WaveState.Passed or not wave.labelled:
+        return
+    aside = set_aside(obs, rollout)
+    entries = _entries(obs, wave)
+    left = [e for e in entries if not _lacks(obs, rollout, obs.nodes.get(e.name))]
+    if entries and not left and any(entry.name in aside for entry in entries):
+        message = f"someone took the candidate's label from all nodes of wave {wave.name}"
+        yield Finding(Verdict.HOLD, Reason.LabelRemoved, message)
+
+
+def _entries(obs: Observation, wave: WaveRun) -> tuple[LedgerNode, ...]:
+    ledger = obs.ledgers.get(wave.ledger)
+    return ledger.nodes if ledger is not None else ()
+
+
+def _same(node: NodeView, entry: LedgerNode) -> bool:
+    return (node.uid, node.boot_id) == (entry.uid, entry.boot_id)
+
+
+def _lacks(obs: Observation, rollout: Rollout, node: NodeView | None) -> bool:
+    return node is None or node.attempt(obs.key) != rollout.attempt
