@@ -156,6 +156,11 @@ class SimDaemonSet:
             template=self.template,
             channel=CHANNEL,
             version=str(self.generation),
+            release=self.revision.release,
+            release_uid=self.revision.release_uid,
+            release_version=self.revision.version,
+            sequence=self.revision.sequence,
+            digest=self.revision.digest,
         )
 
 

@@ -145,6 +145,11 @@ class SimCluster:
         found.affinity = targeted(found.own, KEY, target, arms)
         found.generation += 1
 
+    def restore(self, record: Record | None = None) -> None:
+        """Someone restores the record of another day, or deletes it."""
+        self.record = record or Record(SPACE, CHANNEL)
+        self.record_version = self.record_version + 1 if record else 0
+
     def forget(self) -> None:
         """The operator restarts: all that it knew from its own clock is gone."""
         self.story.append("the operator restarts")
@@ -196,6 +201,9 @@ class SimCluster:
             revisions={attempt: found.view() for attempt, found in self.sets.items()},
             ledgers={wave: led for (of, wave), led in self.ledgers.items() if of == attempt},
             old_ledgers=frozenset(of for of, _ in self.ledgers if of != attempt),
+            old_sequence=max(
+                (led.sequence for (of, _), led in self.ledgers.items() if of != attempt), default=-1
+            ),
             pods=tuple(pod.view() for pod in self.pods),
             leases=dict(self.leases),
             checks=dict(self.checks),
@@ -204,6 +212,7 @@ class SimCluster:
             watching_since=self.watching_since,
             refused=self.refused[1] if attempt and attempt == self.refused[0] else "",
             pods_lost=dict(self.pods_lost),
+            record_lost=bool(self.sets) and not self.record_version,
         )
 
     # How time goes by

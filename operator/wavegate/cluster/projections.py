@@ -16,7 +16,17 @@ from typing import Any
 from pydantic import TypeAdapter
 
 from wavegate.evidence import Ledger, NodeView, PodView, Side, Taint
-from wavegate.rollout.names import ATTEMPT_LABEL, CHANNEL_LABEL, KIND_LABEL, LABEL_DOMAIN
+from wavegate.rollout.names import (
+    ATTEMPT_LABEL,
+    CHANNEL_LABEL,
+    DIGEST_ANNOTATION,
+    KIND_LABEL,
+    LABEL_DOMAIN,
+    RELEASE_ANNOTATION,
+    RELEASE_UID_ANNOTATION,
+    SEQUENCE_ANNOTATION,
+    VERSION_ANNOTATION,
+)
 from wavegate.rollout.observation import ContentView, RevisionView
 from wavegate.rollout.record import Record
 from wavegate.rollout.refused import fenced_attempts, refused_copies, refused_digests
@@ -98,7 +108,7 @@ def revision_view(body: Mapping[str, Any], _old: RevisionView | None, _now: floa
     metadata, spec = body["metadata"], body["spec"]
     template = spec["template"]
     affinity = template["spec"].get("affinity") or {}
-    own = untargeted(affinity)
+    own, said = untargeted(affinity), metadata.get("annotations") or {}
     observed = (body.get("status") or {}).get("observedGeneration", 0)
     return RevisionView(
         attempt=(metadata.get("labels") or {}).get(ATTEMPT_LABEL, ""),
@@ -109,7 +119,16 @@ def revision_view(body: Mapping[str, Any], _old: RevisionView | None, _now: floa
         template={**template, "spec": {**template["spec"], "affinity": own}},
         channel=(metadata.get("labels") or {}).get(CHANNEL_LABEL, ""),
         version=metadata["resourceVersion"],
+        release=said.get(RELEASE_ANNOTATION, ""),
+        release_uid=said.get(RELEASE_UID_ANNOTATION, ""),
+        release_version=said.get(VERSION_ANNOTATION, ""),
+        sequence=_number(said.get(SEQUENCE_ANNOTATION, "")),
+        digest=said.get(DIGEST_ANNOTATION, ""),
     )
+
+
+def _number(text: str) -> int | None:
+    return int(text) if text.isascii() and text.isdigit() and len(text) < 20 else None
 
 
 def stored_config_map(

@@ -144,7 +144,9 @@ class Engine:
         before, after = obs.record.rollout, record.rollout
         subject = self._subject(obs, record)
         told: Told | None = None
-        if after is not None and before is None:
+        if record.lost is not None and obs.record.lost is None:
+            told = (Reason.StateLost, record.lost.message, True)
+        elif after is not None and before is None:
             told = (Reason.RolloutStarted, f"{after.candidate.version} starts", False)
         elif after is None and before is not None:
             outcome = record.outcomes[0]

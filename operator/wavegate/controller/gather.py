@@ -100,6 +100,7 @@ class Gatherer:
                 if (space, channel_name) == key
             },
             record_lost=self._is_lost(stored, revisions),
+            record_unreadable=bool(revisions) and stored is not None and stored.record is None,
             **self._ledgers(key, kept),
         )
         return Gathered(observation, stored.version if stored else "")
@@ -134,6 +135,9 @@ class Gatherer:
         return {
             "ledgers": {ledger.number: ledger for ledger in mine if ledger.attempt == attempt},
             "old_ledgers": frozenset(led.attempt for led in mine if led.attempt != attempt),
+            "old_sequence": max(
+                (led.sequence for led in mine if led.attempt != attempt), default=-1
+            ),
         }
 
     @staticmethod

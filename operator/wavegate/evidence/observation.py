@@ -84,6 +84,8 @@ class Ledger:
     attempt: str
     number: int
     nodes: tuple[LedgerNode, ...]
+    sequence: int = -1
+    """Of the attempt's release: kept here too, for the day on which the record is lost."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,10 +8,12 @@ from collections.abc import Iterator
 from dataclasses import replace
 
 from wavegate.api import Decision, DecisionAction, Phase, Reason
-from wavegate.rollout import forward, queue, revert, soak
+from wavegate.rollout import forward, lost, queue, revert, soak
+from wavegate.rollout.judge import judge
+from wavegate.rollout.names import HANDS_OFF_ANNOTATION
 from wavegate.rollout.observation import Observation
 from wavegate.rollout.record import MAX_HISTORY, DecisionNote, Record, Rollout
-from wavegate.rollout.steps import Forget, Retarget, Step, Target
+from wavegate.rollout.steps import TICK, Forget, Retarget, Step, Target
 
 MAX_DECISIONS = 100
 """Most reverts, and most pauses, of one rollout that are noted: a record must always fit."""
@@ -23,8 +25,10 @@ ConfigMap, a DaemonSet, nodes) is not all watched."""
 def decide(obs: Observation, now: float) -> Step:
     """Return the next step for this channel; `now` is the engine's clock in seconds."""
     record, rollout = obs.record, obs.record.rollout
-    if obs.record_lost:
-        return Step()
+    if obs.hands_off:
+        return _hands_off(obs, rollout, now)
+    if lost.is_lost(obs) and not lost.in_position(obs):
+        return lost.advance(obs, now)
     if rollout is None:
         return _idle(obs, now)
     if rollout.phase is Phase.Reverting:
@@ -47,6 +51,10 @@ def pause_reason(obs: Observation, now: float) -> Reason | None:
     """Why no node may be moved now; None when it may."""
     rollout = obs.record.rollout
     release = obs.release(rollout.candidate.release_uid) if rollout else None
+    if obs.hands_off:
+        return Reason.HandsOff
+    if lost.is_lost(obs):
+        return Reason.StateLost
     if obs.channel is not None and obs.channel.spec.suspend:
         return Reason.ChannelSuspended
     if release is not None and release.spec.suspend:
@@ -59,6 +67,14 @@ def pause_reason(obs: Observation, now: float) -> Reason | None:
 def expires_at(decision: Decision, note: DecisionNote) -> float:
     """When an accepted pause ends, by the engine's clock."""
     return note.at + float(decision.spec.pause_length)
+
+
+def _hands_off(obs: Observation, rollout: Rollout | None, now: float) -> Step:
+    """Nothing is written, not even a revert; what is seen of the nodes is still told."""
+    rolling = rollout is not None and rollout.phase is Phase.Rolling
+    findings = judge(obs, rollout, now) if rollout is not None and rolling else ()
+    waiting = f"a person to remove annotation {HANDS_OFF_ANNOTATION}"
+    return Step(findings=findings, waiting=waiting, requeue=TICK if rollout else None)
 
 
 def _idle(obs: Observation, now: float) -> Step:
@@ -88,7 +104,7 @@ def _tidy(obs: Observation) -> Step:
     kept = {revision.attempt for revision in record.history[:MAX_HISTORY]}
     kept |= {record.stable.attempt} if record.stable else set()
     for attempt in sorted(obs.revisions):
-        if attempt not in kept and not obs.record_lost and not obs.pods_of(attempt):
+        if attempt not in kept and not obs.pods_of(attempt):
             return Step(actions=(Forget(revision=attempt),), requeue=1.0)
     recent = {outcome.attempt for outcome in record.outcomes[:MAX_HISTORY]}
     for attempt in sorted(obs.old_ledgers - recent):

@@ -20,6 +20,7 @@ from wavegate.rollout.steps import (
     Step,
     StoreLedger,
     Target,
+    UnlabelNodes,
     act,
     save,
     wait,
@@ -35,6 +36,8 @@ BATCH = 50
 def prepare(obs: Observation, rollout: Rollout, now: float) -> Step:
     """Bring candidate and stable into the position from which a node label moves a node."""
     view, stable = obs.revision(rollout.candidate), obs.record.stable
+    if view is not None and view.targets(obs.key, Target.NOTHING):
+        return revert.begin(obs, rollout, Reason.FencedByHand, _fenced(rollout), now)
     if stable is not None:
         stable_view = obs.revision(stable)
         if stable_view is None:
@@ -54,18 +57,15 @@ def advance(obs: Observation, rollout: Rollout, paused: Reason | None, now: floa
     """One step of a rolling release: harm first, then whether it may move, then its state."""
     view, stable = obs.revision(rollout.candidate), obs.record.stable
     if view is None or view.targets(obs.key, Target.NOTHING):
-        why = f"someone fenced or deleted DaemonSet {rollout.candidate.daemon_set}"
-        return revert.begin(obs, rollout, Reason.FencedByHand, why, now)
+        return revert.begin(obs, rollout, Reason.FencedByHand, _fenced(rollout), now)
     findings = judge(obs, rollout, now)
     failed = tuple(finding for finding in findings if finding.verdict is Verdict.FAIL)
     if failed:
         return revert.fail(obs, rollout, failed, now)
     if stable is not None and obs.revision(stable) is None:
         step = wait(f"a person: {_gone(stable.daemon_set)}; nothing moves")
-    elif not rollout.promoting and (drift := _drift(obs, rollout)):
-        step = act(drift)
-    elif (foreign := labels.repair(obs, rollout)) is not None:
-        step = act(foreign)
+    elif paused is not Reason.StateLost and (repair := _repair(obs, rollout)):
+        step = act(repair)
     elif paused:
         step = _paused(obs, rollout, findings, now)
     elif rollout.promoting:
@@ -151,6 +151,13 @@ def _label(obs: Observation, rollout: Rollout, batch: tuple[NodeView, ...], seen
     return act(MoveNodes(tuple((n.name, n.uid) for n in batch), rollout.attempt))
 
 
+def _repair(obs: Observation, rollout: Rollout) -> Retarget | UnlabelNodes | None:
+    """What others changed of ours is put right, towards stable. Not while it is promoted."""
+    if rollout.promoting:
+        return None
+    return _drift(obs, rollout) or labels.repair(obs, rollout)
+
+
 def _drift(obs: Observation, rollout: Rollout) -> Retarget | None:
     """A DaemonSet that someone pointed elsewhere is pointed back; both ways only tighten."""
     view, stable = obs.revision(rollout.candidate), obs.revision(obs.record.stable)
@@ -186,6 +193,10 @@ def _create(obs: Observation, rollout: Rollout, now: float) -> Step:
             return revert.begin(obs, rollout, Reason.ContentMutable, why, now)
     bound = bind(obs.agent.template, channel.spec, reference)
     return act(CreateRevision(candidate, revision_template(bound, obs.name, candidate.attempt)))
+
+
+def _fenced(rollout: Rollout) -> str:
+    return f"someone fenced or deleted DaemonSet {rollout.candidate.daemon_set}"
 
 
 def _gone(name: str) -> str:

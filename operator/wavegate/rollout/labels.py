@@ -8,7 +8,7 @@ labels are written, so it proves nothing; `labelled` is stored after they were s
 
 from collections.abc import Iterator
 
-from wavegate.api import Phase, Reason, WaveState
+from wavegate.api import Reason, WaveState
 from wavegate.evidence import Finding, LedgerNode, NodeView, Verdict
 from wavegate.rollout.observation import Observation
 from wavegate.rollout.record import Rollout, WaveRun
@@ -19,10 +19,10 @@ BATCH = 50
 
 
 def repair(obs: Observation, rollout: Rollout) -> UnlabelNodes | None:
-    """Take back a batch of foreign labels; None when there is none, or when we can't be sure: a
-    ledger is gone, a watch is interrupted, or promotion is about to make all nodes the candidate's.
+    """Take back a batch of foreign labels; None when there is none, or when we can't be sure, as a
+    ledger is gone or a watch is interrupted. Not for a promotion, whose nodes all have it.
     """
-    if rollout.promoting or rollout.phase is not Phase.Rolling or obs.blind:
+    if obs.blind:
         return None
     opened = [wave for wave in rollout.waves if wave.state is not WaveState.Pending]
     if any(wave.nodes and wave.ledger not in obs.ledgers for wave in opened):
@@ -59,10 +59,11 @@ def all_removed(obs: Observation, rollout: Rollout) -> Iterator[Finding]:
     wave = rollout.waves[-1] if rollout.waves else None
     if wave is None or wave.state is WaveState.Passed or not wave.labelled:
         return
-    aside = set_aside(obs, rollout)
     entries = _entries(obs, wave)
-    left = [e for e in entries if not _lacks(obs, rollout, obs.nodes.get(e.name))]
-    if entries and not left and any(entry.name in aside for entry in entries):
+    if any(not _lacks(obs, rollout, obs.nodes.get(entry.name)) for entry in entries):
+        return
+    aside = set_aside(obs, rollout)
+    if any(entry.name in aside for entry in entries):
         message = f"someone took the candidate's label from all nodes of wave {wave.name}"
         yield Finding(Verdict.HOLD, Reason.LabelRemoved, message)
 

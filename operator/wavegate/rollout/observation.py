@@ -7,7 +7,7 @@ from typing import Any, TypeVar
 
 from wavegate.api import Channel, Decision, Release
 from wavegate.evidence import CheckResult, Ledger, NodeView, PodView
-from wavegate.rollout.names import node_label
+from wavegate.rollout.names import HANDS_OFF_ANNOTATION, node_label
 from wavegate.rollout.placement import placement
 from wavegate.rollout.record import Record, Revision
 from wavegate.rollout.steps import Target
@@ -32,6 +32,13 @@ class RevisionView:
     channel: str = ""
     version: str = ""
     """resourceVersion, which a change that is no fence is tested against."""
+    release: str = ""
+    release_uid: str = ""
+    release_version: str = ""
+    sequence: int | None = None
+    digest: str = ""
+    """What its annotations say that it carries; read only when the record was lost. The sequence
+    is None on a DaemonSet of an older version, or when someone garbled it."""
 
     def targets(self, key: str, target: Target, attempt: str = "") -> bool:
         """Tell whether its DaemonSet points where `target` says."""
@@ -80,6 +87,8 @@ class Observation:
     """Ledgers of the running attempt, by number."""
     old_ledgers: frozenset[str] = frozenset()
     """Attempts other than the running one of which ledgers are left."""
+    old_sequence: int = -1
+    """The highest sequence that one of those names; -1 = none."""
     pods: tuple[PodView, ...] = ()
     leases: Mapping[str, float] = field(default_factory=dict)
     """When we last saw each node's lease renewed."""
@@ -100,12 +109,20 @@ class Observation:
     """Objects of our kinds in this namespace can't be read by this version: none of them counts as
     deleted."""
     record_lost: bool = False
-    """Revisions of this channel run, but no record of it exists."""
+    """Revisions of this channel run, but no record of it can be read."""
+    record_unreadable: bool = False
+    """There is a record, and this version can't read it."""
 
     _facts: dict[tuple[object, ...], tuple[tuple[object, ...], Any]] = field(
         default_factory=dict, init=False, repr=False, compare=False
     )
     """What `once` has worked out already. A copy that differs begins anew."""
+
+    @property
+    def hands_off(self) -> bool:
+        """A person asked that we write nothing for this channel but status."""
+        annotations = self.channel.metadata.annotations if self.channel else {}
+        return annotations.get(HANDS_OFF_ANNOTATION) == "true"
 
     @property
     def key(self) -> str:

@@ -4,7 +4,14 @@ from collections.abc import Iterator, Sequence
 
 from wavegate.api import Channel, ContentKind, OnFailure, Phase, Reason, Release
 from wavegate.evidence import CheckSpec
-from wavegate.rollout.names import attempt_id, content_name, daemon_set_name, record_name
+from wavegate.rollout import lost
+from wavegate.rollout.names import (
+    HANDS_OFF_ANNOTATION,
+    attempt_id,
+    content_name,
+    daemon_set_name,
+    record_name,
+)
 from wavegate.rollout.observation import Observation
 from wavegate.rollout.placement import membership
 from wavegate.rollout.record import Plan, PlannedWave, Record, Revision, Rollout
@@ -21,7 +28,13 @@ def _channel_problem(obs: Observation) -> Problem | None:
     channel = obs.channel
     if channel is None:
         return None
-    return _lost(obs) or _agent_problem(obs, channel) or _policy_problem(obs, channel)
+    return (
+        _hands_off(obs)
+        or lost.problem(obs)
+        or _stable_gone(obs)
+        or _agent_problem(obs, channel)
+        or _policy_problem(obs, channel)
+    )
 
 
 def release_problem(obs: Observation, release: Release) -> Problem | None:
@@ -54,8 +67,7 @@ def digest_of(obs: Observation, release: Release) -> str:
 
 def floor(record: Record) -> int:
     """The highest sequence that was ever tried here: only a higher one may start. -1 = none."""
-    stable = [record.stable.sequence] if record.stable else []
-    return max([-1, *stable, *(outcome.sequence for outcome in record.outcomes)])
+    return record.highest_sequence
 
 
 def eligible(obs: Observation) -> Sequence[Release]:
@@ -135,21 +147,25 @@ def _checks(channel: Channel) -> Iterator[CheckSpec]:
         )
 
 
-def _lost(obs: Observation) -> Problem | None:
-    stable = obs.record.stable
-    if stable is not None and obs.revision(stable) is None:
-        return Problem(
-            Reason.StateLost,
-            f"DaemonSet {stable.daemon_set}, the stable revision, is gone. No rollout starts. "
-            f"Restore it, or delete ConfigMap {record_name(obs.name)} to begin anew.",
-        )
-    if not obs.record_lost:
+def _hands_off(obs: Observation) -> Problem | None:
+    if not obs.hands_off:
         return None
-    names = ", ".join(sorted(view.name for view in obs.revisions.values()))
+    return Problem(
+        Reason.HandsOff,
+        f"Annotation {HANDS_OFF_ANNOTATION} is on this channel: nothing but status is written, and "
+        "nothing is reverted. Remove it, and the operator goes on from what is there.",
+    )
+
+
+def _stable_gone(obs: Observation) -> Problem | None:
+    stable = obs.record.stable
+    if stable is None or obs.revision(stable) is not None:
+        return None
     return Problem(
         Reason.StateLost,
-        f"The record of this channel is gone, but its DaemonSets run ({names}). Nothing is "
-        f"touched. Restore ConfigMap {record_name(obs.name)}, or delete these DaemonSets.",
+        f"DaemonSet {stable.daemon_set}, the stable revision, is gone. No rollout starts. "
+        f"Restore it, or delete ConfigMap {record_name(obs.name)}, and any other DaemonSet of this "
+        "channel, to begin anew.",
     )
 
 

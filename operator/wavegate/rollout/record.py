@@ -274,6 +274,12 @@ class Record:
         ]
         return replace(self, rollout=None, outcomes=(outcome, *older)[:MAX_OUTCOMES])
 
+    @property
+    def highest_sequence(self) -> int:
+        """The highest sequence that was ever tried here: only a higher one may start. -1 = none."""
+        stable = [self.stable.sequence] if self.stable else []
+        return max([self.floor, *stable, *(outcome.sequence for outcome in self.outcomes)])
+
     def knows(self, attempt: str) -> bool:
         """Whether this attempt is remembered in any way."""
         revisions = (self.stable, self.rollout.candidate if self.rollout else None, *self.history)

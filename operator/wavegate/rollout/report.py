@@ -17,7 +17,7 @@ from wavegate.api import (
     WaveState,
 )
 from wavegate.evidence import Verdict, worst
-from wavegate.rollout import exposure, queue
+from wavegate.rollout import breakglass, exposure, lost, queue
 from wavegate.rollout.decide import expires_at, pause_reason, refusal
 from wavegate.rollout.names import ledger_name
 from wavegate.rollout.observation import Observation
@@ -53,6 +53,9 @@ def channel_status(obs: Observation) -> dict[str, Any]:
         status["stable"] = _revision(record.stable)
     if rollout:
         status["candidate"] = _revision(rollout.candidate)
+    if lost.contradiction(obs) and not lost.in_position(obs):
+        lines = breakglass.lines(obs, *lost.in_flight(obs), hands_off=False)
+        status |= {"breakGlass": lines} if lines else {}
     return status
 
 
@@ -143,16 +146,21 @@ def _running(obs: Observation, rollout: Rollout, step: Step, now: float) -> dict
         status["wave"] = _wave(obs, rollout, measured, now)
     if rollout.incident:
         status["incident"] = _incident(rollout.incident)
-    return status
+    ours = not lost.is_lost(obs) or lost.in_position(obs)
+    views = obs.revision(rollout.candidate), obs.revision(obs.record.stable)
+    lines = breakglass.lines(obs, *views) if ours else []
+    return status | ({"breakGlass": lines} if lines else {})
 
 
 def _phase(
     obs: Observation, rollout: Rollout, step: Step, now: float
 ) -> tuple[Phase, Reason, WaitingFor]:
+    paused = pause_reason(obs, now)
     if rollout.phase is Phase.Reverting:
+        if obs.hands_off or (lost.is_lost(obs) and not lost.in_position(obs)):
+            return Phase.Reverting, paused or Reason.Reverting, WaitingFor.Person
         reason = rollout.incident.reason if rollout.incident else Reason.Reverting
         return Phase.Reverting, reason, WaitingFor.Node
-    paused = pause_reason(obs, now)
     if paused:
         return Phase.Paused, paused, WaitingFor.Person
     if worst(step.findings) is Verdict.HOLD:
@@ -181,7 +189,8 @@ def _message(obs: Observation, rollout: Rollout, phase: Phase, reason: Reason, s
         waiting = step.waiting if phase is Phase.Reverting else ""
         return rollout.incident.message + (f"; waiting for {waiting}" if waiting else "")
     if not rollout.waves:
-        return "The candidate's DaemonSet is being prepared"
+        preparing = "The candidate's DaemonSet is being prepared"
+        return reason.meaning if phase is Phase.Paused else preparing
     if rollout.promoting:
         head = "Every node carries it; it becomes the stable revision"
         return f"{head}; waiting: {step.waiting}" if step.waiting else head

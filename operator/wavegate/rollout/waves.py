@@ -88,7 +88,8 @@ def ledger_for(rollout: Rollout, nodes: Iterable[NodeView]) -> Ledger:
     frozen = tuple(
         LedgerNode(n.name, n.uid, n.boot_id, healthy=n.ready and not n.unschedulable) for n in nodes
     )
-    return Ledger(rollout.attempt, rollout.waves[-1].ledger, frozen)
+    sequence = rollout.candidate.sequence
+    return Ledger(rollout.attempt, rollout.waves[-1].ledger, frozen, sequence)
 
 
 def baseline_of(obs: Observation) -> Mapping[str, LedgerNode]:
