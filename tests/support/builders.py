@@ -164,10 +164,13 @@ class SimDaemonSet:
         )
 
 
-def matches(template: Mapping[str, Any], node: NodeView) -> bool:
-    """Whether a targeted template runs on a node, its side label included."""
+def matches(template: Mapping[str, Any], node: NodeView, *, stays: bool = False) -> bool:
+    """Whether a targeted template runs on a node, its side label included. A pod that is there
+    already `stays` whatever NoSchedule taint comes.
+    """
+    taints = tuple(t for t in node.taints if not stays or t.effect == "NoExecute")
     labels = {**node.labels, **({KEY: a} if (a := node.attempt(KEY)) else {})}
-    whole = NodeView(node.name, node.uid, node.boot_id, node.ready, labels, node.taints)
+    whole = NodeView(node.name, node.uid, node.boot_id, node.ready, labels, taints)
     return runs_on(template, whole)
 
 

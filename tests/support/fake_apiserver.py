@@ -138,6 +138,7 @@ class Objects:
         self.requests: list[tuple[str, str]] = []
         self.queries: list[dict[str, str]] = []
         self.refuse: Callable[[str, str], int] = lambda _verb, _path: 0
+        self.on_patch: Callable[[str, Any], None] = lambda _path, _patch: None
         self.version = 100
         server.handler = self.answer
 
@@ -161,6 +162,8 @@ class Objects:
             return 404, {}
         if verb == "GET":
             return 200, found
+        if verb == "PATCH":
+            self.on_patch(path, sent)
         if isinstance(sent, list):
             return self._json_patch(path, found, sent)
         wanted = sent["metadata"].get("resourceVersion") or sent["metadata"].get("uid")
@@ -178,7 +181,8 @@ class Objects:
     def _json_patch(self, path: str, found: Any, patch: Any) -> tuple[int, dict[str, Any]]:
         body = json.loads(json.dumps(found))
         for change in patch:
-            *parents, last = change["path"].strip("/").split("/")
+            steps = change["path"].strip("/").split("/")
+            *parents, last = (s.replace("~1", "/").replace("~0", "~") for s in steps)
             place = body
             for parent in parents:
                 place = place[parent]
@@ -186,6 +190,8 @@ class Objects:
                 return 422, {"message": "test failed"}
             if change["op"] == "replace":
                 place[last] = change["value"]
+            if change["op"] == "remove":
+                del place[last]
         return 200, self.put(path, body)
 
 

@@ -98,7 +98,7 @@ class Invariants:
             templates = (
                 {"spec": {**s.template["spec"], "affinity": s.affinity}} for s in sim.sets.values()
             )
-            if not any(matches(template, view) for template in templates):
+            if not any(matches(template, view, stays=True) for template in templates):
                 yield f"no revision matches {name}, which had an agent"
 
     def passed_on_evidence(self, obs: Observation, step: Step) -> Iterator[str]:
@@ -109,9 +109,10 @@ class Invariants:
         if new.state is not WaveState.Passed or old.state is WaveState.Passed or not new.nodes:
             return
         planned = before.plan.waves[min(before.wave, len(before.plan.waves) - 1)]
+        soak = 0.0 if old.last else planned.soak
         names = {n.name for led in obs.ledgers.values() for n in led.nodes if n.healthy}
         for name in names & {n.name for n in obs.moved(before.attempt)}:
-            if obs.leases.get(name, 0.0) < old.opened_at + planned.soak:
+            if obs.leases.get(name, 0.0) < old.opened_at + soak:
                 yield f"wave {old.name} passed, but {name} was not heard from after its soak"
 
 

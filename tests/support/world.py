@@ -333,15 +333,16 @@ class SimCluster:
         spec = {**found.template["spec"], "affinity": found.affinity}
         mine = {p.node: p for p in self.pods if p.attempt == attempt and not p.deleting}
         for node in self.nodes.values():
-            wanted = matches({"spec": spec}, self.node_view(node))
-            if wanted and node.name not in mine:
+            stays = node.name in mine
+            wanted = matches({"spec": spec}, self.node_view(node), stays=stays)
+            if wanted and not stays:
                 held = any(
                     p.attempt == attempt and p.node == node.name and p.deleting for p in self.pods
                 )
                 if not held:
                     uid = f"pod-{next(self.ids)}"
                     self.pods.append(SimPod(uid, attempt, node.name, seen_since=self.now))
-            elif not wanted and node.name in mine:
+            elif not wanted and stays:
                 mine[node.name].deleting = True
 
     def _schedule(self) -> None:

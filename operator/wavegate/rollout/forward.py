@@ -135,8 +135,11 @@ def _move(obs: Observation, rollout: Rollout, findings: tuple[Finding, ...], now
     if brake is not None:
         return wait(brake.message)
     batch = measured.unmoved[: min(measured.room, BATCH)]
+    seen = labels.seen(obs, rollout, measured.unmoved)
     if batch and rollout.waves[-1].overrun_since is None:
-        return _label(obs, rollout, batch, labels.seen(obs, rollout, measured.unmoved))
+        return _label(obs, rollout, batch, seen)
+    if seen > rollout.waves[-1].labelled:
+        return save(obs.record, rollout.with_wave(labelled=seen))
     return wait(f"{len(measured.in_flight)} nodes to settle")
 
 

@@ -200,3 +200,55 @@ async def test_what_retention_no_longer_keeps_is_deleted(store, objects):
 
 def _version(body):
     return body["metadata"]["resourceVersion"]
+
+
+NODE = paths.node("n")
+
+
+def labelled_node(objects, uid="u", **labels):
+    body = {"metadata": {"name": "n", "uid": uid, "labels": {"zone": "a", **labels}}}
+    objects.put(NODE, body)
+
+
+async def test_a_foreign_label_is_taken_back_and_no_other(store, objects, fresh):
+    labelled_node(objects, **{KEY: "x1"})
+    await store.unlabel_node("n", "u", "x1")
+    assert objects.bodies[NODE]["metadata"]["labels"] == {"zone": "a"}
+    assert fresh[-1][0] == "nodes"
+
+
+@pytest.mark.parametrize(("uid", "labels"), [("other", {KEY: "x1"}), ("u", {KEY: "x2"}), ("u", {})])
+async def test_a_label_that_is_not_what_was_seen_is_left_alone(store, objects, uid, labels):
+    labelled_node(objects, uid, **labels)
+    before = objects.bodies[NODE]
+    await store.unlabel_node("n", "u", "x1")
+    assert objects.bodies[NODE] == before
+
+
+async def test_a_node_that_is_gone_has_no_label_to_take(store, objects):
+    await store.unlabel_node("n", "u", "x1")
+    assert objects.requests[-1] == ("PATCH", NODE)
+
+
+async def test_a_refusal_of_another_kind_is_an_error(store, objects):
+    labelled_node(objects, **{KEY: "x1"})
+    objects.refuse = lambda _verb, _path: 500
+    with pytest.raises(ApiError):
+        await store.unlabel_node("n", "u", "x1")
+
+
+async def test_a_revision_says_what_it_carries_for_the_day_on_which_the_record_is_lost(
+    store, objects
+):
+    await store.create_revision(create())
+    view = revision_view(objects.bodies[f"{SETS}/rules-x1"], None, 0.0)
+    found = (view.release, view.release_uid, view.release_version, view.sequence, view.digest)
+    assert found == ("b", "u", "v", 2, "sha256:d")
+
+
+@pytest.mark.parametrize("text", ["", "-1", "1.5", "many", "9" * 30, "²"])
+async def test_a_sequence_that_someone_garbled_is_none(store, objects, text):
+    await store.create_revision(create())
+    body = objects.bodies[f"{SETS}/rules-x1"]
+    body["metadata"]["annotations"]["wavegate.dev/sequence"] = text
+    assert revision_view(body, None, 0.0).sequence is None

@@ -6,8 +6,11 @@ from typing import Any
 import pytest
 
 from support.builders import make_channel
+from support.fake_apiserver import client, objects, server
 from support.invariants import Invariants, with_stable
 from support.world import SimCluster
+
+__all__ = ["client", "objects", "server"]
 
 
 @pytest.fixture

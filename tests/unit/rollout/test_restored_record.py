@@ -9,7 +9,6 @@ from support.invariants import ended, phase_of
 from wavegate.api import Phase, Reason, WaveState
 from wavegate.rollout import lost, queue, report
 from wavegate.rollout.decide import decide
-from wavegate.rollout.observation import RevisionView
 from wavegate.rollout.record import Revision
 from wavegate.rollout.steps import Step, Target
 
@@ -292,8 +291,3 @@ def test_a_planted_daemon_set_stops_what_goes_forward_but_no_revert(sim):
     assert phase_of(sim, "b")[0] == "Reverted"
     sim.run(5)
     assert sim.running() == dict.fromkeys(sim.nodes, "a")
-
-
-def test_what_is_adopted_is_read_from_annotations_that_may_be_empty():
-    view = RevisionView("x1", "rules-x1", True, {}, {}, {})
-    assert (view.release_uid, view.sequence) == ("", None)

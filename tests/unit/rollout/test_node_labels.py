@@ -1,0 +1,238 @@
+"""What becomes of a node whose label, taints or identity others change in the middle."""
+
+from dataclasses import replace
+
+import pytest
+
+from support.invariants import Invariants, ended, phase_of, with_stable
+from support.story_words import labelled, moving
+from wavegate.api import Reason, WaveState
+from wavegate.evidence import Taint
+from wavegate.rollout import labels
+from wavegate.rollout.decide import decide
+from wavegate.rollout.steps import MoveNodes, UnlabelNodes
+
+
+@pytest.fixture
+def sim(make_sim):
+    """Release b has left its canary and moves workers."""
+    sim = with_stable(make_sim(workers=12))
+    sim.publish("b", 2)
+    sim.step_until(lambda: moving(sim, "all") and len(labelled(sim)) >= 4)
+    return sim
+
+
+def moved_worker(sim):
+    return min(labelled(sim) - {"canary-0"})
+
+
+def unmoved_worker(sim):
+    return min(set(sim.nodes) - labelled(sim))
+
+
+def moves_of(sim, name):
+    """How often a node is labelled from now on, by wave."""
+    found = []
+
+    def watch(world, _obs, step):
+        moves = (a for a in step.actions if isinstance(a, MoveNodes) and name in dict(a.nodes))
+        found.extend(world.record.rollout.waves[-1].name for _ in moves)
+
+    sim.watchers.append(watch)
+    return found
+
+
+def complete(sim):
+    sim.run(900, until=ended(sim, "b"))
+    sim.run(10)
+    assert phase_of(sim, "b") == ("Completed", "Completed")
+    assert sim.running() == dict.fromkeys(sim.nodes, "b")
+
+
+def replaced(sim, name):
+    """The same name, another machine; the label came with it."""
+    sim.gone[name] = sim.node_view(sim.nodes[name])
+    sim.nodes[name] = replace(sim.nodes[name], uid=f"new-{name}")
+
+
+def relabel(attempt):
+    def change(sim, name):
+        sim.nodes[name].attempt = attempt
+
+    return change
+
+
+def taint(effect):
+    def change(sim, name):
+        sim.nodes[name].taints = (Taint("gpu", "", effect),)
+
+    return change
+
+
+def cordon(sim, name):
+    sim.nodes[name].unschedulable = True
+
+
+# What is changed on a node that is moved already; how the release ends; which waves label the node
+# again.
+CHANGES = [
+    pytest.param(relabel(None), "Completed", ["rest-1"], id="label removed"),
+    pytest.param(relabel("other"), "Completed", ["rest-1"], id="label of another attempt"),
+    pytest.param(cordon, "Completed", [], id="cordoned"),
+    pytest.param(taint("NoSchedule"), "Completed", [], id="tainted: the pod stays"),
+    pytest.param(taint("NoExecute"), "Unschedulable", [], id="tainted: the pod is evicted"),
+    pytest.param(replaced, "NodeReplaced", [], id="replaced under its name, with the label"),
+]
+
+
+@pytest.mark.parametrize(("change", "end", "again"), CHANGES)
+def test_a_change_of_a_moved_node(sim, change, end, again):
+    victim = moved_worker(sim)
+    sim.run(3)
+    moves = moves_of(sim, victim)
+    change(sim, victim)
+    if end == "Completed":
+        complete(sim)
+    else:
+        without_invariants(sim)  # a person who evicts agents leaves a node without
+        sim.run(300, until=ended(sim, "b"))
+        assert sim.record.outcomes[0].incident.reason == end
+    assert moves == again
+
+
+UNMOVED = [
+    pytest.param(relabel("other"), "Completed", ["all"], id="label of another attempt"),
+    pytest.param(cordon, "Completed", ["all"], id="cordoned after it was chosen"),
+    pytest.param(taint("NoSchedule"), "Left", [], id="tainted"),
+    pytest.param(replaced, "Completed", ["rest-1"], id="replaced under its name"),
+]
+
+
+@pytest.mark.parametrize(("change", "end", "again"), UNMOVED)
+def test_a_change_of_a_node_that_stands_in_the_ledger_and_is_not_moved_yet(sim, change, end, again):
+    victim = unmoved_worker(sim)
+    moves = moves_of(sim, victim)
+    change(sim, victim)
+    if end == "Completed":
+        complete(sim)
+    else:
+        sim.run(600)
+        assert sim.running()[victim] == "a"
+    assert moves == again
+
+
+def test_a_node_from_which_the_label_is_taken_runs_stable_until_the_sweep(sim):
+    victim = moved_worker(sim)
+    sim.run(10)
+    sim.nodes[victim].attempt = None
+    sim.run(10)
+    assert sim.running()[victim] == "a"
+    sim.step_until(lambda: not moving(sim, "all"))
+    assert sim.running()[victim] == "a"
+    complete(sim)
+
+
+def test_a_restart_of_the_operator_does_not_make_it_forget_that_a_label_was_taken(sim):
+    victim = moved_worker(sim)
+    sim.run(10)
+    moves = moves_of(sim, victim)
+    sim.nodes[victim].attempt = None
+    for _ in range(10):
+        sim.forget()
+        sim.run(7)
+    assert moves == []
+    complete(sim)
+    assert moves == ["rest-1"]
+
+
+def test_a_later_wave_does_not_take_a_node_from_which_the_label_was_taken(make_sim):
+    waves = [{"name": "half", "upTo": "50%"}, {"name": "all", "upTo": "100%"}]
+    sim = with_stable(make_sim(workers=7, waves=waves))
+    sim.publish("b", 2)
+    sim.step_until(lambda: sim.record.rollout and "Soaking" in str(sim.record.rollout.waves))
+    victim = min(labelled(sim))
+    moves = moves_of(sim, victim)
+    sim.nodes[victim].attempt = None
+    complete(sim)
+    assert moves == ["rest-1"]
+
+
+def test_a_wave_whose_every_label_was_taken_holds_and_asks_a_person(make_sim):
+    sim = with_stable(make_sim(rollout={"holdTimeout": "1m"}))
+    sim.publish("b", 2)
+    sim.step_until(lambda: sim.record.rollout and "Soaking" in str(sim.record.rollout.waves))
+    sim.nodes["canary-0"].attempt = None
+    sim.run(20)
+    step = decide(sim.observe(), sim.now)
+    assert step.findings[0].reason is Reason.LabelRemoved
+    assert sim.record.rollout.waves[-1].state is WaveState.Held
+    sim.run(120)
+    assert sim.record.rollout.paused is Reason.HoldTimeout
+    assert labelled(sim) == set()
+
+
+def test_a_person_who_sets_the_label_again_lets_the_wave_go_on(make_sim):
+    sim = with_stable(make_sim())
+    sim.publish("b", 2)
+    sim.step_until(lambda: sim.record.rollout and "Soaking" in str(sim.record.rollout.waves))
+    sim.nodes["canary-0"].attempt = None
+    sim.run(20)
+    sim.nodes["canary-0"].attempt = sim.record.rollout.attempt
+    complete(sim)
+
+
+@pytest.mark.parametrize("suspended", [False, True])
+def test_a_foreign_label_is_taken_back_and_the_node_runs_stable_again(sim, suspended):
+    (joined,) = sim.add_nodes("workers", 1)
+    sim.run(5)
+    without_invariants(sim)
+    if suspended:
+        sim.publish("b", 2, suspend=True)
+    sim.nodes[joined].attempt = sim.record.rollout.attempt
+    sim.run(2)
+    assert sim.nodes[joined].attempt is None
+    sim.run(10)
+    assert sim.running()[joined] == "a"
+    sim.publish("b", 2)
+    complete(sim)
+
+
+def without_invariants(sim):
+    """Whoever sets a label brings a pod to a node outside the ledgers for a moment."""
+    sim.watchers[:] = [w for w in sim.watchers if not isinstance(w, Invariants)]
+
+
+def test_foreign_labels_are_taken_back_in_batches(sim):
+    attempt = sim.record.rollout.attempt
+    for name in sim.add_nodes("workers", 70):
+        sim.nodes[name].attempt = attempt
+    obs = sim.observe()
+    action = labels.repair(obs, obs.record.rollout)
+    assert len(action.nodes) == labels.BATCH
+    assert decide(obs, sim.now).actions == (action,)
+
+
+@pytest.mark.parametrize("doubt", ["ledger gone", "blind", "promoting"])
+def test_no_label_is_taken_back_in_doubt(sim, doubt):
+    (joined,) = sim.add_nodes("workers", 1)
+    sim.nodes[joined].attempt = sim.record.rollout.attempt
+    obs = sim.observe()
+    if doubt == "ledger gone":
+        obs = replace(obs, ledgers={1: obs.ledgers[1]})
+    elif doubt == "blind":
+        obs = replace(obs, blind="the watch of nodes is interrupted")
+    else:
+        rollout = replace(obs.record.rollout, promoting=True)
+        obs = replace(obs, record=replace(obs.record, rollout=rollout))
+    step = decide(obs, sim.now)
+    assert not any(isinstance(action, UnlabelNodes) for action in step.actions)
+
+
+def test_a_node_of_a_ledger_whose_wave_is_not_open_yet_counts_as_labelled_by_others(make_sim):
+    sim = with_stable(make_sim())
+    sim.publish("b", 2)
+    sim.step_until(lambda: sim.record.rollout and len(sim.ledgers) == 3)
+    assert sim.record.rollout.waves[-1].state is WaveState.Pending
+    sim.nodes["canary-0"].attempt = sim.record.rollout.attempt
+    step = decide(sim.observe(), sim.now)
+    assert isinstance(step.actions[0], UnlabelNodes)
