@@ -34,3 +34,20 @@ class Tool:
         if done.returncode != 0:
             raise AssertionError(f"{' '.join(argv)}:\n{done.stdout}{done.stderr}")
         return done.stdout
+
+
+def paste(sandbox: Sandbox, line: str, home: Path) -> str:
+    """Run a line of a status as a person would who pastes it into a shell; returns what it printed.
+
+    AssertionError with its words when it fails.
+    """
+    env = {
+        "PATH": f"{sandbox.tool('kubectl').parent}:{os.environ['PATH']}",
+        "HOME": str(home),
+        "KUBECONFIG": str(sandbox.kubeconfig),
+    }
+    argv = ["/bin/sh", "-c", line]
+    done = subprocess.run(argv, env=env, capture_output=True, text=True, check=False)
+    if done.returncode != 0:
+        raise AssertionError(f"{line}:\n{done.stdout}{done.stderr}")
+    return done.stdout
