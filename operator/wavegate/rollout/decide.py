@@ -82,6 +82,8 @@ def _idle(obs: Observation, now: float) -> Step:
     repair = tuple(_towards_stable(obs))
     if repair:
         return Step(actions=repair, requeue=1.0)
+    if lost.stray_ledgers(obs):
+        return Step(actions=(Forget(ledgers_of=lost.stray_ledgers(obs)[0]),), requeue=1.0)
     if channel is not None and not channel.spec.suspend and not queue.channel_problem(obs):
         ready = queue.eligible(obs)
         if ready:

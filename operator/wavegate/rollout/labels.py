@@ -49,8 +49,9 @@ def set_aside(obs: Observation, rollout: Rollout) -> frozenset[str]:
 def seen(obs: Observation, rollout: Rollout, unmoved: tuple[NodeView, ...]) -> int:
     """How far the current ledger is seen to be labelled: up to the first node still to be moved."""
     wave = rollout.waves[-1]
-    names = [entry.name for entry in _entries(obs, wave)]
-    first = min((names.index(node.name) for node in unmoved), default=wave.moved)
+    names = {node.name for node in unmoved}
+    entries = enumerate(_entries(obs, wave))
+    first = next((place for place, entry in entries if entry.name in names), wave.moved)
     return max(wave.labelled, min(wave.moved, first))
 
 

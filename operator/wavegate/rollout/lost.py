@@ -34,7 +34,7 @@ def contradiction(obs: Observation) -> str:
     unknown = [v.name for attempt, v in obs.revisions.items() if not record.knows(attempt)]
     if unknown:
         return f"{name} does not know DaemonSet {', '.join(sorted(unknown)[:5])}: it is older"
-    ledgers = sorted(attempt for attempt in obs.old_ledgers if not record.knows(attempt))
+    ledgers = stray_ledgers(obs)
     if ledgers and obs.revisions:
         return f"{name} does not know attempt {', '.join(ledgers[:5])} of a ledger: it is older"
     if rollout is not None and any(number >= rollout.ledgers for number in obs.ledgers):
@@ -42,6 +42,13 @@ def contradiction(obs: Observation) -> str:
     if rollout is not None and not rollout.promoting and _is_promoted(obs):
         return f"{name} says that {rollout.candidate.version} rolls out, but it is promoted"
     return ""
+
+
+def stray_ledgers(obs: Observation) -> list[str]:
+    """Attempts of ledgers that the record does not know. Without any DaemonSet they speak of
+    nothing that runs: a channel begins anew, and forgets them before it starts anything.
+    """
+    return sorted(attempt for attempt in obs.old_ledgers if not obs.record.knows(attempt))
 
 
 def in_position(obs: Observation) -> bool:

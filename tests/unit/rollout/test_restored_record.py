@@ -291,3 +291,15 @@ def test_a_planted_daemon_set_stops_what_goes_forward_but_no_revert(sim):
     assert phase_of(sim, "b")[0] == "Reverted"
     sim.run(5)
     assert sim.running() == dict.fromkeys(sim.nodes, "a")
+
+
+def test_a_channel_whose_daemon_sets_were_all_deleted_begins_anew_beside_old_ledgers(sim):
+    sim.watchers.clear()
+    sim.sets, sim.pods = {}, []
+    sim.restore()
+    assert sim.ledgers
+    sim.publish("b", 2)
+    sim.run(600, until=ended(sim, "b"))
+    assert phase_of(sim, "b") == ("Completed", "Completed")
+    assert sim.running() == dict.fromkeys(sim.nodes, "b")
+    assert {attempt for attempt, _ in sim.ledgers} == {sim.record.stable.attempt}
