@@ -99,7 +99,7 @@ def test_a_release_that_failed_does_not_run_again_after_a_loss(sim, tidied):
     let_go(sim)
     sim.run(30)
     nothing_is_written(sim)
-    assert sim.record.rollout is None
+    assert (phase_of(sim, "c"), sim.record.attempts) == (("", ""), 0)
 
 
 def test_a_daemon_set_that_says_no_sequence_counts_as_the_newest_release_there_is(sim):
@@ -303,3 +303,16 @@ def test_a_channel_whose_daemon_sets_were_all_deleted_begins_anew_beside_old_led
     assert phase_of(sim, "b") == ("Completed", "Completed")
     assert sim.running() == dict.fromkeys(sim.nodes, "b")
     assert {attempt for attempt, _ in sim.ledgers} == {sim.record.stable.attempt}
+
+
+def test_a_record_from_the_last_wave_of_a_completed_release_is_seen_to_be_older(sim):
+    rolling(sim, wave=1)
+    sim.run(2)
+    old = sim.record
+    sim.run(600, until=ended(sim, "b"))
+    sim.run(10)
+    sim.restore(old)
+    sim.add_nodes("workers", 1)
+    sim.run(20)
+    assert phase_of(sim, "b") == ("Completed", "StateLost")
+    assert sim.running() == dict.fromkeys(sim.nodes, "b")
