@@ -58,9 +58,12 @@ def _stamp(status: Mapping[str, Any], before: Mapping[str, Any], now: str) -> di
 
 
 def _bounded(value: Any) -> Any:
-    """Copy a status and cut each text in it that is too long: some quote others' words."""
+    """Copy a status and cut each text in it that is too long: some quote others' words. Lines to be
+    pasted have a bound of their own: half a command must not be run.
+    """
     if isinstance(value, Mapping):
-        return {key: _bounded(inner) for key, inner in value.items()}
+        lines = "breakGlass"
+        return {k: list(v) if k == lines else _bounded(v) for k, v in value.items()}
     if isinstance(value, list):
         return [_bounded(inner) for inner in value]
     return brief(value) if isinstance(value, str) else value

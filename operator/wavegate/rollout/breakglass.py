@@ -13,7 +13,7 @@ from wavegate.rollout.observation import Observation, RevisionView
 from wavegate.rollout.steps import Target
 from wavegate.rollout.templates import targeted
 
-MAX_LINE = 4096
+MAX_LINE = 2048
 """Longest line in a status. An affinity that does not fit is found in the runbook's way."""
 
 

@@ -18,6 +18,7 @@ from wavegate.cluster.status import StatusWriter
 from wavegate.cluster.store import Store
 from wavegate.evidence import Finding, Ledger, LedgerNode, Verdict
 from wavegate.rollout import report
+from wavegate.rollout.breakglass import MAX_LINE
 from wavegate.rollout.record import (
     MAX_BLOCKED,
     MAX_HISTORY,
@@ -63,7 +64,7 @@ def largest():
     record = replace(
         ended,
         stable=candidate,
-        history=(candidate,) * MAX_HISTORY,
+        history=(record.stable, *(candidate,) * (MAX_HISTORY - 1)),
         blocked=(blocked,) * MAX_BLOCKED,
     )
     return replace(obs, record=record)
@@ -124,6 +125,13 @@ async def test_a_channel_s_problem_in_someone_else_s_words_is_cut(largest, write
     (condition,) = written(largest.channel)["status"]["conditions"]
     assert condition["reason"] == "InvalidTemplate"
     assert condition["message"].endswith("…")
+
+
+async def test_a_line_to_paste_is_never_cut(largest, write, written):
+    lines = ["kubectl " + "x" * (MAX_LINE - 8)] * 5
+    status = {**report.channel_status(largest), "breakGlass": lines}
+    assert await write(largest.channel, status) < STATUS_BYTES
+    assert written(largest.channel)["status"]["breakGlass"] == lines
 
 
 def test_a_message_is_cut_between_characters_and_says_so():
