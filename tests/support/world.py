@@ -26,10 +26,10 @@ from support.builders import (
 )
 from wavegate.api import Channel, Decision, Release
 from wavegate.evidence import CheckResult, Ledger, NodeView, Sample
-from wavegate.rollout import transitions
-from wavegate.rollout.decide import decide
+from wavegate.rollout import transitions, way_back
+from wavegate.rollout.decide import decide, pause_reason
 from wavegate.rollout.judge import judged_nodes
-from wavegate.rollout.observation import AgentSource, ContentView, Observation
+from wavegate.rollout.observation import AgentSource, ContentView, Observation, RevertProof
 from wavegate.rollout.record import Record
 from wavegate.rollout.steps import (
     Action,
@@ -45,7 +45,7 @@ from wavegate.rollout.steps import (
     UnlabelNodes,
     describe,
 )
-from wavegate.rollout.templates import targeted
+from wavegate.rollout.templates import HOSTNAME, targeted
 
 NOT_READY_AFTER = 50.0
 """Seconds until the node controller says NotReady of a node that died."""
@@ -89,6 +89,10 @@ class SimCluster:
     """What the apiserver answers to each new DaemonSet; empty: it takes them."""
     refused: tuple[str, str] = ("", "")
     """Attempt whose DaemonSet it refused, and why: the operator's memory of the answer."""
+    blocks: str = ""
+    """What keeps a dry run of the revert from passing; empty: nothing."""
+    way_back: RevertProof | None = None
+    dry_runs: int = 0
     checks: dict[str, CheckResult] = field(default_factory=dict)
     watchers: list[Callable[["SimCluster", Observation, Step], None]] = field(default_factory=list)
     writes: int = 0
@@ -154,7 +158,7 @@ class SimCluster:
         """The operator restarts: all that it knew from its own clock is gone."""
         self.story.append("the operator restarts")
         self.leases, self.gone, self.checks, self.pods_lost = {}, {}, {}, {}
-        self.refused = ("", "")
+        self.refused, self.way_back = ("", ""), None
         self.watching_since = self.now
         for node in self.nodes.values():
             node.label_seen = self.now
@@ -213,6 +217,7 @@ class SimCluster:
             refused=self.refused[1] if attempt and attempt == self.refused[0] else "",
             pods_lost=dict(self.pods_lost),
             record_lost=bool(self.sets) and not self.record_version,
+            way_back=self.way_back,
         )
 
     # How time goes by
@@ -280,6 +285,7 @@ class SimCluster:
         if rollout is None:
             self.leases.clear()
         self._ask()
+        self._prove()
 
     def _wrote(self, what: str) -> None:
         self.story.append(f"{self.now - 1_000_000:.0f} s: {what}")
@@ -346,12 +352,16 @@ class SimCluster:
                 mine[node.name].deleting = True
 
     def _schedule(self) -> None:
-        """Required anti-affinity: a pod waits until no other pod of the channel is on its node."""
-        taken = {pod.node for pod in self.pods if pod.bound_at is not None}
+        """Required anti-affinity: a pod waits until no other pod of the channel is on a node with
+        the host name of its own. It does not work where that label is missing.
+        """
+        hosts = {name: node.labels.get(HOSTNAME) for name, node in self.nodes.items()}
+        taken = {hosts[pod.node] for pod in self.pods if pod.bound_at is not None}
         for pod in self.pods:
-            if pod.bound_at is None and not pod.deleting and pod.node not in taken:
+            host = hosts[pod.node]
+            if pod.bound_at is None and not pod.deleting and (host is None or host not in taken):
                 pod.bound_at = self.now
-                taken.add(pod.node)
+                taken.add(host)
 
     def _kubelet(self, pod: SimPod) -> bool:
         """Start, harm or end one pod; False when it is gone."""
@@ -398,3 +408,12 @@ class SimCluster:
             samples = tuple(Sample({check.node_label: n}, self.check_value) for n in nodes)
             answer = () if self.check_error else samples
             self.checks[check.name] = CheckResult(self.now, nodes, answer, self.check_error)
+
+    def _prove(self) -> None:
+        """The apiserver answers the dry run of the revert, when it is due."""
+        rollout, obs = self.record.rollout, self.observe()
+        paused = pause_reason(obs, self.now)
+        if rollout is not None and not paused and way_back.is_due(obs, rollout, self.now):
+            ledger = rollout.waves[-1].ledger
+            self.way_back = RevertProof(rollout.attempt, ledger, self.now, self.blocks)
+            self.dry_runs += 1

@@ -341,8 +341,14 @@ class Reason(StrEnum):
     )
     NotMovable = _reason(
         "NotMovable",
-        "The agent's template neither selects nor tolerates the node, so moving it would take "
-        "its agent away; correct the template or the pool.",
+        "Moving the node would take its agent away, now or at a revert, or bring a second one: a "
+        "template does not run there, or its kubernetes.io/hostname label is missing or shared; "
+        "correct what the message names.",
+    )
+    RevertPathBlocked = _reason(
+        "RevertPathBlocked",
+        "A dry run shows that a write of the revert would be refused or changed, so no wave "
+        "opens; correct the webhook, policy or quota that the message tells of.",
     )
     CheckNoData = _reason(
         "CheckNoData",

@@ -23,6 +23,8 @@ FIELD_MANAGER = "wavegate"
 
 LIST_SECONDS = 60.0
 
+_DRY_RUN = {"fieldManager": FIELD_MANAGER, "dryRun": "All"}
+
 Params = Mapping[str, str]
 Observer = Callable[[str, str, int], None]
 """Told of each request: verb, path, status (0 = no answer)."""
@@ -80,10 +82,10 @@ class Client:
         """POST a new object."""
         return await self._request("POST", path, {"fieldManager": FIELD_MANAGER}, body)
 
-    async def try_create(self, path: str, body: Mapping[str, Any]) -> None:
+    async def try_create(self, path: str, body: Mapping[str, Any]) -> dict[str, Any]:
         """POST as a dry run: checked like a real one, stored nowhere."""
-        params = {"fieldManager": FIELD_MANAGER, "dryRun": "All", "fieldValidation": "Strict"}
-        await self._request("POST", path, params, body)
+        params = {**_DRY_RUN, "fieldValidation": "Strict"}
+        return await self._request("POST", path, params, body)
 
     async def replace(self, path: str, body: Mapping[str, Any]) -> dict[str, Any]:
         """PUT an object; with its resourceVersion this is compare-and-swap."""
@@ -92,6 +94,10 @@ class Client:
     async def patch(self, path: str, body: Any, kind: str = MERGE_PATCH) -> dict[str, Any]:
         """PATCH an object."""
         return await self._request("PATCH", path, {"fieldManager": FIELD_MANAGER}, body, kind)
+
+    async def try_patch(self, path: str, body: Any, kind: str = MERGE_PATCH) -> dict[str, Any]:
+        """PATCH as a dry run: checked like a real one, stored nowhere."""
+        return await self._request("PATCH", path, _DRY_RUN, body, kind)
 
     async def apply(self, path: str, body: Mapping[str, Any]) -> dict[str, Any]:
         """Server-side apply with our field manager, taking fields over."""

@@ -124,6 +124,7 @@ def revision_view(body: Mapping[str, Any], _old: RevisionView | None, _now: floa
         release_version=said.get(VERSION_ANNOTATION, ""),
         sequence=_number(said.get(SEQUENCE_ANNOTATION, "")),
         digest=said.get(DIGEST_ANNOTATION, ""),
+        uid=metadata.get("uid", ""),
     )
 
 

@@ -33,6 +33,7 @@ from wavegate.rollout.observation import RevisionView
 from wavegate.rollout.record import Record
 from wavegate.rollout.steps import CopyContent, CreateRevision, Retarget, Target
 from wavegate.rollout.templates import targeted
+from wavegate.rollout.trial import retarget_patch
 
 Body = dict[str, Any]
 
@@ -135,10 +136,7 @@ class Store:
 
     async def retarget(self, action: Retarget, view: RevisionView) -> None:
         """Point a revision at other nodes. Only a fence is unconditional."""
-        affinity = targeted(view.own_affinity, self._key, action.target, action.attempt)
-        patch: list[Body] = [
-            {"op": "replace", "path": "/spec/template/spec/affinity", "value": affinity}
-        ]
+        patch = retarget_patch(view, self._key, action.target, action.attempt)
         if not action.fence:
             test = {"op": "test", "path": "/metadata/resourceVersion", "value": view.version}
             patch.insert(0, test)

@@ -7,6 +7,7 @@ metrics come after, and decide nothing.
 import asyncio
 import logging
 from collections.abc import Callable
+from dataclasses import replace
 
 from wavegate.api import Phase, Reason, Resource, WaveState
 from wavegate.cluster.client import ApiError
@@ -15,6 +16,7 @@ from wavegate.cluster.status import StatusWriter
 from wavegate.controller.act import Actor, NotLeader
 from wavegate.controller.checks import CheckRunner
 from wavegate.controller.gather import Gathered, Gatherer
+from wavegate.controller.proofs import ProofRunner
 from wavegate.controller.work import Key, WorkQueue
 from wavegate.controller.world import World
 from wavegate.rollout import report
@@ -53,6 +55,7 @@ class Engine:
         gatherer: Gatherer,
         actor: Actor,
         checks: CheckRunner,
+        proofs: ProofRunner,
         statuses: StatusWriter,
         events: EventRecorder,
         metrics: Metrics,
@@ -60,7 +63,8 @@ class Engine:
         clock: Callable[[], float],
     ) -> None:
         self._world, self._gatherer, self._actor = world, gatherer, actor
-        self._checks, self._statuses, self._events = checks, statuses, events
+        self._checks, self._proofs = checks, proofs
+        self._statuses, self._events = statuses, events
         self._metrics, self._queue, self._clock = metrics, queue, clock
         self._telling: set[asyncio.Task[None]] = set()
         self._refused: dict[Key, tuple[str, str]] = {}
@@ -91,7 +95,7 @@ class Engine:
         gathered = await self._gatherer.gather(
             key, self._checks.results(key), self._refused.get(key, ("", ""))[1]
         )
-        obs = gathered.observation
+        obs = replace(gathered.observation, way_back=self._proofs.proof(key))
         rollout, now = obs.record.rollout, self._clock()
         if rollout is None or rollout.attempt != self._refused.get(key, ("", ""))[0]:
             self._refused.pop(key, None)
@@ -109,6 +113,7 @@ class Engine:
         next_query = self._checks.ensure(key, obs)
         if next_query is not None:
             self._queue.later(key, next_query)
+        self._proofs.ensure(key, obs)
         if step.record is None:
             await self._report_or_later(key, obs, step, now)
 

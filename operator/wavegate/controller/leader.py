@@ -1,4 +1,4 @@
-"""All that a leading process runs, wired in one place: mirrors, queue, checks, engine."""
+"""All that a leading process runs, wired in one place: mirrors, queue, checks, proofs, engine."""
 
 import asyncio
 from collections.abc import Callable
@@ -10,6 +10,7 @@ from wavegate.controller.act import Actor
 from wavegate.controller.checks import CheckRunner
 from wavegate.controller.engine import Engine
 from wavegate.controller.gather import Gatherer
+from wavegate.controller.proofs import ProofRunner
 from wavegate.controller.work import WorkQueue
 from wavegate.controller.world import World
 from wavegate.telemetry.metrics import Metrics
@@ -35,6 +36,7 @@ class Leader:
         self._queue = WorkQueue(clock)
         self.world = World(client, clock, self._queue.add)
         self._checks = CheckRunner(reader, clock, self._queue.add)
+        self._proofs = ProofRunner(client, clock, self._queue.add)
 
     async def start(self, tasks: asyncio.TaskGroup) -> None:
         """Sync the mirrors; then run the engine in `tasks`. Decisions begin when all is synced."""
@@ -44,6 +46,7 @@ class Leader:
             gatherer=Gatherer(self._client, self.world, self._soak_floor, self._clock),
             actor=Actor(self._client, self.world, self._metrics, self._may_act),
             checks=self._checks,
+            proofs=self._proofs,
             statuses=StatusWriter(self._client),
             events=EventRecorder(self._client, self._identity),
             metrics=self._metrics,
@@ -53,6 +56,7 @@ class Leader:
         tasks.create_task(engine.run())
 
     def close(self) -> None:
-        """Stop asking Prometheus."""
+        """Stop asking Prometheus, and trying the way back."""
         self._checks.close()
+        self._proofs.close()
         self._reader.close()

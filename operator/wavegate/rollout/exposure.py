@@ -8,9 +8,10 @@ A node that just died still looks Ready for 50 s, so being heard from is what co
 from dataclasses import dataclass
 
 from wavegate.evidence import LEASE_STALE_SECONDS, LedgerNode, NodeView, PodView
+from wavegate.rollout.movable import fleet, not_movable
 from wavegate.rollout.observation import Observation
 from wavegate.rollout.record import Rollout
-from wavegate.rollout.waves import baseline_of, fleet
+from wavegate.rollout.waves import baseline_of
 
 MAX_NOT_RUNNING = 20
 """Nodes whose candidate pod does not run yet: for these a fence may come too late, because a sync
@@ -44,7 +45,8 @@ def measure(obs: Observation, rollout: Rollout, now: float) -> Exposure:
 
 
 def _measure(obs: Observation, rollout: Rollout, now: float) -> Exposure:
-    nodes, movable, key = baseline_of(obs), fleet(obs, rollout), obs.key
+    nodes, all_nodes, key = baseline_of(obs), fleet(obs, rollout), obs.key
+    movable = all_nodes.keys() - not_movable(obs, rollout).keys()
     current = obs.ledgers.get(rollout.waves[-1].ledger) if rollout.waves else None
     labelled = rollout.waves[-1].labelled if rollout.waves else 0
     own = {entry.name for entry in current.nodes[labelled:]} if current else set()
@@ -63,7 +65,7 @@ def _measure(obs: Observation, rollout: Rollout, now: float) -> Exposure:
             settled.append(name)
         elif entry.healthy:
             in_flight.append(name)
-    total = max(1, len(movable))
+    total = max(1, len(all_nodes))
     limit = min(rollout.plan.max_unavailable.resolve(total), max(1, len(settled)))
     return Exposure(tuple(settled), tuple(in_flight), tuple(not_running), tuple(unmoved), limit)
 

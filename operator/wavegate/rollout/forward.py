@@ -8,7 +8,17 @@ from dataclasses import replace
 
 from wavegate.api import Phase, Reason, WaveState
 from wavegate.evidence import Finding, NodeView, Verdict
-from wavegate.rollout import exposure, labels, promote, queue, revert, soak, waves
+from wavegate.rollout import (
+    exposure,
+    labels,
+    movable,
+    promote,
+    queue,
+    revert,
+    soak,
+    waves,
+    way_back,
+)
 from wavegate.rollout.judge import judge
 from wavegate.rollout.observation import Observation
 from wavegate.rollout.record import Rollout
@@ -78,10 +88,13 @@ def advance(obs: Observation, rollout: Rollout, paused: Reason | None, now: floa
 
 def _wave(obs: Observation, rollout: Rollout, findings: tuple[Finding, ...], now: float) -> Step:
     state = rollout.waves[-1].state
-    if state is WaveState.Pending:
-        return _open(obs, rollout, now)
     if state is WaveState.Passed:
         return _next(obs, rollout)
+    blocked = way_back.blocked(obs, rollout)
+    if blocked is not None:
+        return replace(soak.hold(obs, rollout, blocked.message, now), findings=(blocked,))
+    if state is WaveState.Pending:
+        return _open(obs, rollout, now)
     return soak.advance(obs, rollout, findings, now) or _move(obs, rollout, findings, now)
 
 
@@ -92,27 +105,34 @@ def _paused(obs: Observation, rollout: Rollout, findings: tuple[Finding, ...], n
 
 
 def _open(obs: Observation, rollout: Rollout, now: float) -> Step:
-    """Choose the wave's nodes and store them in its ledger; then it may move."""
-    wave = rollout.waves[-1]
+    """Choose the wave's nodes and store them in its ledger; then it may move. Neither is done
+    without a fresh proof of the way back.
+    """
+    wave, planned = rollout.waves[-1], rollout.planned
     ledger = obs.ledgers.get(wave.ledger)
-    if ledger is not None:
-        size = len(ledger.nodes)
-        opened = rollout.with_wave(
-            state=WaveState.Moving, nodes=size, opened_at=now, held_since=None
-        )
-        return save(obs.record, opened)
-    if obs.refused:
+    if ledger is None and obs.refused:
         return soak.hold(obs, rollout, f"wave {wave.name} can't open: {obs.refused}", now)
-    planned = rollout.planned
-    if planned is None:
-        return act(StoreLedger(waves.ledger_for(rollout, waves.sweep(obs, rollout))))
-    chosen, lacking = waves.choose(obs, rollout, planned)
-    if lacking == 0:
-        passed = rollout.with_wave(state=WaveState.Passed, opened_at=now, passed_at=now)
-        return save(obs.record, passed)
-    if not chosen:
-        return soak.hold(obs, rollout, f"no healthy node is there for wave {planned.name}", now)
-    return act(StoreLedger(waves.ledger_for(rollout, chosen)))
+    chosen = waves.sweep(obs, rollout) if ledger is None and planned is None else []
+    if ledger is None and planned is not None:
+        chosen, lacking = waves.choose(obs, rollout, planned)
+        if lacking == 0:
+            passed = rollout.with_wave(state=WaveState.Passed, opened_at=now, passed_at=now)
+            return save(obs.record, passed)
+        if not chosen:
+            return soak.hold(obs, rollout, _nobody(obs, rollout, planned.name), now)
+    if not way_back.is_proven(obs, rollout, now):
+        return wait(way_back.TRYING)
+    if ledger is None:
+        return act(StoreLedger(waves.ledger_for(rollout, chosen)))
+    opened = rollout.with_wave(
+        state=WaveState.Moving, nodes=len(ledger.nodes), opened_at=now, held_since=None
+    )
+    return save(obs.record, opened)
+
+
+def _nobody(obs: Observation, rollout: Rollout, wave: str) -> str:
+    stuck = movable.describe(movable.not_movable(obs, rollout))
+    return f"no healthy node is there for wave {wave}" + (f"; {stuck}" if stuck else "")
 
 
 def _next(obs: Observation, rollout: Rollout) -> Step:
@@ -126,8 +146,7 @@ def _move(obs: Observation, rollout: Rollout, findings: tuple[Finding, ...], now
     """Move the next batch that the exposure rule has room for; start the soak when all settled."""
     measured = exposure.measure(obs, rollout, now)
     if not measured.unmoved and not measured.in_flight:
-        untouched = not rollout.waves[-1].labelled and not _has_moved_any(obs, rollout)
-        if rollout.planned is not None and untouched:
+        if rollout.planned is not None and not waves.has_moved_any(obs, rollout):
             # Its nodes changed before they were moved: the wave chooses others.
             return save(obs.record, rollout.with_new_ledger())
         return save(obs.record, soak.begin(rollout, now))
@@ -137,6 +156,8 @@ def _move(obs: Observation, rollout: Rollout, findings: tuple[Finding, ...], now
     batch = measured.unmoved[: min(measured.room, BATCH)]
     seen = labels.seen(obs, rollout, measured.unmoved)
     if batch and rollout.waves[-1].overrun_since is None:
+        if not (way_back.is_proven(obs, rollout, now) or waves.has_moved_any(obs, rollout)):
+            return wait(way_back.TRYING)
         return _label(obs, rollout, batch, seen)
     if seen > rollout.waves[-1].labelled:
         return save(obs.record, rollout.with_wave(labelled=seen))
@@ -169,12 +190,6 @@ def _drift(obs: Observation, rollout: Rollout) -> Retarget | None:
     if view is not None and not view.targets(obs.key, Target.IN, rollout.attempt):
         return Retarget(rollout.attempt, Target.IN, rollout.attempt)
     return None
-
-
-def _has_moved_any(obs: Observation, rollout: Rollout) -> bool:
-    ledger = obs.ledgers.get(rollout.waves[-1].ledger)
-    nodes = (obs.nodes.get(entry.name) for entry in ledger.nodes) if ledger else ()
-    return any(node is not None and node.attempt(obs.key) == rollout.attempt for node in nodes)
 
 
 def _create(obs: Observation, rollout: Rollout, now: float) -> Step:

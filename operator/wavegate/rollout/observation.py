@@ -39,6 +39,7 @@ class RevisionView:
     digest: str = ""
     """What its annotations say that it carries; read only when the record was lost. The sequence
     is None on a DaemonSet of an older version, or when someone garbled it."""
+    uid: str = ""
 
     def targets(self, key: str, target: Target, attempt: str = "") -> bool:
         """Tell whether its DaemonSet points where `target` says."""
@@ -65,6 +66,17 @@ class AgentSource:
     """Nodes on which a parked DaemonSet runs its own pods."""
     refused: str = ""
     """Why the apiserver would refuse a DaemonSet with this template; empty if it would not."""
+
+
+@dataclass(frozen=True, slots=True)
+class RevertProof:
+    """What a dry run of the revert said, asked for the wave with this ledger number."""
+
+    attempt: str
+    ledger: int
+    asked_at: float
+    problem: str = ""
+    """Which write is refused or changed, by what, and what to do; empty when none is."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,6 +120,8 @@ class Observation:
     unreadable: bool = False
     """Objects of our kinds in this namespace can't be read by this version: none of them counts as
     deleted."""
+    way_back: RevertProof | None = None
+    """The newest dry run of the revert; None when none was asked by this process."""
     record_lost: bool = False
     """Revisions of this channel run, but no record of it can be read."""
     record_unreadable: bool = False

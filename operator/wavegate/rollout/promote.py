@@ -1,14 +1,15 @@
 """Promotion: the candidate becomes stable, and no existing node changes side by it.
 
 All nodes carry the label already. Candidate to all first, seen by the controller, then stable to
-nothing: both matching is safe, neither would leave a node without its agent.
+nothing: both matching is safe, neither would leave a node without its agent. A node that could not
+be moved would change side now, without a soak and without a way back: promotion holds and names it.
 """
 
 from dataclasses import replace
 
 from wavegate.api import Phase, Reason
 from wavegate.evidence import Finding, Verdict
-from wavegate.rollout import soak, waves
+from wavegate.rollout import movable, soak, waves
 from wavegate.rollout.observation import Observation
 from wavegate.rollout.record import MAX_HISTORY, Record, Rollout
 from wavegate.rollout.steps import Retarget, Step, Target, act, save, wait
@@ -19,12 +20,11 @@ def advance(obs: Observation, rollout: Rollout, now: float) -> Step:
     view, stable = obs.revision(rollout.candidate), obs.revision(obs.record.stable)
     if view is None:
         return wait("the candidate's DaemonSet")
-    left = waves.would_lose_agent(obs, rollout)
-    if left:
-        names = ", ".join(left[:5])
-        what = f"the new template neither selects nor tolerates {len(left)} nodes ({names})"
-        lost = Finding(Verdict.HOLD, Reason.NotMovable, f"{what}: they would lose their agent")
-        return replace(soak.hold(obs, rollout, lost.message, now), findings=(lost,))
+    stuck = movable.not_movable(obs, rollout)
+    if stuck:
+        message = f"{movable.describe(stuck)}; stable stays there until that is corrected"
+        held = Finding(Verdict.HOLD, Reason.NotMovable, message)
+        return replace(soak.hold(obs, rollout, message, now), findings=(held,))
     if not view.targets(obs.key, Target.ALL):
         if waves.rest(obs, rollout):
             return save(obs.record, replace(waves.next_wave(obs, rollout), promoting=False))

@@ -17,7 +17,7 @@ from wavegate.api import (
     WaveState,
 )
 from wavegate.evidence import Verdict, worst
-from wavegate.rollout import breakglass, exposure, lost, queue
+from wavegate.rollout import breakglass, exposure, lost, movable, queue
 from wavegate.rollout.decide import expires_at, pause_reason, refusal
 from wavegate.rollout.names import ledger_name
 from wavegate.rollout.observation import Observation
@@ -191,16 +191,19 @@ def _message(obs: Observation, rollout: Rollout, phase: Phase, reason: Reason, s
     if not rollout.waves:
         preparing = "The candidate's DaemonSet is being prepared"
         return reason.meaning if phase is Phase.Paused else preparing
+    stuck = movable.describe(movable.not_movable(obs, rollout))
     if rollout.promoting:
-        head = "Every node carries it; it becomes the stable revision"
-        return f"{head}; waiting: {step.waiting}" if step.waiting else head
+        whole = "Every node carries it; it becomes the stable revision"
+        head = f"All waves have passed, but {stuck}" if stuck else whole
+        return f"{head}; waiting: {step.waiting}" if step.waiting and not stuck else head
     wave = rollout.waves[-1]
     why = step.findings[0].message if step.findings else step.waiting and f"for {step.waiting}"
     state, moved = wave.state.value.lower(), len(obs.moved(rollout.attempt))
     head = f"Wave {wave.name} ({len(rollout.waves)}): {state}, on {moved} node" + "s"[: moved != 1]
     if phase is Phase.Paused:
-        return f"{reason.meaning} {head}" + (f"; {why}" if step.findings else "")
-    return f"{head}; {why}" if why else head
+        head = f"{reason.meaning} {head}"
+        why = why if step.findings else ""
+    return "; ".join(part for part in (head, why, "" if stuck in why else stuck) if part)
 
 
 def _ended(outcome: Outcome) -> dict[str, Any]:

@@ -14,6 +14,7 @@ from wavegate.rollout.names import ATTEMPT_LABEL, CHANNEL_LABEL, LABEL_DOMAIN
 from wavegate.rollout.placement import required_terms
 from wavegate.rollout.steps import Problem, Target
 
+HOSTNAME = "kubernetes.io/hostname"
 REQUIRED = "requiredDuringSchedulingIgnoredDuringExecution"
 CONTROLLER_LABELS = ("pod-template-hash", "controller-revision-hash", "pod-template-generation")
 
@@ -162,7 +163,7 @@ def _one_agent_per_node(affinity: Mapping[str, Any], channel_label: str) -> dict
     anti = merged["podAntiAffinity"] = dict(merged.get("podAntiAffinity") or {})
     term = {
         "labelSelector": {"matchLabels": {CHANNEL_LABEL: channel_label}},
-        "topologyKey": "kubernetes.io/hostname",
+        "topologyKey": HOSTNAME,
     }
     anti[REQUIRED] = [*(anti.get(REQUIRED) or []), term]
     return merged

@@ -10,6 +10,7 @@ from collections.abc import Iterable, Mapping
 from wavegate.api import IntOrPercent, Pool
 from wavegate.evidence import Ledger, LedgerNode, NodeView
 from wavegate.rollout import labels
+from wavegate.rollout.movable import fleet, not_movable
 from wavegate.rollout.observation import Observation
 from wavegate.rollout.placement import membership
 from wavegate.rollout.record import PlannedWave, Rollout
@@ -19,27 +20,14 @@ SOAKED_SWEEPS = 2
 _FEW = IntOrPercent(5, is_percent=True)
 
 
-def fleet(obs: Observation, rollout: Rollout) -> Mapping[str, NodeView]:
-    """The nodes that this rollout is about: those that run the agent after it."""
-    view = obs.revision(rollout.candidate)
-    return obs.carriers(view.template) if view else {}
-
-
-def would_lose_agent(obs: Observation, rollout: Rollout) -> list[str]:
-    """Nodes that run a stable agent now but would run none with the candidate's template. The pods
-    are asked, not the stable template: a pod stays where a taint would not let it start.
-    """
-    stable, kept = obs.record.stable, fleet(obs, rollout)
-    pods = obs.pods_of(stable.attempt) if stable else ()
-    held = {pod.node for pod in pods if pod.node in obs.nodes and not pod.terminating}
-    return sorted(name for name in held if name is not None and name not in kept)
-
-
 def choose(obs: Observation, rollout: Rollout, wave: PlannedWave) -> tuple[list[NodeView], int]:
     """The nodes to add for `wave`, and how many it lacks. Healthy ones only, so that no node is
-    blamed for what it had before; the count is 0 when enough nodes have it already.
+    blamed for what it had before; the count is 0 when enough nodes have it already. Nodes that
+    can't be moved are no part of the wave: promotion waits for them.
     """
-    members = _members(rollout.plan.pools, wave, fleet(obs, rollout).values())
+    stuck = not_movable(obs, rollout)
+    nodes = (node for name, node in fleet(obs, rollout).items() if name not in stuck)
+    members = _members(rollout.plan.pools, wave, nodes)
     if not members:
         return [], 1
     known, aside = baseline(obs.ledgers), labels.set_aside(obs, rollout)
@@ -51,8 +39,11 @@ def choose(obs: Observation, rollout: Rollout, wave: PlannedWave) -> tuple[list[
 
 
 def rest(obs: Observation, rollout: Rollout) -> list[NodeView]:
-    """All nodes of the fleet that were not moved by a wave, ill ones and labelled ones included."""
-    nodes, known = fleet(obs, rollout).values(), baseline(obs.ledgers)
+    """All nodes of the fleet that were not moved by a wave, ill ones and labelled ones included;
+    but none that can't be moved.
+    """
+    stuck, known = not_movable(obs, rollout), baseline(obs.ledgers)
+    nodes = (node for name, node in fleet(obs, rollout).items() if name not in stuck)
     left = (n for n in nodes if n.attempt(obs.key) != rollout.attempt or n.name not in known)
     return in_order(left, rollout.attempt)
 
@@ -113,3 +104,12 @@ def _members(pools: Iterable[Pool], wave: PlannedWave, nodes: Iterable[NodeView]
 
 def _may_get_it(node: NodeView, key: str, attempt: str) -> bool:
     return node.ready and not node.unschedulable and node.attempt(key) != attempt
+
+
+def has_moved_any(obs: Observation, rollout: Rollout) -> bool:
+    """Whether a node of the current wave's ledger carries the attempt's label, or was seen to."""
+    if rollout.waves[-1].labelled:
+        return True
+    ledger = obs.ledgers.get(rollout.waves[-1].ledger)
+    nodes = (obs.nodes.get(entry.name) for entry in ledger.nodes) if ledger else ()
+    return any(node is not None and node.attempt(obs.key) == rollout.attempt for node in nodes)
