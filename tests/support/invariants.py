@@ -7,7 +7,7 @@ from support.world import SimCluster
 from wavegate.api import Phase, WaveState
 from wavegate.evidence import Verdict
 from wavegate.rollout.observation import Observation
-from wavegate.rollout.steps import MoveNodes, Step
+from wavegate.rollout.steps import MoveNodes, Step, StoreLedger
 
 
 def with_stable(sim: SimCluster) -> SimCluster:
@@ -49,6 +49,7 @@ class Invariants:
         yield from self.exposure(sim, step)
         yield from self.every_agent_is_matched(sim)
         yield from self.passed_on_evidence(obs, step)
+        yield from self.way_back_is_proven(sim, obs, step)
 
     def candidates_are_in_ledgers(self, sim: SimCluster) -> Iterator[str]:
         rollout = sim.record.rollout
@@ -114,6 +115,18 @@ class Invariants:
         for name in names & {n.name for n in obs.moved(before.attempt)}:
             if obs.leases.get(name, 0.0) < old.opened_at + soak:
                 yield f"wave {old.name} passed, but {name} was not heard from after its soak"
+
+    def way_back_is_proven(self, sim: SimCluster, obs: Observation, step: Step) -> Iterator[str]:
+        rollout, proof = obs.record.rollout, obs.way_back
+        if rollout is None or not rollout.waves:
+            return
+        ledger = obs.ledgers.get(rollout.waves[-1].ledger)
+        names = {node.name for node in ledger.nodes} if ledger else set()
+        begun = any(node.name in names for node in obs.moved(rollout.attempt))
+        opens = any(isinstance(action, StoreLedger | MoveNodes) for action in step.actions)
+        good = proof is not None and not proof.problem and sim.now - proof.asked_at <= 60.0
+        if opens and not begun and not (good and proof.ledger == rollout.waves[-1].ledger):
+            yield f"wave {rollout.waves[-1].name} opened, but its way back was not proven"
 
 
 def well_for(sim: SimCluster, node: str) -> float:

@@ -148,6 +148,12 @@ class Reason(StrEnum):
         "written for it, not even a revert; remove the annotation to go on from what is there.",
     )
 
+    UngatedInput = _reason(
+        "UngatedInput",
+        "The agent's template reads ConfigMaps or Secrets that can change on all nodes at once, "
+        "past the waves; releases go on, but make ConfigMaps immutable, or publish it as content.",
+    )
+
     # Whether and when a release may start
     DigestBlocked = _reason(
         "DigestBlocked",

@@ -14,6 +14,7 @@ from wavegate.cluster.store import Store
 from wavegate.controller.work import Key
 from wavegate.controller.world import World
 from wavegate.evidence import CheckResult
+from wavegate.rollout.inputs import inputs
 from wavegate.rollout.names import PARKED_LABEL, record_name
 from wavegate.rollout.observation import AgentSource, ContentView, Observation, RevisionView
 from wavegate.rollout.queue import floor
@@ -76,7 +77,7 @@ class Gatherer:
             record=kept,
             nodes={node.name: node for node in world.nodes.items.values()},
             gone={node.name: node for node in world.nodes.gone.values()},
-            agent=await self._checked_agent(channel, kept),
+            agent=await self._agent_with_inputs(channel, kept, revisions),
             releases=releases,
             decisions=self._decisions(namespace, releases),
             revisions=revisions,
@@ -144,6 +145,31 @@ class Gatherer:
     def _is_lost(stored: StoredConfigMap | None, revisions: Mapping[str, RevisionView]) -> bool:
         """A record that can't be read is as lost as one that is gone."""
         return bool(revisions) and (stored is None or stored.record is None)
+
+    async def _agent_with_inputs(
+        self, channel: object, record: Record, revisions: Mapping[str, RevisionView]
+    ) -> AgentSource:
+        """The agent, and what it reads that can change without a wave. A template that is frozen
+        in the candidate is read from there.
+        """
+        agent = await self._checked_agent(channel, record)
+        frozen = revisions.get(record.rollout.attempt) if record.rollout else None
+        template = agent.template or (frozen.template if frozen else None)
+        if not isinstance(channel, Channel) or template is None:
+            return agent
+        if agent.template is not None and find_problem(agent.template, channel.spec) is not None:
+            return agent
+        ungated = [
+            f"{kind} {name}"
+            for kind, name in inputs(template, channel.spec)
+            if kind != "ConfigMap" or not await self._is_immutable(channel.namespace, name)
+        ]
+        return replace(agent, ungated=tuple(ungated))
+
+    async def _is_immutable(self, namespace: str, name: str) -> bool:
+        """Whether a ConfigMap is there and can't be changed; looked at once a minute."""
+        found = await self._content(namespace, name, moving=True)
+        return found is not None and found.immutable
 
     async def _checked_agent(self, channel: object, record: Record) -> AgentSource:
         """The agent, and what the apiserver says of it before a rollout may start."""

@@ -66,6 +66,8 @@ class AgentSource:
     """Nodes on which a parked DaemonSet runs its own pods."""
     refused: str = ""
     """Why the apiserver would refuse a DaemonSet with this template; empty if it would not."""
+    ungated: tuple[str, ...] | None = None
+    """Kind and name of what it reads that can change without a wave; None when not known."""
 
 
 @dataclass(frozen=True, slots=True)

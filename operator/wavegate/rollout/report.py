@@ -3,6 +3,7 @@
 Phase and message are computed once, here; kubectl, Argo CD and people only read them.
 """
 
+from collections.abc import Iterator
 from datetime import UTC, datetime
 from typing import Any
 
@@ -25,6 +26,7 @@ from wavegate.rollout.record import Incident, Outcome, Revision, Rollout, WaveRu
 from wavegate.rollout.steps import Problem, Step
 
 _MAX_WAVES = 60
+_MAX_INPUTS = 5
 
 
 def channel_status(obs: Observation) -> dict[str, Any]:
@@ -47,7 +49,7 @@ def channel_status(obs: Observation) -> dict[str, Any]:
             }
             for b in record.blocked
         ],
-        "conditions": [_condition("Ready", problem, message)],
+        "conditions": [_condition("Ready", problem, message), *_inputs(obs)],
     }
     if record.stable:
         status["stable"] = _revision(record.stable)
@@ -57,6 +59,21 @@ def channel_status(obs: Observation) -> dict[str, Any]:
         lines = breakglass.lines(obs, *lost.in_flight(obs), hands_off=False)
         status |= {"breakGlass": lines} if lines else {}
     return status
+
+
+def _inputs(obs: Observation) -> Iterator[dict[str, Any]]:
+    """Whether all that the agent reads goes through waves; nothing while that is not known."""
+    ungated = obs.agent.ungated
+    if ungated is None:
+        return
+    more = f" and {len(ungated) - _MAX_INPUTS} more" if len(ungated) > _MAX_INPUTS else ""
+    message = (
+        f"The agent reads {', '.join(ungated[:_MAX_INPUTS])}{more}: whoever changes one changes it "
+        "on all nodes at once, past the waves. Make ConfigMaps immutable, or publish it as content."
+    )
+    problem = Problem(Reason.UngatedInput, message) if ungated else None
+    gated = "The agent reads nothing that can change without a wave"
+    yield _condition("InputsGated", problem, gated)
 
 
 def release_status(obs: Observation, release: Release, step: Step, now: float) -> dict[str, Any]:

@@ -42,7 +42,31 @@ def _find_problem(template: Mapping[str, Any], spec: ChannelSpec) -> Problem | N
             f"spec.agent: the template's schedulerName {pod['schedulerName']!r} is not supported. "
             "Remove it: DaemonSet pods go through the default scheduler.",
         )
-    return _missing_binding(pod, spec) or _unpinned(pod, spec)
+    return _placement_problem(pod) or _missing_binding(pod, spec) or _unpinned(pod, spec)
+
+
+def _placement_problem(pod: Mapping[str, Any]) -> Problem | None:
+    """Rules of the template's own that would make ours unreadable, or that no node can meet."""
+    terms = required_terms({"spec": pod})
+    keys = [
+        *(pod.get("nodeSelector") or {}),
+        *(e.get("key") for term in terms or [] for e in term.get("matchExpressions") or []),
+    ]
+    if any(str(key).startswith(f"{LABEL_DOMAIN}/") for key in keys):
+        return Problem(
+            Reason.InvalidTemplate,
+            f"spec.agent: the template chooses nodes by a label of {LABEL_DOMAIN}, which is "
+            "Wavegate's own. Choose them by another label.",
+        )
+    if terms is not None and not any(
+        t.get("matchExpressions") or t.get("matchFields") for t in terms
+    ):
+        return Problem(
+            Reason.InvalidTemplate,
+            "spec.agent: the template's required node affinity has only empty terms, which match "
+            "no node. Remove it, or say which nodes are meant.",
+        )
+    return None
 
 
 def bind(template: Mapping[str, Any], spec: ChannelSpec, reference: str) -> dict[str, Any]:
@@ -208,7 +232,7 @@ def _unpinned(pod: Mapping[str, Any], spec: ChannelSpec) -> Problem | None:
 
 def _images(pod: Mapping[str, Any]) -> Iterator[tuple[str, str, str]]:
     """All images of a pod: (content kind and what it is, name, reference)."""
-    for container in _containers(pod):
+    for container in [*_containers(pod), *(pod.get("ephemeralContainers") or [])]:
         yield "containerImage container", container.get("name", ""), container.get("image", "")
     for volume in pod.get("volumes") or []:
         if "image" in volume:
