@@ -152,6 +152,29 @@ def test_a_parked_daemon_set_that_runs_pods_is_refused(
     assert [d["metadata"]["name"] for d in sandbox.request("GET", path)["items"]] == ["running"]
 
 
+def test_what_an_agent_reads_past_the_waves_is_named_and_holds_nothing_up(
+    story: Story, sandbox: Sandbox, operators: list[OperatorProcess]
+) -> None:
+    path = f"/api/v1/namespaces/{story.namespace}/configmaps"
+    for name, immutable in (("fixed", True), ("loose", False)):
+        body = {"metadata": {"name": name}, "data": {"x": "1"}, "immutable": immutable}
+        sandbox.request("POST", path, body)
+    spec = channel_spec(story.namespace)["agent"]["template"]["spec"]
+    (container,) = spec["containers"]
+    maps = [{"configMapRef": {"name": name}} for name in ("fixed", "loose")]
+    secret = {"secretRef": {"name": "token", "optional": True}}
+    agent = {**spec, "containers": [{**container, "envFrom": [*maps, secret]}]}
+    story.begin({"agent": {"template": {"spec": agent}}})
+    story.publish("a")
+    story.until_phase("a", "Completed")
+    conditions = {c["type"]: c for c in story.channel_status()["conditions"]}
+
+    assert conditions["Ready"]["status"] == "True"
+    gated = conditions["InputsGated"]
+    assert (gated["status"], gated["reason"]) == ("False", "UngatedInput")
+    assert gated["message"].startswith("The agent reads ConfigMap loose, Secret token: ")
+
+
 def until_not_ready(story: Story, kind: str, name: str) -> dict[str, Any]:
     """Wait for the condition Ready=False of one of our objects."""
     path = f"/apis/wavegate.dev/v1alpha1/namespaces/{story.namespace}/securitycontent{kind}/{name}"

@@ -15,12 +15,12 @@ from wavegate.controller.work import Key
 from wavegate.controller.world import World
 from wavegate.evidence import CheckResult
 from wavegate.rollout.inputs import inputs
-from wavegate.rollout.names import PARKED_LABEL, record_name
+from wavegate.rollout.names import record_name
 from wavegate.rollout.observation import AgentSource, ContentView, Observation, RevisionView
 from wavegate.rollout.queue import floor
 from wavegate.rollout.record import Record, Revision
 from wavegate.rollout.steps import CreateRevision
-from wavegate.rollout.templates import bind, find_problem, revision_template
+from wavegate.rollout.templates import bind, find_problem, revision_template, unparked
 
 _ANY_CONTENT = {
     ContentKind.ImageVolume: "trial.invalid/content",
@@ -215,7 +215,7 @@ class Gatherer:
         status = body.get("status") or {}
         counted = status.get("observedGeneration", 0) >= body["metadata"]["generation"]
         running = int(status.get("currentNumberScheduled", 0)) if counted else 1
-        return AgentSource(template=_unparked(body["spec"]["template"]), running_pods=running)
+        return AgentSource(template=unparked(body["spec"]["template"]), running_pods=running)
 
     async def _contents(
         self, namespace: str, releases: tuple[Release, ...], record: Record
@@ -260,11 +260,3 @@ class Gatherer:
             if error.status != 404:
                 raise
             return None
-
-
-def _unparked(template: Mapping[str, Any]) -> dict[str, Any]:
-    """The template without what parks its DaemonSet."""
-    spec = dict(template["spec"])
-    selector = {k: v for k, v in (spec.get("nodeSelector") or {}).items() if k != PARKED_LABEL}
-    spec["nodeSelector"] = selector
-    return {**template, "spec": spec}

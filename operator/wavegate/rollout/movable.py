@@ -8,7 +8,7 @@ nodes share it, an agent on one keeps the agent of the other out. Source: Kubern
 framework/plugins/interpodaffinity/filtering.go.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 
 from wavegate.evidence import NodeView
 from wavegate.rollout.observation import Observation
@@ -34,20 +34,27 @@ def not_movable(obs: Observation, rollout: Rollout) -> dict[str, str]:
     """
     if obs.revision(rollout.candidate) is None:
         return {}
-    kept, held, stable = fleet(obs, rollout), _held(obs), obs.revision(obs.record.stable)
+    found = would_lose_agent(obs, rollout)
+    held, stable, owners = _held(obs), obs.revision(obs.record.stable), _owners(obs.nodes)
+    for name, node in _unlabelled(obs, rollout):
+        why = _hostname_problem(node, owners)
+        if not why and name in held and stable and not runs_on(stable.template, node):
+            why = "the stable template does not run there any more, a revert would take its agent"
+        if why:
+            found.setdefault(name, why)
+    return dict(sorted(found.items()))
+
+
+def would_lose_agent(obs: Observation, rollout: Rollout) -> dict[str, str]:
+    """The nodes with a stable agent that would have none if the candidate were for all nodes."""
+    kept, held, owners = fleet(obs, rollout), _held(obs), _owners(obs.nodes)
     found = {
         name: "the new template neither selects nor tolerates it, it would lose its agent"
         for name in held
         if name not in kept
     }
-    owners = _owners(obs.nodes)
-    for name, node in kept.items():
-        if node.attempt(obs.key) == rollout.attempt:
-            continue
-        why = _hostname_problem(node, owners)
-        if not why and name in held and stable and not runs_on(stable.template, node):
-            why = "the stable template does not run there any more, a revert would take its agent"
-        if why:
+    for name, node in _unlabelled(obs, rollout):
+        if name in held and HOSTNAME in node.labels and (why := _hostname_problem(node, owners)):
             found[name] = why
     return dict(sorted(found.items()))
 
@@ -59,6 +66,12 @@ def describe(found: Mapping[str, str]) -> str:
     named = "; ".join(f"{name}: {why}" for name, why in list(found.items())[:_NAMED])
     more = f"; and {len(found) - _NAMED} more" if len(found) > _NAMED else ""
     return f"{len(found)} node{'s'[: len(found) != 1]} can't be moved ({named}{more})"
+
+
+def _unlabelled(obs: Observation, rollout: Rollout) -> Iterator[tuple[str, NodeView]]:
+    for name, node in fleet(obs, rollout).items():
+        if node.attempt(obs.key) != rollout.attempt:
+            yield name, node
 
 
 def _held(obs: Observation) -> set[str]:

@@ -20,12 +20,14 @@ def advance(obs: Observation, rollout: Rollout, now: float) -> Step:
     view, stable = obs.revision(rollout.candidate), obs.revision(obs.record.stable)
     if view is None:
         return wait("the candidate's DaemonSet")
-    stuck = movable.not_movable(obs, rollout)
+    # Once the candidate is for all nodes, going on is what leaves no node with two agents.
+    begun = view.targets(obs.key, Target.ALL)
+    stuck = (movable.would_lose_agent if begun else movable.not_movable)(obs, rollout)
     if stuck:
         message = f"{movable.describe(stuck)}; stable stays there until that is corrected"
         held = Finding(Verdict.HOLD, Reason.NotMovable, message)
         return replace(soak.hold(obs, rollout, message, now), findings=(held,))
-    if not view.targets(obs.key, Target.ALL):
+    if not begun:
         if waves.rest(obs, rollout):
             return save(obs.record, replace(waves.next_wave(obs, rollout), promoting=False))
         return act(Retarget(rollout.attempt, Target.ALL))

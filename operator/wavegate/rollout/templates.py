@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from wavegate.api import ChannelSpec, ContentKind, Reason
-from wavegate.rollout.names import ATTEMPT_LABEL, CHANNEL_LABEL, LABEL_DOMAIN
+from wavegate.rollout.names import ATTEMPT_LABEL, CHANNEL_LABEL, LABEL_DOMAIN, PARKED_LABEL
 from wavegate.rollout.placement import required_terms
 from wavegate.rollout.steps import Problem, Target
 
@@ -108,6 +108,14 @@ def revision_template(bound: Mapping[str, Any], channel_label: str, attempt: str
         template["spec"].get("affinity") or {}, channel_label
     )
     return template
+
+
+def unparked(template: Mapping[str, Any]) -> dict[str, Any]:
+    """The template of a parked DaemonSet without what parks it."""
+    spec = dict(template["spec"])
+    selector = {k: v for k, v in (spec.get("nodeSelector") or {}).items() if k != PARKED_LABEL}
+    spec["nodeSelector"] = selector
+    return {**template, "spec": spec}
 
 
 def targeted(

@@ -12,6 +12,7 @@ from wavegate.rollout import exposure
 from wavegate.rollout.decide import decide
 from wavegate.rollout.movable import describe, not_movable
 from wavegate.rollout.report import release_status
+from wavegate.rollout.steps import Target
 from wavegate.rollout.templates import HOSTNAME
 
 TAINT = Taint("example.com/new", "", "NoSchedule")
@@ -167,6 +168,25 @@ def test_a_stable_agent_that_is_leaving_is_none_that_could_be_lost(sim):
     assert set(not_movable(obs, obs.record.rollout)) == {"workers-4"}
     leaving = tuple(replace(p, terminating=p.node == "workers-4") for p in obs.pods)
     assert not_movable(replace(obs, pods=leaving), obs.record.rollout) == {}
+
+
+@pytest.mark.parametrize(("host", "waits"), [(None, False), ("workers-2", True)])
+def test_a_promotion_that_has_begun_goes_on_unless_a_node_would_lose_its_agent(sim, host, waits):
+    """Both revisions match all nodes now: a node with two agents gets one by going on."""
+    sim.publish("b", 2)
+    sim.step_until(lambda: sim.record.rollout and sim.record.rollout.promoting)
+    (joined,) = sim.add_nodes("workers", 1)
+    for pod in sim.pods:
+        assert pod.attempt == sim.record.rollout.attempt
+    attempt = sim.record.rollout.attempt
+    sim.retarget(attempt, Target.ALL)
+    sim.tick()
+    stable_pod = replace(sim.pods[0].view(), node=joined, attempt=sim.record.stable.attempt)
+    label(sim, joined, host)
+    obs = replace(sim.observe(), pods=(stable_pod,))
+    step = decide(obs, sim.now)
+    assert bool(step.actions) is not waits
+    assert (step.findings and step.findings[0].reason) == ("NotMovable" if waits else ())
 
 
 def test_a_message_names_three_and_counts_all():

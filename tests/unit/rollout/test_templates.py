@@ -14,13 +14,18 @@ from wavegate.rollout.templates import (
     find_problem,
     revision_template,
     targeted,
+    unparked,
     untargeted,
 )
 
 KEY = "wavegate.node-restriction.kubernetes.io/agents.rules"
 ZONE = {"key": "zone", "operator": "In", "values": ["a"]}
 NAME = {"key": "metadata.name", "operator": "In", "values": ["n"]}
-PREFERRED = {"preferredDuringSchedulingIgnoredDuringExecution": [{"weight": 1, "preference": {}}]}
+PREFERENCE = "preferredDuringSchedulingIgnoredDuringExecution"
+PREFERRED = {PREFERENCE: [{"weight": 1, "preference": {"matchExpressions": [ZONE]}}]}
+NOT_B = {"key": "zone", "operator": "NotIn", "values": ["b"]}
+OTHERS = {"labelSelector": {"matchLabels": {"app": "x"}}, "topologyKey": "zone"}
+LIKED = [{"weight": 1, "podAffinityTerm": OTHERS}]
 
 
 def required(*terms):
@@ -35,7 +40,12 @@ AFFINITIES = [
     required({"matchFields": [NAME]}),
     required({"matchExpressions": [ZONE]}, {"matchExpressions": [ZONE], "matchFields": [NAME]}),
     required({"matchExpressions": [ZONE]}, {}),
+    required({"matchFields": [NAME]}, {"matchExpressions": [ZONE]}),
+    required({"matchExpressions": [ZONE, NOT_B]}),
+    {"nodeAffinity": {**PREFERRED, **required({"matchExpressions": [ZONE]})["nodeAffinity"]}},
     {**required({"matchExpressions": [ZONE]}), "podAntiAffinity": {REQUIRED: []}},
+    {"podAffinity": {REQUIRED: [OTHERS], PREFERENCE: LIKED}},
+    {"podAntiAffinity": {REQUIRED: [OTHERS], PREFERENCE: LIKED}},
 ]
 
 
@@ -60,6 +70,72 @@ def test_a_target_restricts_the_user_s_own_choice_and_nothing_else(affinity, sid
     assert not runs(affinity, Target.NOTHING, where)
     assert runs(affinity, Target.IN, where) is (side == "x1")
     assert runs(affinity, Target.NOT_IN, where) is (side != "x1")
+
+
+RULE = {"key": KEY, "operator": "In", "values": ["x1"]}
+
+
+@pytest.mark.parametrize(
+    ("terms", "expected"),
+    [
+        (None, [{"matchExpressions": [RULE]}]),
+        ([{}], [{}]),
+        ([{"matchExpressions": []}], [{"matchExpressions": []}]),
+        ([{"matchExpressions": [ZONE]}], [{"matchExpressions": [ZONE, RULE]}]),
+        ([{"matchFields": [NAME]}], [{"matchFields": [NAME], "matchExpressions": [RULE]}]),
+        (
+            [{"matchExpressions": [], "matchFields": [NAME]}],
+            [{"matchFields": [NAME], "matchExpressions": [RULE]}],
+        ),
+        (
+            [{"matchExpressions": [ZONE, NOT_B]}, {"matchFields": [NAME]}, {}],
+            [
+                {"matchExpressions": [ZONE, NOT_B, RULE]},
+                {"matchFields": [NAME], "matchExpressions": [RULE]},
+                {},
+            ],
+        ),
+    ],
+)
+def test_the_rule_goes_into_each_term_that_is_not_empty(terms, expected):
+    """Terms are ORed: one without the rule would let the agent past it."""
+    affinity = {} if terms is None else required(*terms)
+    merged = targeted(affinity, KEY, Target.IN, "x1")
+    assert merged["nodeAffinity"][REQUIRED]["nodeSelectorTerms"] == expected
+
+
+def test_nothing_is_a_rule_that_no_node_meets():
+    (term,) = targeted({}, KEY, Target.NOTHING)["nodeAffinity"][REQUIRED]["nodeSelectorTerms"]
+    assert term["matchExpressions"] == [
+        {"key": KEY, "operator": "Exists"},
+        {"key": KEY, "operator": "DoesNotExist"},
+    ]
+
+
+@pytest.mark.parametrize("affinity", AFFINITIES)
+def test_no_two_targets_look_alike(affinity):
+    made = [targeted(affinity, KEY, target, "x1") for target in Target]
+    assert all(a != b for i, a in enumerate(made) for b in made[i + 1 :])
+    assert targeted(affinity, KEY, Target.IN, "x1") != targeted(affinity, KEY, Target.IN, "y2")
+
+
+@pytest.mark.parametrize("target", list(Target))
+@pytest.mark.parametrize("kind", ["podAffinity", "podAntiAffinity"])
+def test_a_target_leaves_what_is_no_node_rule_as_it_is(target, kind):
+    affinity = {kind: {REQUIRED: [OTHERS], PREFERENCE: LIKED}, "nodeAffinity": PREFERRED}
+    merged = targeted(affinity, KEY, target, "x1")
+    assert merged[kind] == affinity[kind]
+    assert merged["nodeAffinity"][PREFERENCE] == PREFERRED[PREFERENCE]
+
+
+@pytest.mark.parametrize("target", list(Target))
+@pytest.mark.parametrize("empty", [{"nodeAffinity": {}}, {"nodeAffinity": None}])
+def test_an_empty_node_affinity_is_none(target, empty):
+    """The apiserver keeps an empty object; what we make of it must not change from pass to pass."""
+    own = untargeted(targeted(empty, KEY, target, "x1"))
+    again = untargeted(targeted(own, KEY, target, "x1"))
+    assert again == own
+    assert runs(own, Target.ALL, node())
 
 
 @pytest.mark.parametrize("target", list(Target))
@@ -174,7 +250,19 @@ def test_an_empty_field_as_helm_writes_it_is_no_problem(pod):
         ({"containers": [{"name": "agent", "image": None}]}, "InvalidTemplate"),
         ({"initContainers": [{"name": "i", "image": "i:latest"}]}, "ImageNotPinned"),
         ({"containers": "agent"}, "InvalidTemplate"),
+        ({"initContainers": [{"name": "i", "image": "registry.example/i@sha256:1"}]}, None),
+        ({"ephemeralContainers": [{"name": "e", "image": "e:1"}]}, "ImageNotPinned"),
         ({"affinity": []}, None),
+        ({"affinity": required({"matchExpressions": [ZONE]}, {})}, None),
+        ({"affinity": required({})}, "InvalidTemplate"),
+        ({"affinity": required({}, {"matchExpressions": []})}, "InvalidTemplate"),
+        ({"affinity": required({"matchExpressions": [RULE]})}, "InvalidTemplate"),
+        (
+            {"affinity": required({"matchExpressions": [ZONE]}, {"matchExpressions": [RULE]})},
+            "InvalidTemplate",
+        ),
+        ({"nodeSelector": {KEY: "x1"}}, "InvalidTemplate"),
+        ({"nodeSelector": {"zone": "a"}}, None),
         ({"affinity": ["x"]}, "InvalidTemplate"),
     ],
 )
@@ -183,6 +271,51 @@ def test_what_keeps_a_template_from_running_is_found(pod, reason):
     template["spec"] |= pod
     problem = find_problem(template, make_channel().spec)
     assert (problem.reason if problem else None) == reason
+
+
+def test_a_parked_template_loses_only_what_parks_it():
+    template = agent_template()
+    selector = {"wavegate.dev/parked": "true", "zone": "a"}
+    template["spec"] |= {"nodeSelector": selector, "affinity": required({"matchFields": [NAME]})}
+    free = unparked(template)
+    assert free["spec"]["nodeSelector"] == {"zone": "a"}
+    assert free["spec"] == {**template["spec"], "nodeSelector": {"zone": "a"}}
+    assert selector["wavegate.dev/parked"]
+    assert runs_on(free, node())
+    assert not runs_on(template, node())
+
+
+@pytest.mark.parametrize("selector", [None, {}, {"wavegate.dev/parked": "true"}])
+def test_a_parked_template_without_a_selector_of_its_own_runs_everywhere(selector):
+    template = agent_template()
+    template["spec"]["nodeSelector"] = selector
+    made = revision_template(unparked(template), "rules", "x1")
+    assert runs_on(made, node())
+    assert runs(made["spec"]["affinity"], Target.IN, node("x1"))
+
+
+def test_every_revision_of_a_channel_keeps_every_other_one_away():
+    """The rule is about the channel, never about the attempt: else two agents met at hand-over."""
+    made = [revision_template(agent_template(), "rules", attempt) for attempt in ("x1", "y2")]
+    (first,), (second,) = (m["spec"]["affinity"]["podAntiAffinity"][REQUIRED] for m in made)
+    assert first == second
+    labels = made[0]["metadata"]["labels"].items()
+    assert first["labelSelector"]["matchLabels"].items() <= labels
+
+
+def test_own_pod_affinity_of_all_kinds_is_kept():
+    template = agent_template()
+    own = {
+        "nodeAffinity": PREFERRED,
+        "podAffinity": {REQUIRED: [OTHERS], PREFERENCE: LIKED},
+        "podAntiAffinity": {PREFERENCE: LIKED},
+    }
+    template["spec"]["affinity"] = copy.deepcopy(own)
+    made = revision_template(template, "rules", "x1")["spec"]["affinity"]
+    assert made["nodeAffinity"] == PREFERRED
+    assert made["podAffinity"] == own["podAffinity"]
+    assert made["podAntiAffinity"][PREFERENCE] == LIKED
+    assert len(made["podAntiAffinity"][REQUIRED]) == 1
 
 
 def test_a_second_image_volume_must_be_pinned_but_the_content_s_own_need_not():
