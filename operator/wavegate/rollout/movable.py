@@ -8,7 +8,7 @@ nodes share it, an agent on one keeps the agent of the other out. Source: Kubern
 framework/plugins/interpodaffinity/filtering.go.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 
 from wavegate.evidence import NodeView
 from wavegate.rollout.observation import Observation
@@ -34,29 +34,34 @@ def not_movable(obs: Observation, rollout: Rollout) -> dict[str, str]:
     """
     if obs.revision(rollout.candidate) is None:
         return {}
-    found = would_lose_agent(obs, rollout)
-    held, stable, owners = _held(obs), obs.revision(obs.record.stable), _owners(obs.nodes)
-    for name, node in _unlabelled(obs, rollout):
-        why = _hostname_problem(node, owners)
-        if not why and name in held and stable and not runs_on(stable.template, node):
+    kept, held = fleet(obs, rollout), _held(obs)
+    found = _left_out(kept, held)
+    shared, stable = _shared(obs.nodes), obs.revision(obs.record.stable)
+    for name, node in kept.items():
+        if node.attempt(obs.key) == rollout.attempt:
+            continue
+        why = _hostname_problem(node, shared)
+        if not why and stable and name in held and not runs_on(stable.template, node):
             why = "the stable template does not run there any more, a revert would take its agent"
         if why:
-            found.setdefault(name, why)
+            found[name] = why
     return dict(sorted(found.items()))
 
 
 def would_lose_agent(obs: Observation, rollout: Rollout) -> dict[str, str]:
     """The nodes with a stable agent that would have none if the candidate were for all nodes."""
-    kept, held, owners = fleet(obs, rollout), _held(obs), _owners(obs.nodes)
-    found = {
-        name: "the new template neither selects nor tolerates it, it would lose its agent"
-        for name in held
-        if name not in kept
-    }
-    for name, node in _unlabelled(obs, rollout):
-        if name in held and HOSTNAME in node.labels and (why := _hostname_problem(node, owners)):
-            found[name] = why
+    kept, held, shared = fleet(obs, rollout), _held(obs), _shared(obs.nodes)
+    found = _left_out(kept, held)
+    for name in held & kept.keys():
+        node = kept[name]
+        if node.labels.get(HOSTNAME) in shared and node.attempt(obs.key) != rollout.attempt:
+            found[name] = _hostname_problem(node, shared)
     return dict(sorted(found.items()))
+
+
+def _left_out(kept: Mapping[str, NodeView], held: set[str]) -> dict[str, str]:
+    why = "the new template neither selects nor tolerates it, it would lose its agent"
+    return {name: why for name in held if name not in kept}
 
 
 def describe(found: Mapping[str, str]) -> str:
@@ -66,12 +71,6 @@ def describe(found: Mapping[str, str]) -> str:
     named = "; ".join(f"{name}: {why}" for name, why in list(found.items())[:_NAMED])
     more = f"; and {len(found) - _NAMED} more" if len(found) > _NAMED else ""
     return f"{len(found)} node{'s'[: len(found) != 1]} can't be moved ({named}{more})"
-
-
-def _unlabelled(obs: Observation, rollout: Rollout) -> Iterator[tuple[str, NodeView]]:
-    for name, node in fleet(obs, rollout).items():
-        if node.attempt(obs.key) != rollout.attempt:
-            yield name, node
 
 
 def _held(obs: Observation) -> set[str]:
@@ -84,23 +83,22 @@ def _held(obs: Observation) -> set[str]:
     return {node for node in found if node is not None and node in obs.nodes}
 
 
-def _owners(nodes: Mapping[str, NodeView]) -> dict[str, list[str]]:
-    """Names of the nodes behind each host name; two are enough to know."""
-    owners: dict[str, list[str]] = {}
+def _shared(nodes: Mapping[str, NodeView]) -> dict[str, tuple[str, str]]:
+    """The host names that more than one node has, with two of these nodes."""
+    first: dict[str, str] = {}
+    shared: dict[str, tuple[str, str]] = {}
     for name, node in nodes.items():
         host = node.labels.get(HOSTNAME)
-        if host is not None:
-            known = owners.setdefault(host, [])
-            if len(known) < 2:
-                known.append(name)
-    return owners
+        if host is not None and first.setdefault(host, name) != name:
+            shared.setdefault(host, (first[host], name))
+    return shared
 
 
-def _hostname_problem(node: NodeView, owners: Mapping[str, list[str]]) -> str:
+def _hostname_problem(node: NodeView, shared: Mapping[str, tuple[str, str]]) -> str:
     host = node.labels.get(HOSTNAME)
     if host is None:
         return f"it has no label {HOSTNAME}, so two agents could meet there"
-    other = next((name for name in owners[host] if name != node.name), None)
-    if other is None:
+    if host not in shared:
         return ""
+    other = next(name for name in shared[host] if name != node.name)
     return f"it shares its label {HOSTNAME} with node {other}, only one of them can have an agent"

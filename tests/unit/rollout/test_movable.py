@@ -183,7 +183,9 @@ def test_a_promotion_that_has_begun_goes_on_unless_a_node_would_lose_its_agent(s
     sim.tick()
     stable_pod = replace(sim.pods[0].view(), node=joined, attempt=sim.record.stable.attempt)
     label(sim, joined, host)
-    obs = replace(sim.observe(), pods=(stable_pod,))
+    obs = sim.observe()
+    pods = [pod for pod in obs.pods if pod.node in obs.nodes and pod.node != joined]
+    obs = replace(obs, pods=(*pods, stable_pod))
     step = decide(obs, sim.now)
     assert bool(step.actions) is not waits
     assert (step.findings and step.findings[0].reason) == ("NotMovable" if waits else ())
