@@ -95,7 +95,8 @@ def test_a_node_whose_new_taint_the_agent_does_not_tolerate_keeps_its_agent(
     taints = [{"key": "example.com/drained", "effect": "NoSchedule"}]
     sandbox.request("PATCH", node, {"spec": {"taints": taints}}, content_type=merge)
     story.publish("b")
-    story.until("b", "held", lambda status: "lose its agent" in status.get("message", ""))
+    status = story.until("b", "held", lambda status: status.get("reason") == "NotMovable")
+    assert f"{story.worker_names[0]}: the new template neither selects nor" in status["message"]
 
     assert story.agents() == {**story.everywhere_digest("b"), story.worker_names[0]: digest("a")}
     sandbox.request("PATCH", node, {"spec": {"taints": None}}, content_type=merge)
