@@ -167,6 +167,7 @@ def test_a_webhook_that_fails_closed_is_found_before_the_first_wave(
     story.sandbox.wait_for("the webhook", lambda: meets(story, "pods", "pods.example.com"))
     story.publish("b")
     until_blocked(story, "pods.example.com")
+    assert "WaveHeld" in story.events("b")
 
     assert moved(story) == set()
     assert story.agents() == story.everywhere_digest("a")

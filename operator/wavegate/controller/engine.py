@@ -222,6 +222,8 @@ def _difference(before: Rollout, after: Rollout) -> Told | None:
         return after.paused, f"Paused: {after.paused.meaning}", True
     if after.waves and (not before.waves or after.waves[-1].state != before.waves[-1].state):
         return _wave_told(after.waves[-1])
+    if after.waves and before.waves[-1].held_since is None and after.waves[-1].held_since:
+        return Reason.WaveHeld, "the rollout is held; the release's status says why", True
     return None
 
 

@@ -244,12 +244,12 @@ def test_a_pod_that_is_being_deleted_is_terminating():
 def test_a_revision_knows_its_own_affinity_whatever_it_targets(target, observed, expected):
     own = {"podAntiAffinity": {"requiredDuringSchedulingIgnoredDuringExecution": []}}
     labels = {"wavegate.dev/attempt": "x", "wavegate.dev/channel": "rules"}
-    metadata = {"name": "d", "resourceVersion": "9", "generation": 3, "labels": labels}
+    metadata = {"name": "d", "resourceVersion": "9", "generation": 3, "labels": labels, "uid": "u"}
     template = {"spec": {"affinity": targeted(own, KEY, target, "x"), "containers": []}}
     body = {"metadata": metadata, "spec": {"template": template}}
     view = revision_view({**body, "status": {"observedGeneration": observed}}, None, 0.0)
     assert (view.attempt, view.name, view.channel, view.version) == ("x", "d", "rules", "9")
-    assert view.own_affinity == own
+    assert (view.own_affinity, view.uid) == (own, "u")
     assert view.observed is expected
     assert view.template["spec"] == {"affinity": own, "containers": []}
     assert view.targets(KEY, target, "x")
