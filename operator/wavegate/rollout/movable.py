@@ -12,7 +12,6 @@ from collections.abc import Mapping
 
 from wavegate.evidence import NodeView
 from wavegate.rollout.observation import Observation
-from wavegate.rollout.placement import runs_on
 from wavegate.rollout.record import Rollout
 from wavegate.rollout.templates import HOSTNAME
 
@@ -20,28 +19,33 @@ _NAMED = 3
 """So many nodes a message names; it gives the number of all."""
 
 
-def fleet(obs: Observation, rollout: Rollout) -> dict[str, NodeView]:
+def fleet(obs: Observation, rollout: Rollout) -> Mapping[str, NodeView]:
     """The nodes that this rollout is about: those that run the agent after it."""
     view = obs.revision(rollout.candidate)
     return obs.carriers(view.template) if view else {}
 
 
-def not_movable(obs: Observation, rollout: Rollout) -> dict[str, str]:
+def not_movable(obs: Observation, rollout: Rollout) -> Mapping[str, str]:
     """The nodes that must stay on their side, each with the cause in words.
 
     Those that carry the candidate's label already are past the question, unless the candidate's
     template does not run there and a stable agent does.
     """
+    return obs.once(_not_movable, rollout)
+
+
+def _not_movable(obs: Observation, rollout: Rollout) -> dict[str, str]:
+    stable = obs.revision(obs.record.stable)
     if obs.revision(rollout.candidate) is None:
         return {}
-    kept, held = fleet(obs, rollout), _held(obs)
-    found = _left_out(kept, held)
-    shared, stable = _shared(obs.nodes), obs.revision(obs.record.stable)
+    kept, held, key = fleet(obs, rollout), _held(obs), obs.key
+    found, shared = _left_out(kept, held), obs.once(_shared)
+    again = obs.carriers(stable.template) if stable else {}
     for name, node in kept.items():
-        if node.attempt(obs.key) == rollout.attempt:
+        if node.attempt(key) == rollout.attempt:
             continue
         why = _hostname_problem(node, shared)
-        if not why and stable and name in held and not runs_on(stable.template, node):
+        if not why and stable and name in held and name not in again:
             why = "the stable template does not run there any more, a revert would take its agent"
         if why:
             found[name] = why
@@ -50,7 +54,7 @@ def not_movable(obs: Observation, rollout: Rollout) -> dict[str, str]:
 
 def would_lose_agent(obs: Observation, rollout: Rollout) -> dict[str, str]:
     """The nodes with a stable agent that would have none if the candidate were for all nodes."""
-    kept, held, shared = fleet(obs, rollout), _held(obs), _shared(obs.nodes)
+    kept, held, shared = fleet(obs, rollout), _held(obs), obs.once(_shared)
     found = _left_out(kept, held)
     for name in held & kept.keys():
         node = kept[name]
@@ -83,11 +87,11 @@ def _held(obs: Observation) -> set[str]:
     return {node for node in found if node is not None and node in obs.nodes}
 
 
-def _shared(nodes: Mapping[str, NodeView]) -> dict[str, tuple[str, str]]:
+def _shared(obs: Observation) -> dict[str, tuple[str, str]]:
     """The host names that more than one node has, with two of these nodes."""
     first: dict[str, str] = {}
     shared: dict[str, tuple[str, str]] = {}
-    for name, node in nodes.items():
+    for name, node in obs.nodes.items():
         host = node.labels.get(HOSTNAME)
         if host is not None and first.setdefault(host, name) != name:
             shared.setdefault(host, (first[host], name))
