@@ -101,8 +101,9 @@ def _states() -> Iterator[str]:
     yield from ("", "## A wave", "")
     yield (
         "A state stays while nothing in the table comes. It counts as held, too, while a `Pending` "
-        "wave finds no healthy node in its pools, and while a soak is over its bound "
-        "(`SoakInterrupted`). Judging that takes longer than `holdTimeout` pauses the release."
+        "wave finds no healthy node in its pools or its way back is blocked (`RevertPathBlocked`), "
+        "and while a soak is over its bound (`SoakInterrupted`). Judging that takes longer than "
+        "`holdTimeout` pauses the release."
     )
     yield from _rows(transitions.WAVE_ROWS)
 

@@ -12,6 +12,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
+from support import answers
 from support.builders import (
     CHANNEL,
     KEY,
@@ -25,10 +26,9 @@ from support.builders import (
     summary,
 )
 from wavegate.api import Channel, Decision, Release
-from wavegate.evidence import CheckResult, Ledger, NodeView, Sample
-from wavegate.rollout import transitions, way_back
-from wavegate.rollout.decide import decide, pause_reason
-from wavegate.rollout.judge import judged_nodes
+from wavegate.evidence import CheckResult, Ledger, NodeView
+from wavegate.rollout import transitions
+from wavegate.rollout.decide import decide
 from wavegate.rollout.observation import AgentSource, ContentView, Observation, RevertProof
 from wavegate.rollout.record import Record
 from wavegate.rollout.steps import (
@@ -284,8 +284,8 @@ class SimCluster:
                 self.leases[name] = self.now
         if rollout is None:
             self.leases.clear()
-        self._ask()
-        self._prove()
+        answers.ask(self)
+        answers.prove(self)
 
     def _wrote(self, what: str) -> None:
         self.story.append(f"{self.now - 1_000_000:.0f} s: {what}")
@@ -352,9 +352,7 @@ class SimCluster:
                 mine[node.name].deleting = True
 
     def _schedule(self) -> None:
-        """Required anti-affinity: a pod waits until no other pod of the channel is on a node with
-        the host name of its own. It does not work where that label is missing.
-        """
+        """Required anti-affinity: no two pods of the channel share a host name; if there is one."""
         hosts = {name: node.labels.get(HOSTNAME) for name, node in self.nodes.items()}
         taken = {hosts[pod.node] for pod in self.pods if pod.bound_at is not None}
         for pod in self.pods:
@@ -399,21 +397,3 @@ class SimCluster:
             ready = pod.ready and self.is_ready(self.nodes[pod.node])
             if ready != pod.seen_ready:
                 pod.seen_ready, pod.seen_since = ready, self.now
-
-    def _ask(self) -> None:
-        """Prometheus answers every check about all moved nodes, each second."""
-        rollout, obs = self.record.rollout, self.observe()
-        nodes = judged_nodes(obs, rollout) if rollout else frozenset()
-        for check in rollout.plan.checks if rollout and nodes else ():
-            samples = tuple(Sample({check.node_label: n}, self.check_value) for n in nodes)
-            answer = () if self.check_error else samples
-            self.checks[check.name] = CheckResult(self.now, nodes, answer, self.check_error)
-
-    def _prove(self) -> None:
-        """The apiserver answers the dry run of the revert, when it is due."""
-        rollout, obs = self.record.rollout, self.observe()
-        paused = pause_reason(obs, self.now)
-        if rollout is not None and not paused and way_back.is_due(obs, rollout, self.now):
-            ledger = rollout.waves[-1].ledger
-            self.way_back = RevertProof(rollout.attempt, ledger, self.now, self.blocks)
-            self.dry_runs += 1

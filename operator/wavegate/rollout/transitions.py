@@ -100,7 +100,9 @@ def _waves() -> Iterator[Row]:
     judging, passed, held = WaveState.Judging, WaveState.Passed, WaveState.Held
     lacking = (Reason.WaveHeld,)
     yield Row(None, pending, "the candidate is prepared, or the wave before passed", ())
-    yield Row(pending, moving, "its ledger is stored", (Reason.WaveOpened,))
+    yield Row(
+        pending, moving, "the way back is proven, and its ledger is stored", (Reason.WaveOpened,)
+    )
     yield Row(pending, passed, "enough nodes have it already", (Reason.WavePassed,))
     changed = "its nodes changed before any was moved; it takes others, with another ledger"
     yield Row(moving, pending, changed, ())

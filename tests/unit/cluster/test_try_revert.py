@@ -19,7 +19,7 @@ def revision(attempt, **pod):
     template["spec"] |= pod
     made = revision_template(template, "rules", attempt)
     own, name = made["spec"]["affinity"], f"rules-{attempt}"
-    return RevisionView(attempt, name, True, own, own, made, "rules", "7", f"uid-{attempt}")
+    return RevisionView(attempt, name, True, own, own, made, "rules", "7", uid=f"uid-{attempt}")
 
 
 class Trials:

@@ -233,6 +233,7 @@ def test_a_node_of_a_ledger_whose_wave_is_not_open_yet_counts_as_labelled_by_oth
     sim.publish("b", 2)
     sim.step_until(lambda: sim.record.rollout and len(sim.ledgers) == 3)
     assert sim.record.rollout.waves[-1].state is WaveState.Pending
-    sim.nodes["canary-0"].attempt = sim.record.rollout.attempt
+    canary = sim.nodes["canary-0"]
+    canary.attempt, canary.label_seen = sim.record.rollout.attempt, sim.now
     step = decide(sim.observe(), sim.now)
     assert isinstance(step.actions[0], UnlabelNodes)

@@ -28,7 +28,7 @@ def view():
     template["spec"]["volumes"].append({"name": "cm", "configMap": {"name": "c"}})
     made = revision_template(template, "rules", "x1")
     own = made["spec"]["affinity"]
-    return RevisionView("x1", "rules-x1", True, own, own, made, "rules", "7", "uid-1")
+    return RevisionView("x1", "rules-x1", True, own, own, made, "rules", "7", uid="uid-1")
 
 
 @pytest.fixture
