@@ -8,7 +8,7 @@ call. What must always hold is asserted by the watchers, on every single pass.
 """
 
 import itertools
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -25,7 +25,7 @@ from support.builders import (
     summary,
 )
 from wavegate.api import Channel, Decision, Release
-from wavegate.evidence import CheckResult, Ledger, NodeView, Sample
+from wavegate.evidence import CheckResult, CheckSpec, Ledger, NodeView, Sample
 from wavegate.rollout import transitions
 from wavegate.rollout.decide import decide
 from wavegate.rollout.judge import judged_nodes
@@ -46,6 +46,7 @@ from wavegate.rollout.steps import (
     describe,
 )
 from wavegate.rollout.templates import targeted
+from wavegate.rollout.watch import watched
 
 NOT_READY_AFTER = 50.0
 """Seconds until the node controller says NotReady of a node that died."""
@@ -79,6 +80,8 @@ class SimCluster:
     harms: dict[str, str] = field(default_factory=dict)
     victims: frozenset[str] | None = None
     check_value: float = 0.0
+    check_values: dict[str, float] = field(default_factory=dict)
+    """By node: what a check answers instead of `check_value`."""
     check_error: str = ""
     now: float = 1_000_000.0
     watching_since: float = 0.0
@@ -90,6 +93,7 @@ class SimCluster:
     refused: tuple[str, str] = ("", "")
     """Attempt whose DaemonSet it refused, and why: the operator's memory of the answer."""
     checks: dict[str, CheckResult] = field(default_factory=dict)
+    bake_checks: dict[str, CheckResult] = field(default_factory=dict)
     watchers: list[Callable[["SimCluster", Observation, Step], None]] = field(default_factory=list)
     writes: int = 0
     kill_after: int | None = None
@@ -154,10 +158,11 @@ class SimCluster:
         """The operator restarts: all that it knew from its own clock is gone."""
         self.story.append("the operator restarts")
         self.leases, self.gone, self.checks, self.pods_lost = {}, {}, {}, {}
+        self.bake_checks = {}
         self.refused = ("", "")
         self.watching_since = self.now
         for node in self.nodes.values():
-            node.label_seen = self.now
+            node.label_seen, node.announced = self.now, node.is_leaving()
         for pod in self.pods:
             pod.seen_since = self.now
 
@@ -187,6 +192,7 @@ class SimCluster:
         """All that the operator would gather now."""
         rollout = self.record.rollout
         attempt = rollout.attempt if rollout else ""
+        baking = self.record.bake.attempt if self.record.bake else ""
         template = self.channel.spec.agent.template if self.channel else None
         return Observation(
             SPACE,
@@ -200,6 +206,8 @@ class SimCluster:
             decisions=tuple(self.decisions),
             revisions={attempt: found.view() for attempt, found in self.sets.items()},
             ledgers={wave: led for (of, wave), led in self.ledgers.items() if of == attempt},
+            bake_ledgers={wave: led for (of, wave), led in self.ledgers.items() if of == baking},
+            bake_checks=dict(self.bake_checks),
             old_ledgers=frozenset(of for of, _ in self.ledgers if of != attempt),
             old_sequence=max(
                 (led.sequence for (of, _), led in self.ledgers.items() if of != attempt), default=-1
@@ -273,6 +281,8 @@ class SimCluster:
         self._schedule()
         self._keep([pod for pod in self.pods if self._kubelet(pod)])
         self._see_pods()
+        for node in self.nodes.values():
+            node.announced = node.is_leaving() if self.is_ready(node) else node.announced
         rollout = self.record.rollout
         for place, (name, node) in enumerate(self.nodes.items()):
             if node.alive and (self.now + place) % LEASE_EVERY < 1.0 and rollout:
@@ -392,9 +402,20 @@ class SimCluster:
 
     def _ask(self) -> None:
         """Prometheus answers every check about all moved nodes, each second."""
-        rollout, obs = self.record.rollout, self.observe()
+        rollout, bake, obs = self.record.rollout, self.record.bake, self.observe()
         nodes = judged_nodes(obs, rollout) if rollout else frozenset()
-        for check in rollout.plan.checks if rollout and nodes else ():
-            samples = tuple(Sample({check.node_label: n}, self.check_value) for n in nodes)
-            answer = () if self.check_error else samples
-            self.checks[check.name] = CheckResult(self.now, nodes, answer, self.check_error)
+        self._answer(self.checks, rollout.plan.checks if rollout and nodes else (), nodes)
+        nodes = frozenset(watched(obs, bake)) if bake else frozenset()
+        self._answer(self.bake_checks, bake.rollout.plan.checks if bake and nodes else (), nodes)
+
+    def _answer(
+        self, answers: dict[str, CheckResult], checks: Iterable[CheckSpec], nodes: frozenset[str]
+    ) -> None:
+        """A check of nodes has a series for each; one of a wave has the highest value."""
+        values = {name: self.check_values.get(name, self.check_value) for name in nodes}
+        for check in checks:
+            samples = [Sample({check.node_label: name}, value) for name, value in values.items()]
+            if not check.per_node:
+                samples = [Sample({}, max(values.values()))]
+            answer = () if self.check_error else tuple(samples)
+            answers[check.name] = CheckResult(self.now, nodes, answer, self.check_error)
