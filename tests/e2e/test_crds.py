@@ -261,6 +261,7 @@ def test_absent_fields_of_a_channel_get_their_documented_defaults(crds, sandbox,
         "settle": "60s",
         "progressDeadline": "10m",
         "holdTimeout": "30m",
+        "bake": "24h",
         "onFailure": "Revert",
     }
     assert spec["suspend"] is False

@@ -1,25 +1,44 @@
 """What Prometheus and the apiserver answer to the operator of a simulated cluster, each second."""
 
+from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
-from wavegate.evidence import CheckResult, Sample
+from wavegate.evidence import CheckResult, CheckSpec, Sample
 from wavegate.rollout import way_back
 from wavegate.rollout.decide import pause_reason
 from wavegate.rollout.judge import judged_nodes
 from wavegate.rollout.observation import RevertProof
+from wavegate.rollout.watch import watched
 
 if TYPE_CHECKING:
     from support.world import SimCluster
 
 
 def ask(sim: "SimCluster") -> None:
-    """Prometheus answers every check about all moved nodes."""
-    rollout, obs = sim.record.rollout, sim.observe()
+    """Prometheus answers every check about all moved nodes, and those of a bake about all of its
+    nodes.
+    """
+    rollout, baking, obs = sim.record.rollout, sim.record.bake, sim.observe()
     nodes = judged_nodes(obs, rollout) if rollout else frozenset()
-    for check in rollout.plan.checks if rollout and nodes else ():
-        samples = tuple(Sample({check.node_label: n}, sim.check_value) for n in nodes)
-        answer = () if sim.check_error else samples
-        sim.checks[check.name] = CheckResult(sim.now, nodes, answer, sim.check_error)
+    _answer(sim, sim.checks, rollout.plan.checks if rollout and nodes else (), nodes)
+    nodes = frozenset(watched(obs, baking)) if baking else frozenset()
+    _answer(sim, sim.bake_checks, baking.rollout.plan.checks if baking and nodes else (), nodes)
+
+
+def _answer(
+    sim: "SimCluster",
+    answers: dict[str, CheckResult],
+    checks: Iterable[CheckSpec],
+    nodes: frozenset[str],
+) -> None:
+    """A check of nodes has a series for each; one of a wave has the highest value."""
+    values = {name: sim.check_values.get(name, sim.check_value) for name in nodes}
+    for check in checks:
+        samples = [Sample({check.node_label: name}, value) for name, value in values.items()]
+        if not check.per_node:
+            samples = [Sample({}, max(values.values()))]
+        answer = () if sim.check_error else tuple(samples)
+        answers[check.name] = CheckResult(sim.now, nodes, answer, sim.check_error)
 
 
 def prove(sim: "SimCluster") -> None:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from wavegate.api import Channel, Decision, Release
-from wavegate.evidence import NodeView, PodView, Side, Taint
+from wavegate.evidence import NodeView, PodView, Side, Taint, is_leaving
 from wavegate.rollout.names import node_label
 from wavegate.rollout.observation import RevisionView
 from wavegate.rollout.placement import runs_on
@@ -78,6 +78,12 @@ class SimNode:
     label_seen: float = 0.0
     taints: tuple[Taint, ...] = ()
     unschedulable: bool = False
+    announced: bool = False
+    """What the operator remembers of when it last was Ready."""
+
+    def is_leaving(self) -> bool:
+        """Whether it is cordoned, or an autoscaler has announced to remove it."""
+        return is_leaving(self.taints, unschedulable=self.unschedulable)
 
     def view(self, ready: bool) -> NodeView:
         """The node as the operator projects it."""
@@ -90,6 +96,7 @@ class SimNode:
             self.taints,
             self.unschedulable,
             {KEY: Side(self.attempt, self.label_seen)} if self.attempt else {},
+            self.announced,
         )
 
 

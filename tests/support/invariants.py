@@ -53,7 +53,7 @@ class Invariants:
 
     def candidates_are_in_ledgers(self, sim: SimCluster) -> Iterator[str]:
         rollout = sim.record.rollout
-        if rollout is None or rollout.promoting:
+        if rollout is None or rollout.promoting or rollout.completed_at is not None:
             return
         nodes = {n.name for led in sim.ledgers.values() for n in led.nodes}
         for pod in sim.pods:

@@ -79,6 +79,8 @@ class SimCluster:
     harms: dict[str, str] = field(default_factory=dict)
     victims: frozenset[str] | None = None
     check_value: float = 0.0
+    check_values: dict[str, float] = field(default_factory=dict)
+    """By node: what a check answers instead of `check_value`."""
     check_error: str = ""
     now: float = 1_000_000.0
     watching_since: float = 0.0
@@ -94,6 +96,7 @@ class SimCluster:
     way_back: RevertProof | None = None
     dry_runs: int = 0
     checks: dict[str, CheckResult] = field(default_factory=dict)
+    bake_checks: dict[str, CheckResult] = field(default_factory=dict)
     watchers: list[Callable[["SimCluster", Observation, Step], None]] = field(default_factory=list)
     writes: int = 0
     kill_after: int | None = None
@@ -158,10 +161,11 @@ class SimCluster:
         """The operator restarts: all that it knew from its own clock is gone."""
         self.story.append("the operator restarts")
         self.leases, self.gone, self.checks, self.pods_lost = {}, {}, {}, {}
+        self.bake_checks = {}
         self.refused, self.way_back = ("", ""), None
         self.watching_since = self.now
         for node in self.nodes.values():
-            node.label_seen = self.now
+            node.label_seen, node.announced = self.now, node.is_leaving()
         for pod in self.pods:
             pod.seen_since = self.now
 
@@ -191,6 +195,7 @@ class SimCluster:
         """All that the operator would gather now."""
         rollout = self.record.rollout
         attempt = rollout.attempt if rollout else ""
+        baking = self.record.bake.attempt if self.record.bake else ""
         template = self.channel.spec.agent.template if self.channel else None
         return Observation(
             SPACE,
@@ -204,6 +209,8 @@ class SimCluster:
             decisions=tuple(self.decisions),
             revisions={attempt: found.view() for attempt, found in self.sets.items()},
             ledgers={wave: led for (of, wave), led in self.ledgers.items() if of == attempt},
+            bake_ledgers={wave: led for (of, wave), led in self.ledgers.items() if of == baking},
+            bake_checks=dict(self.bake_checks),
             old_ledgers=frozenset(of for of, _ in self.ledgers if of != attempt),
             old_sequence=max(
                 (led.sequence for (of, _), led in self.ledgers.items() if of != attempt), default=-1
@@ -278,6 +285,8 @@ class SimCluster:
         self._schedule()
         self._keep([pod for pod in self.pods if self._kubelet(pod)])
         self._see_pods()
+        for node in self.nodes.values():
+            node.announced = node.is_leaving() if self.is_ready(node) else node.announced
         rollout = self.record.rollout
         for place, (name, node) in enumerate(self.nodes.items()):
             if node.alive and (self.now + place) % LEASE_EVERY < 1.0 and rollout:

@@ -96,6 +96,7 @@ class Rollout(ApiModel):
     soak: Duration | None = None
     progress_deadline: Duration = Duration.parse("10m")
     hold_timeout: Duration = Duration.parse("30m")
+    bake: Duration = Duration.parse("24h")
     on_failure: OnFailure = OnFailure.Revert
 
 

@@ -192,6 +192,13 @@ class Reason(StrEnum):
         "repair what is missing, then set the release's spec.suspend to true and back to false.",
     )
 
+    StableSuspect = _reason(
+        "StableSuspect",
+        "The stable release failed its bake, so no node is moved to this newer one; if this one is "
+        "the repair, set its spec.suspend to true and back to false, else revert it, and stable "
+        "goes back too.",
+    )
+
     # Progress
     RolloutStarted = _reason(
         "RolloutStarted",
@@ -243,6 +250,32 @@ class Reason(StrEnum):
     Completed = _reason(
         "Completed",
         "The release is stable on all nodes; nothing to do.",
+    )
+
+    Baking = _reason(
+        "Baking",
+        "The release is stable on all nodes and is watched for the channel's bake time; if more "
+        "nodes come to harm than chance explains, it is taken back.",
+    )
+    Baked = _reason(
+        "Baked",
+        "The release was stable for its whole bake time and every proof was there at its end; "
+        "nothing to do.",
+    )
+    NotBaked = _reason(
+        "NotBaked",
+        "The release was not watched for a whole bake, as a newer one completed before or the "
+        "channel's bake is 0s; nothing to do.",
+    )
+    BakeFailed = _reason(
+        "BakeFailed",
+        "More nodes came to harm during the bake than chance explains, and the release was not "
+        "taken back by itself; the message says why, and what a person can do.",
+    )
+    BakeUnproven = _reason(
+        "BakeUnproven",
+        "More nodes were drained or removed as announced than a bake can remember, so it proves "
+        "nothing and has ended; publish the next release, or look at the nodes yourself.",
     )
 
     # Going back

@@ -15,7 +15,7 @@ from typing import Any
 
 from pydantic import TypeAdapter
 
-from wavegate.evidence import Ledger, NodeView, PodView, Side, Taint
+from wavegate.evidence import Ledger, NodeView, PodView, Side, Taint, is_leaving
 from wavegate.rollout.names import (
     ATTEMPT_LABEL,
     CHANNEL_LABEL,
@@ -59,17 +59,22 @@ def node_view(body: Mapping[str, Any], old: NodeView | None, now: float) -> Node
     metadata, spec, status = body["metadata"], body.get("spec", {}), body.get("status", {})
     labels = metadata.get("labels") or {}
     conditions = {c["type"]: c["status"] for c in status.get("conditions") or []}
+    taints = tuple(
+        Taint(t["key"], t.get("value", ""), t["effect"]) for t in spec.get("taints") or []
+    )
+    ready, unschedulable = conditions.get("Ready") == "True", bool(spec.get("unschedulable"))
+    leaving = is_leaving(taints, unschedulable=unschedulable)
+    same = old if old and old.uid == metadata["uid"] else None
     return NodeView(
         name=metadata["name"],
         uid=metadata["uid"],
         boot_id=(status.get("nodeInfo") or {}).get("bootID", ""),
-        ready=conditions.get("Ready") == "True",
+        ready=ready,
         labels={k: v for k, v in labels.items() if not k.startswith(LABEL_DOMAIN)},
-        taints=tuple(
-            Taint(t["key"], t.get("value", ""), t["effect"]) for t in spec.get("taints") or []
-        ),
-        unschedulable=bool(spec.get("unschedulable")),
+        taints=taints,
+        unschedulable=unschedulable,
         sides=_sides(metadata["uid"], labels, old, now),
+        announced=leaving if ready or same is None else same.announced,
     )
 
 

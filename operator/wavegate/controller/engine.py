@@ -19,7 +19,8 @@ from wavegate.controller.gather import Gathered, Gatherer
 from wavegate.controller.proofs import ProofRunner
 from wavegate.controller.work import Key, WorkQueue
 from wavegate.controller.world import World
-from wavegate.rollout import report
+from wavegate.rollout import bake_report, report
+from wavegate.rollout.bake_report import Told
 from wavegate.rollout.decide import decide
 from wavegate.rollout.observation import Observation
 from wavegate.rollout.record import Record, Rollout, WaveRun
@@ -27,9 +28,6 @@ from wavegate.rollout.steps import CopyContent, CreateRevision, Step, StoreLedge
 from wavegate.telemetry.metrics import Metrics
 
 log = logging.getLogger(__name__)
-
-Told = tuple[Reason, str, bool]
-"""Reason, message, and whether it is a warning."""
 
 NEVER = (400, 403, 404, 413, 422)
 """Answers that the same request gets again."""
@@ -147,11 +145,10 @@ class Engine:
     async def _tell(self, obs: Observation, record: Record) -> None:
         """One line and one Event for each change of state that people should know."""
         before, after = obs.record.rollout, record.rollout
-        subject = self._subject(obs, record)
         told: Told | None = None
         if record.lost is not None and obs.record.lost is None:
             told = (Reason.StateLost, record.lost.message, True)
-        elif after is not None and before is None:
+        elif after is not None and before is None and after.phase is not Phase.Reverting:
             told = (Reason.RolloutStarted, f"{after.candidate.version} starts", False)
         elif after is None and before is not None:
             outcome = record.outcomes[0]
@@ -160,10 +157,15 @@ class Engine:
                 self._metrics.reverts.labels(
                     obs.namespace, obs.name, outcome.incident.reason.value
                 ).inc()
-        elif after is not None and before is not None:
+        elif after is not None:
             told = _difference(before, after)
-        if told is None:
-            return
+        if told is not None:
+            self._emit(obs, self._subject(obs, record), told)
+        news = bake_report.news(obs.record, record)
+        if news is not None:
+            self._emit(obs, obs.release(news[0]) or obs.channel, news[1])
+
+    def _emit(self, obs: Observation, subject: Resource | None, told: Told) -> None:
         log.info("%s/%s: %s: %s", obs.namespace, obs.name, told[0].value, told[1])
         if subject is not None:
             work = self._events.emit(subject, told[0], told[1], warn=told[2])
@@ -214,10 +216,15 @@ class Engine:
             self._metrics.phase.labels(*key, phase.value).set(1 if phase is current else 0)
 
 
-def _difference(before: Rollout, after: Rollout) -> Told | None:
-    """What changed between two records of the same rollout, if people should know."""
-    if after.phase is Phase.Reverting and before.phase is not Phase.Reverting and after.incident:
+def _difference(before: Rollout | None, after: Rollout) -> Told | None:
+    """What changed between two records of the same rollout, if people should know. One that had
+    ended was completed, and its bake failed.
+    """
+    was = before.phase if before else None
+    if after.phase is Phase.Reverting and was is not Phase.Reverting and after.incident:
         return after.incident.reason, f"Reverting: {after.incident.message}", True
+    if before is None:
+        return None
     if after.paused is not None and before.paused is None:
         return after.paused, f"Paused: {after.paused.meaning}", True
     if after.waves and (not before.waves or after.waves[-1].state != before.waves[-1].state):

@@ -34,6 +34,9 @@ TRY_AGAIN_SECONDS = 60.0
 
 MAX_LOOKED = 2_000
 
+CheckResults = Mapping[str, Mapping[str, CheckResult]]
+"""By attempt, by name of the check."""
+
 
 @dataclass(frozen=True, slots=True)
 class Gathered:
@@ -56,7 +59,7 @@ class Gatherer:
         """By channel UID: the template that was tried last, why it was refused, and when."""
         self._looked: dict[Key, tuple[ContentView | None, float]] = {}
 
-    async def gather(self, key: Key, checks: Mapping[str, CheckResult], refused: str) -> Gathered:
+    async def gather(self, key: Key, checks: CheckResults, refused: str) -> Gathered:
         """Gather what is known of channel `key`. Raises ApiError when something can't be read."""
         namespace, name = key
         world = self._world
@@ -87,7 +90,8 @@ class Gatherer:
                 if pod.namespace == namespace and pod.channel == name
             ),
             leases=dict(world.leases),
-            checks=checks,
+            checks=checks.get(kept.rollout.attempt, {}) if kept.rollout else {},
+            bake_checks=checks.get(kept.bake.attempt, {}) if kept.bake else {},
             contents=await self._contents(namespace, releases, kept),
             blind=world.blind(),
             unreadable=bool(world.missing)
@@ -128,6 +132,7 @@ class Gatherer:
 
     def _ledgers(self, key: Key, record: Record) -> dict[str, Any]:
         attempt = record.rollout.attempt if record.rollout else ""
+        baking = record.bake.attempt if record.bake else ""
         mine = [
             stored.ledger
             for (space, _), stored in self._world.stored.items.items()
@@ -135,6 +140,7 @@ class Gatherer:
         ]
         return {
             "ledgers": {ledger.number: ledger for ledger in mine if ledger.attempt == attempt},
+            "bake_ledgers": {ledger.number: ledger for ledger in mine if ledger.attempt == baking},
             "old_ledgers": frozenset(led.attempt for led in mine if led.attempt != attempt),
             "old_sequence": max(
                 (led.sequence for led in mine if led.attempt != attempt), default=-1

@@ -75,7 +75,7 @@ class World:
         self.pods.on_change = self._pod_changed
         self.revisions.on_change = self._revision_changed
         self.stored.on_change = self._stored_changed
-        self.nodes.on_change = lambda _key, _old, _new: self._wake_running()
+        self.nodes.on_change = lambda _key, _old, _new: self._node_changed()
 
     async def start(self, tasks: asyncio.TaskGroup) -> None:
         """Sync everything, then keep it so in `tasks`.
@@ -196,6 +196,14 @@ class World:
             if s.record is not None and s.record.rollout is not None
         ]
 
+    def baking(self) -> list[Key]:
+        """Channels whose stable bakes: its nodes are watched, but no lease is polled for it."""
+        return [
+            (s.record.namespace, s.record.channel)
+            for s in self.stored.items.values()
+            if s.record is not None and s.record.bake is not None and not s.record.bake.incident
+        ]
+
     async def _keep_resyncing(self) -> None:
         while True:
             await asyncio.sleep(RESYNC_SECONDS)
@@ -236,6 +244,10 @@ class World:
 
     def _wake_running(self) -> None:
         for key in self.records():
+            self._wake(key)
+
+    def _node_changed(self) -> None:
+        for key in {*self.records(), *self.baking()}:
             self._wake(key)
 
     def _pod_changed(self, _key: Key, old: PodView | None, new: PodView | None) -> None:

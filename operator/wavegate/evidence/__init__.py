@@ -1,8 +1,9 @@
 """Evidence: from what was observed to findings and a verdict. Pure; silence is never success."""
 
 from wavegate.evidence.agents import judge_agent, standing
+from wavegate.evidence.background import is_beyond_chance, most_by_chance
 from wavegate.evidence.findings import Finding, Verdict, worst
-from wavegate.evidence.nodes import LEASE_STALE_SECONDS, judge_node
+from wavegate.evidence.nodes import LEASE_STALE_SECONDS, is_leaving, judge_node
 from wavegate.evidence.observation import (
     CheckResult,
     CheckSpec,
@@ -29,9 +30,12 @@ __all__ = [
     "Side",
     "Taint",
     "Verdict",
+    "is_beyond_chance",
+    "is_leaving",
     "judge_agent",
     "judge_check",
     "judge_node",
+    "most_by_chance",
     "standing",
     "worst",
 ]

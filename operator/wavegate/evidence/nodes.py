@@ -1,14 +1,22 @@
 """The node itself: is it there, the same machine, not rebooted, Ready, and heard from?"""
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 from wavegate.api import Reason
 from wavegate.evidence.findings import Finding, Verdict
-from wavegate.evidence.observation import LedgerNode, NodeView
+from wavegate.evidence.observation import LedgerNode, NodeView, Taint
 
 LEASE_STALE_SECONDS = 25.0
 """A kubelet renews its lease every 10 s (a quarter of its 40 s). Two renewals missed is a brake,
 long before the node controller says NotReady (50 s by default)."""
+
+LEAVING_TAINTS = frozenset({"ToBeDeletedByClusterAutoscaler", "karpenter.sh/disrupted"})
+"""What the two autoscalers put on a node that they are about to drain and remove."""
+
+
+def is_leaving(taints: Iterable[Taint], *, unschedulable: bool) -> bool:
+    """Whether a node's drain or removal is announced: it is cordoned, or an autoscaler said so."""
+    return unschedulable or any(taint.key in LEAVING_TAINTS for taint in taints)
 
 
 def judge_node(

@@ -37,6 +37,8 @@ class NodeView:
     taints: tuple[Taint, ...] = ()
     unschedulable: bool = False
     sides: Mapping[str, Side] = field(default_factory=dict)
+    announced: bool = False
+    """When it was last seen Ready, somebody had announced to drain or remove it."""
 
     def attempt(self, key: str) -> str | None:
         """The attempt that this node is labelled with on the channel `key`."""

@@ -1,14 +1,14 @@
 """`decide`: what to do next on a channel. Pure and total: all of it follows from its input.
 
-Order of concern: finish a revert before anything else, then what people decided, then go forward,
-then start what is next, then tidy up.
+Order of concern: finish a revert before anything else, then what a bake shows, then what people
+decided, then go forward, then start what is next, then tidy up.
 """
 
 from collections.abc import Iterator
 from dataclasses import replace
 
 from wavegate.api import Decision, DecisionAction, Phase, Reason
-from wavegate.rollout import forward, lost, queue, revert, soak
+from wavegate.rollout import bake, forward, lost, queue, revert, soak
 from wavegate.rollout.judge import judge
 from wavegate.rollout.names import HANDS_OFF_ANNOTATION
 from wavegate.rollout.observation import Observation
@@ -24,11 +24,15 @@ ConfigMap, a DaemonSet, nodes) is not all watched."""
 
 def decide(obs: Observation, now: float) -> Step:
     """Return the next step for this channel; `now` is the engine's clock in seconds."""
-    record, rollout = obs.record, obs.record.rollout
     if obs.hands_off:
-        return _hands_off(obs, rollout, now)
+        return _hands_off(obs, obs.record.rollout, now)
     if lost.is_lost(obs) and not lost.in_position(obs):
         return lost.advance(obs, now)
+    return bake.remind(obs, bake.notice(obs, now) or _decide(obs, now), now)
+
+
+def _decide(obs: Observation, now: float) -> Step:
+    record, rollout = obs.record, obs.record.rollout
     if rollout is None:
         return _idle(obs, now)
     if rollout.phase is Phase.Reverting:
@@ -101,14 +105,17 @@ def _towards_stable(obs: Observation) -> Iterator[Retarget]:
 
 
 def _tidy(obs: Observation) -> Step:
-    """Keep the last revisions' templates and the ledgers of the last attempts."""
+    """Keep the last revisions' templates, the last baked one's, and the ledgers of the last
+    attempts, the baking one's among them.
+    """
     record = obs.record
     kept = {revision.attempt for revision in record.history[:MAX_HISTORY]}
-    kept |= {record.stable.attempt} if record.stable else set()
+    kept |= {r.attempt for r in (record.stable, record.last_baked) if r is not None}
     for attempt in sorted(obs.revisions):
         if attempt not in kept and not obs.pods_of(attempt):
             return Step(actions=(Forget(revision=attempt),), requeue=1.0)
     recent = {outcome.attempt for outcome in record.outcomes[:MAX_HISTORY]}
+    recent |= {record.bake.attempt} if record.bake else set()
     for attempt in sorted(obs.old_ledgers - recent):
         return Step(actions=(Forget(ledgers_of=attempt),), requeue=1.0)
     waiting = queue.channel_problem(obs) or any(queue.is_open(obs, r) for r in obs.releases)

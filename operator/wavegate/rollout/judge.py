@@ -1,6 +1,6 @@
 """Gathers every finding about the running attempt: all moved nodes of all waves so far."""
 
-from collections.abc import Container, Iterator, Sequence
+from collections.abc import Container, Iterator, Mapping, Sequence
 
 from wavegate.api import Reason
 from wavegate.evidence import (
@@ -52,10 +52,17 @@ def _sight(obs: Observation, rollout: Rollout) -> Iterator[Finding]:
 
 
 def _nodes(obs: Observation, rollout: Rollout, now: float) -> Iterator[Finding]:
-    on_node, judged = obs.pods_on(rollout.attempt), judged_nodes(obs, rollout)
-    for name, entry in baseline_of(obs).items():
-        if name not in judged:
-            continue
+    judged = judged_nodes(obs, rollout)
+    entries = {n: entry for n, entry in baseline_of(obs).items() if n in judged}
+    yield from judge_nodes(obs, rollout, entries, now)
+
+
+def judge_nodes(
+    obs: Observation, rollout: Rollout, entries: Mapping[str, LedgerNode], now: float
+) -> Iterator[Finding]:
+    """Compare nodes that carry the candidate, and their agents, with their baseline by name."""
+    on_node = obs.pods_on(rollout.attempt)
+    for name, entry in entries.items():
         node, pods = obs.nodes.get(name), on_node.get(name, ())
         overdue = _unwell_for(obs, node, pods, now) > rollout.plan.progress_deadline
         lease_seen = obs.leases.get(name)

@@ -60,7 +60,8 @@ def in_position(obs: Observation) -> bool:
         return False
     if obs.record.stable is not None:
         ways = [(Target.ALL, ""), (Target.NOT_IN, rollout.attempt)]
-        ways += [(Target.NOTHING, "")] if rollout.promoting else []
+        for_none = rollout.promoting or rollout.completed_at is not None
+        ways += [(Target.NOTHING, "")] if for_none else []
         if stable is None or not any(stable.targets(obs.key, *way) for way in ways):
             return False
     view = obs.revision(rollout.candidate)
@@ -157,6 +158,7 @@ def _adopted(obs: Observation, found: RevisionView, now: float) -> Record:
     message = f"{contradiction(obs)}. {stable.version} runs on all nodes and was adopted as stable"
     others = [_revision(before, v, now) for v in obs.revisions.values() if v is not found]
     others.sort(key=lambda revision: revision.sequence, reverse=True)
+    same = before.bake is not None and before.bake.attempt == stable.attempt
     seen = {*obs.revisions, *obs.old_ledgers}
     unknown = sorted(attempt for attempt in seen if not before.knows(attempt))
     return replace(
@@ -166,6 +168,7 @@ def _adopted(obs: Observation, found: RevisionView, now: float) -> Record:
         floor=_floor(obs),
         adopted=(*unknown, *before.adopted)[:MAX_OUTCOMES],
         lost=Lost(message, now),
+        bake=before.bake if same else None,
     )
 
 

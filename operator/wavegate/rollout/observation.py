@@ -99,6 +99,9 @@ class Observation:
     """DaemonSets of this channel, by attempt."""
     ledgers: Mapping[int, Ledger] = field(default_factory=dict)
     """Ledgers of the running attempt, by number."""
+    bake_ledgers: Mapping[int, Ledger] = field(default_factory=dict)
+    """Ledgers of the attempt that bakes, by number."""
+    bake_checks: Mapping[str, CheckResult] = field(default_factory=dict)
     old_ledgers: frozenset[str] = frozenset()
     """Attempts other than the running one of which ledgers are left."""
     old_sequence: int = -1

@@ -9,7 +9,7 @@ from dataclasses import replace
 
 from wavegate.api import Phase, Reason
 from wavegate.evidence import Finding, Verdict
-from wavegate.rollout import movable, soak, waves
+from wavegate.rollout import bake, movable, soak, waves
 from wavegate.rollout.observation import Observation
 from wavegate.rollout.record import MAX_HISTORY, Record, Rollout
 from wavegate.rollout.steps import Retarget, Step, Target, act, save, wait
@@ -40,9 +40,11 @@ def advance(obs: Observation, rollout: Rollout, now: float) -> Step:
 
 def _completed(record: Record, rollout: Rollout, now: float) -> Record:
     candidate = rollout.candidate
-    before = (record.stable,) if record.stable else ()
+    failed = record.bake is not None and record.bake.incident is not None
+    before = (record.stable,) if record.stable and not failed else ()
     nodes = sum(wave.nodes for wave in rollout.waves)
     message = f"{candidate.version} is stable on all nodes ({nodes} moved in waves)"
     ended = record.ended(Phase.Completed, Reason.Completed, message, now)
     history = (*before, *record.history)[:MAX_HISTORY]
-    return replace(ended, stable=replace(candidate, since=now), history=history)
+    stable = replace(candidate, since=now)
+    return replace(ended, stable=stable, history=history, bake=bake.begin(rollout, now))

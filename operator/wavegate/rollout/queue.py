@@ -126,6 +126,7 @@ def freeze(channel: Channel) -> Plan:
         on_failure=OnFailure(rollout.on_failure),
         checks=tuple(_checks(channel)),
         prometheus=channel.spec.prometheus.url if channel.spec.prometheus else "",
+        bake=float(rollout.bake),
     )
 
 

@@ -4,6 +4,7 @@ Whatever is intended is stored here before it is done, so that a new leader fini
 one began, and a stale leader can't begin anything. The status of our kinds only mirrors it.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Self
 
@@ -64,6 +65,8 @@ class Plan:
     on_failure: OnFailure
     checks: tuple[CheckSpec, ...] = ()
     prometheus: str = ""
+    bake: float = 86_400.0
+    """For so long it is watched after its completion; 0 = not at all."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,6 +140,8 @@ class Rollout:
     promoting: bool = False
     incident: Incident | None = None
     reverting_since: float | None = None
+    completed_at: float | None = None
+    """It was stable on all nodes since then: those that joined later have the content too."""
 
     @property
     def wave(self) -> int:
@@ -178,6 +183,42 @@ class Rollout:
 
 
 @dataclass(frozen=True, slots=True)
+class Suspect:
+    """A node that came to harm during a bake: each counts once. `blocks`: by the content itself,
+    as far as nodes and agents show it. `at` is the bake's start when nobody watched before.
+    """
+
+    node: str
+    reason: Reason
+    at: float
+    blocks: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Bake:
+    """The watch over a completed rollout. It ends well (it is the last baked), with an incident, or
+    without a word when a newer release completes.
+    """
+
+    rollout: Rollout
+    """As it was completed: plan, waves, and by them its ledgers."""
+    since: float
+    until: float
+    suspects: tuple[Suspect, ...] = ()
+    """In the order in which they were seen; bounded."""
+    excused: Mapping[str, str] = field(default_factory=dict)
+    """Nodes that were drained or removed as announced, and the machine that they were then (a short
+    hash); what they are from then on is their baseline. Empty: not watched any more."""
+    incident: Incident | None = None
+    """Why it failed."""
+
+    @property
+    def attempt(self) -> str:
+        """The attempt that bakes; it is stable."""
+        return self.rollout.attempt
+
+
+@dataclass(frozen=True, slots=True)
 class Outcome:
     """How a release ended on this channel. It keeps a release from running twice."""
 
@@ -193,6 +234,7 @@ class Outcome:
     finished_at: float
     waves: tuple[WaveRun, ...] = ()
     incident: Incident | None = None
+    baked_at: float | None = None
 
     def __post_init__(self) -> None:
         """Keep the message short, whoever's words it quotes."""
@@ -249,6 +291,10 @@ class Record:
     """Only a higher sequence may start, whatever `outcomes` say: set when they were lost."""
     adopted: tuple[str, ...] = ()
     """Attempts that were found when the record was lost; nothing else is known of them."""
+    bake: Bake | None = None
+    """The watch over stable after its completion; None when it is over."""
+    last_baked: Revision | None = None
+    """The newest revision that ended its bake well: its DaemonSet is always kept."""
 
     def ended(self, phase: Phase, reason: Reason, message: str, now: float) -> Self:
         """Return a copy in which the running rollout has ended so; without one, an equal copy."""
@@ -282,7 +328,8 @@ class Record:
 
     def knows(self, attempt: str) -> bool:
         """Whether this attempt is remembered in any way."""
-        revisions = (self.stable, self.rollout.candidate if self.rollout else None, *self.history)
+        candidate = self.rollout.candidate if self.rollout else None
+        revisions = (self.stable, candidate, self.last_baked, *self.history)
         return (
             attempt in self.adopted
             or any(revision is not None and revision.attempt == attempt for revision in revisions)

@@ -18,7 +18,7 @@ from wavegate.api import (
     WaveState,
 )
 from wavegate.evidence import Verdict, worst
-from wavegate.rollout import breakglass, exposure, lost, movable, queue
+from wavegate.rollout import bake_report, breakglass, exposure, lost, movable, queue
 from wavegate.rollout.decide import expires_at, pause_reason, refusal
 from wavegate.rollout.names import ledger_name
 from wavegate.rollout.observation import Observation
@@ -53,6 +53,8 @@ def channel_status(obs: Observation) -> dict[str, Any]:
     }
     if record.stable:
         status["stable"] = _revision(record.stable)
+    if record.last_baked:
+        status["lastBaked"] = _revision(record.last_baked)
     if rollout:
         status["candidate"] = _revision(rollout.candidate)
     if lost.contradiction(obs) and not lost.in_position(obs):
@@ -83,7 +85,7 @@ def release_status(obs: Observation, release: Release, step: Step, now: float) -
     if rollout is not None and rollout.candidate.release_uid == release.uid:
         status = _running(obs, rollout, step, now)
     elif outcome is not None:
-        status = _ended(outcome)
+        status = _ended(obs, outcome, now)
     else:
         status = _queued(obs, release)
     problem = None if outcome else _problem(obs, release)
@@ -100,6 +102,7 @@ def release_status(obs: Observation, release: Release, step: Step, now: float) -
                 status["message"],
                 Reason.Completed,
             ),
+            _baked(outcome, status),
         ],
     }
 
@@ -223,7 +226,17 @@ def _message(obs: Observation, rollout: Rollout, phase: Phase, reason: Reason, s
     return "; ".join(part for part in (head, why, "" if stuck in why else stuck) if part)
 
 
-def _ended(outcome: Outcome) -> dict[str, Any]:
+def _baked(outcome: Outcome | None, status: dict[str, Any]) -> dict[str, Any]:
+    """Whether it ended its bake well."""
+    if outcome is not None and outcome.baked_at is not None:
+        return _condition("Baked", None, status["message"], Reason.Baked)
+    problem = Problem(status["reason"], status["message"])
+    if status["reason"] == Reason.Completed.value:
+        problem = Problem(Reason.NotBaked, Reason.NotBaked.meaning)
+    return _condition("Baked", problem, "")
+
+
+def _ended(obs: Observation, outcome: Outcome, now: float) -> dict[str, Any]:
     status: dict[str, Any] = {
         "phase": outcome.phase.value,
         "reason": outcome.reason.value,
@@ -234,9 +247,10 @@ def _ended(outcome: Outcome) -> dict[str, Any]:
         "startedAt": timestamp(outcome.started_at),
         "finishedAt": timestamp(outcome.finished_at),
         "waves": _waves(outcome.waves, outcome.attempt),
-    }
-    if outcome.incident:
-        status["incident"] = _incident(outcome.incident)
+    } | bake_report.completed(obs, outcome, now)
+    incident = bake_report.incident_of(obs, outcome)
+    if incident:
+        status["incident"] = _incident(incident)
     return status
 
 

@@ -5,7 +5,7 @@ waits for no node, registry or Prometheus. Un-labelling is never a fence. Each p
 what is not yet so, so that a new leader finishes a half-done revert.
 """
 
-from collections.abc import Iterable
+from collections.abc import Container, Iterable
 from dataclasses import replace
 
 from wavegate.api import OnFailure, Phase, Reason, WaveState
@@ -44,7 +44,7 @@ def fail(obs: Observation, rollout: Rollout, findings: tuple[Finding, ...], now:
         )
     record = obs.record
     if any(finding.blocks for finding in findings):
-        record = _block(record, rollout, first.reason, now)
+        record = block(record, rollout, first.reason, now)
     reverting = replace(failed, phase=Phase.Reverting, incident=incident, reverting_since=now)
     return Step(record=replace(record, rollout=reverting), findings=findings)
 
@@ -99,13 +99,14 @@ def _bad_nodes(obs: Observation, pods: list[PodView], now: float) -> list[str]:
         node, entry = obs.nodes.get(name), entries.get(name)
         silent = now - obs.leases.get(name, 0.0) > LEASE_STALE_SECONDS
         rebooted = node is not None and entry is not None and node.boot_id != entry.boot_id
-        if node is None or not node.ready or rebooted or silent:
-            bad.append(name)
-    return sorted(bad)
+        down = node is None or not node.ready or rebooted
+        if down or silent:  # silent may be all: leases are not watched during a bake
+            bad.append((not down, name))
+    return [name for _, name in sorted(bad)]
 
 
 def _not_back(obs: Observation, rollout: Rollout) -> list[str]:
-    """Nodes of the ledgers that are not proven healthy again: Ready, with a Ready stable agent."""
+    """Nodes that had it and are not proven healthy again: Ready, with a Ready stable agent."""
     stable = obs.revision(obs.record.stable)
     carriers = obs.carriers(stable.template) if stable else {}
     attempt = obs.record.stable.attempt if obs.record.stable else ""
@@ -113,14 +114,26 @@ def _not_back(obs: Observation, rollout: Rollout) -> list[str]:
     left = {pod.node for pod in obs.pods_of(rollout.attempt)}
     recorded = obs.record.stable is not None
     missing = []
-    for name, entry in baseline_of(obs).items():
+    for name in _had_it(obs, rollout, carriers):
         node = obs.nodes.get(name)
-        if node is None or not entry.healthy:
+        if node is None:
             continue
         lacks = name not in back and (name in carriers or (recorded and stable is None))
         if not node.ready or name in left or lacks:
             missing.append(name)
     return sorted(missing)
+
+
+def _had_it(obs: Observation, rollout: Rollout, carriers: Container[str]) -> set[str]:
+    """Nodes of the ledgers that were healthy before. Of content that was stable already also those
+    that joined since, and those that were ill then and are well now.
+    """
+    entries = baseline_of(obs)
+    found = {name for name, entry in entries.items() if entry.healthy}
+    if rollout.completed_at is not None:
+        nodes = obs.nodes.items()
+        found |= {n for n, node in nodes if n in carriers and (node.ready or n not in entries)}
+    return found
 
 
 def _reverted(record: Record, rollout: Rollout, down: list[str], now: float) -> Record:
@@ -132,7 +145,8 @@ def _reverted(record: Record, rollout: Rollout, down: list[str], now: float) -> 
     return record.ended(Phase.Reverted, Reason.RevertedWithNodesDown, why, now)
 
 
-def _block(record: Record, rollout: Rollout, reason: Reason, now: float) -> Record:
+def block(record: Record, rollout: Rollout, reason: Reason, now: float) -> Record:
+    """The content of this rollout may not return on the channel."""
     digest, release = rollout.candidate.digest, rollout.candidate.release
     if record.block_of(digest):
         return record

@@ -87,6 +87,9 @@ def _releases() -> Iterator[Row]:
     yield Row(reverting, reverted, "all nodes are proved to be back", (Reason.Reverted,))
     yield Row(reverting, reverted, "`progressDeadline` is over", (Reason.RevertedWithNodesDown,))
     yield Row(rolling, done, "it is promoted: stable on all nodes", (Reason.Completed,))
+    suspect = "the stable release fails its bake, and `onFailure: Revert`"
+    yield Row(rolling, paused, suspect, (Reason.StableSuspect,))
+    yield Row(done, reverting, "it fails its bake, and there is something to go back to", HARM)
     lost = (Reason.StateLost,)
     yield Row(pending, done, "the record was lost, and it is adopted as stable", lost)
     for phase in (rolling, paused, reverting):
@@ -160,13 +163,14 @@ def _problems(before: Record, after: Record) -> Iterator[str]:
     yield from _kept(before, after)
     if before.rollout is not None and after.rollout is not None:
         yield from _same_attempt(before.rollout, after.rollout)
-    elif after.rollout is not None and after.rollout.waves:
+    elif after.rollout is not None and after.rollout.waves and not _is_taken_back(before, after):
         yield "a rollout begins with waves"
 
 
 def _kept(before: Record, after: Record) -> Iterator[str]:
     """What a record never loses."""
-    started = before.rollout is None and after.rollout is not None
+    taken_back = _is_taken_back(before, after)
+    started = before.rollout is None and after.rollout is not None and not taken_back
     if after.attempts != before.attempts + started:
         yield f"attempts go from {before.attempts} to {after.attempts}"
     if after.floor < before.floor:
@@ -174,16 +178,27 @@ def _kept(before: Record, after: Record) -> Iterator[str]:
     completed = before.rollout is not None and after.stable is not None
     promoted = completed and before.rollout.attempt == after.stable.attempt  # type: ignore[union-attr]
     adopted = after.lost is not None and before.lost is None
-    if _attempt(before) != _attempt(after) and not (promoted or adopted):
+    if _attempt(before) != _attempt(after) and not (promoted or adopted or taken_back):
         yield f"stable changes from {_attempt(before)} to {_attempt(after)} without a promotion"
     if adopted and after.rollout is not None:
         yield "a rollout goes on although the record was lost"
-    old, new = [o.attempt for o in before.outcomes], [o.attempt for o in after.outcomes]
+    again = _attempt(before) if taken_back else ""
+    old = [o.attempt for o in before.outcomes if o.attempt != again]
+    new = [o.attempt for o in after.outcomes]
     fresh = len(new) - len(old) if len(new) < MAX_OUTCOMES else 0
     if len(new) < MAX_OUTCOMES and new[fresh:] != old:
         yield "outcomes are lost"
     if len(after.blocked) < MAX_BLOCKED and not set(before.blocked) <= set(after.blocked):
         yield "a blocked digest is lost"
+
+
+def _is_taken_back(before: Record, after: Record) -> bool:
+    """Whether stable failed its bake and is reverted: another rollout of its own attempt."""
+    bake, rollout = before.bake, after.rollout
+    if before.rollout is not None or bake is None or rollout is None or after.bake is not None:
+        return False
+    same = rollout.attempt == bake.attempt == _attempt(before) != _attempt(after)
+    return same and rollout.phase is Phase.Reverting
 
 
 def _same_attempt(old: Rollout, new: Rollout) -> Iterator[str]:

@@ -23,7 +23,8 @@ from wavegate.cluster.projections import (
     stored_config_map,
 )
 from wavegate.evidence import Ledger, LedgerNode, Side, Taint
-from wavegate.rollout.record import Blocked, Incident, Record
+from wavegate.rollout.bake import MAX_EXCUSED
+from wavegate.rollout.record import Blocked, Incident, Record, Suspect
 from wavegate.rollout.steps import Target
 from wavegate.rollout.templates import targeted
 
@@ -81,8 +82,28 @@ def test_a_record_of_a_newer_version_is_read_without_what_we_do_not_know(record)
     assert stored("record", data=newer).record == record
 
 
+def test_a_record_of_a_version_that_did_not_bake_is_read(record):
+    known = json.loads(encode_record(record)["record"])
+    assert known.pop("bake")
+    del known["last_baked"], known["rollout"]["completed_at"], known["rollout"]["plan"]["bake"]
+    for outcome in known["outcomes"]:
+        del outcome["baked_at"]
+    read = stored("record", data={"record": json.dumps(known)}).record
+    assert read == replace(record, bake=None)
+    assert read.rollout.plan.bake == 24 * 3600
+
+
+def full_bake(record):
+    """As many suspects and drained nodes as a bake remembers, with names as clouds give them."""
+    name = "ip-10-{}-{}.a-region-of-some-cloud.compute.internal"
+    names = [name.format(n // 250, n % 250) for n in range(10_000)]
+    most = MAX_EXCUSED // (max(map(len, names)) + 16)
+    suspects = tuple(Suspect(n, Reason.NodeRebooted, 1.7e9 + 0.123, True) for n in names[:1000])
+    return replace(record.bake, suspects=suspects, excused=dict.fromkeys(names[:most], "12345678"))
+
+
 def test_a_full_record_fits_into_a_config_map(record):
-    """100 outcomes, ten of them with the 60 waves that a status shows."""
+    """100 outcomes, ten of them with the 60 waves that a status shows, and a bake that is full."""
     waves = tuple(replace(record.rollout.waves[0], name=f"wave-{n}") for n in range(60))
     rollout = replace(record.rollout, waves=waves)
     full = replace(record, rollout=rollout)
@@ -91,6 +112,8 @@ def test_a_full_record_fits_into_a_config_map(record):
         full = replace(full, rollout=rollout)
     assert len(full.outcomes) == 100
     assert len(encode_record(full)["record"]) < 512 * 1024
+    bake = replace(full_bake(record), rollout=rollout)
+    assert len(encode_record(replace(full, bake=bake))["record"]) < 1000 * 1024
 
 
 def machine(number):
@@ -180,6 +203,35 @@ def test_a_node_is_projected():
     assert found.sides == {KEY: Side("x", 5.0)}
     assert found.taints == (Taint("gpu", "", "NoSchedule"),)
     assert node_view(a_node(unschedulable=True), None, 0.0).unschedulable
+
+
+CORDONED = {"unschedulable": True}
+TAINTED = {"taints": [{"key": "karpenter.sh/disrupted", "effect": "NoSchedule"}]}
+SCALED = {"taints": [{"key": "ToBeDeletedByClusterAutoscaler", "effect": "NoSchedule"}]}
+GPU = {"taints": [{"key": "gpu", "effect": "NoSchedule"}]}
+
+
+@pytest.mark.parametrize(
+    ("seen", "expected"),
+    [
+        ([("u", "True", CORDONED)], True),
+        ([("u", "True", TAINTED)], True),
+        ([("u", "True", SCALED)], True),
+        ([("u", "True", GPU)], False),
+        ([("u", "True", CORDONED), ("u", "False", CORDONED)], True),
+        ([("u", "True", CORDONED), ("u", "False", {})], True),
+        ([("u", "True", CORDONED), ("u", "True", {})], False),
+        ([("u", "True", {}), ("u", "Unknown", CORDONED)], False),
+        ([("u", "True", {}), ("u", "False", TAINTED), ("u", "True", TAINTED)], True),
+        ([("u", "False", CORDONED)], True),
+        ([("old", "True", CORDONED), ("u", "False", {})], False),
+    ],
+)
+def test_a_drain_is_announced_by_what_was_there_when_the_node_was_last_ready(seen, expected):
+    found = None
+    for uid, ready, spec in seen:
+        found = node_view(a_node(uid=uid, ready=ready, **spec), found, 0.0)
+    assert found.announced is expected
 
 
 @pytest.mark.parametrize(

@@ -3,6 +3,7 @@
 import asyncio
 import json
 import re
+from dataclasses import replace
 
 import pytest
 from hypothesis import given
@@ -97,28 +98,33 @@ async def asked(runner, sim, reader):
     return sorted(name for _, name, *_ in reader.asked[before:])
 
 
+def answers(runner, sim):
+    """The answers about the attempt that rolls out."""
+    return runner.results(KEY)[sim.record.rollout.attempt]
+
+
 async def test_all_checks_are_asked_about_the_judged_nodes(runner, sim, reader):
     assert await asked(runner, sim, reader) == ["crashes", "slow"]
     url, _, query, nodes, _ = reader.asked[0]
     assert (url, query) == ("http://prometheus", r'up{node=~"canary\\-0"}')
     assert nodes == {"canary-0"}
-    await until(lambda: len(runner.results(KEY)) == 2)
+    await until(lambda: len(answers(runner, sim)) == 2)
 
 
 async def test_a_check_is_asked_again_after_its_own_interval(runner, sim, reader):
     await asked(runner, sim, reader)
-    await until(lambda: len(runner.results(KEY)) == 2)
+    await until(lambda: len(answers(runner, sim)) == 2)
     assert await asked(runner, sim, reader) == []
     sim.now += 30
     assert await asked(runner, sim, reader) == ["crashes"]
-    await until(lambda: runner.results(KEY)["crashes"].asked_at == sim.now)
+    await until(lambda: answers(runner, sim)["crashes"].asked_at == sim.now)
     sim.now += 270
     assert await asked(runner, sim, reader) == ["crashes", "slow"]
 
 
 async def test_the_next_pass_is_due_when_the_next_check_is(runner, sim):
     assert runner.ensure(KEY, sim.observe()) is None, "both are asked now, and an answer wakes"
-    await until(lambda: len(runner.results(KEY)) == 2)
+    await until(lambda: len(answers(runner, sim)) == 2)
     sim.now += 10
     assert runner.ensure(KEY, sim.observe()) == 20
     sim.now += 20
@@ -131,13 +137,13 @@ async def test_a_check_that_was_not_answered_yet_is_not_asked_twice(runner, sim,
     sim.now += 600
     assert await asked(runner, sim, reader) == []
     reader.answers.set()
-    await until(lambda: len(runner.results(KEY)) == 2)
+    await until(lambda: len(answers(runner, sim)) == 2)
     assert await asked(runner, sim, reader) == ["crashes", "slow"]
 
 
 async def test_nodes_that_joined_are_asked_about_soon(runner, sim, reader):
     await asked(runner, sim, reader)
-    await until(lambda: len(runner.results(KEY)) == 2)
+    await until(lambda: len(answers(runner, sim)) == 2)
     sim.run(120, until=lambda: len(sim.running()) > 1)
     assert await asked(runner, sim, reader) == ["crashes", "slow"]
 
@@ -157,3 +163,30 @@ async def test_nothing_is_asked_without_a_rollout(runner, sim, reader):
     del sim.releases["a"]
     sim.run(60, until=lambda: sim.record.rollout is None)
     assert await asked(runner, sim, reader) == []
+
+
+async def test_a_bake_goes_on_asking_and_ends_it(runner, sim, reader):
+    sim.run(400, until=lambda: sim.record.bake is not None)
+    assert await asked(runner, sim, reader) == ["crashes", "slow"]
+    assert reader.asked[-1][3] == set(sim.nodes)
+    attempt = sim.record.bake.attempt
+    await until(lambda: len(runner.results(KEY)[attempt]) == 2)
+    sim.now += 30
+    assert await asked(runner, sim, reader) == ["crashes"]
+    sim.record = replace(sim.record, bake=None)
+    sim.now += 600
+    assert await asked(runner, sim, reader) == []
+    assert runner.results(KEY) == {}
+
+
+async def test_the_checks_of_a_candidate_and_of_what_bakes_are_asked_apart(runner, sim, reader):
+    sim.run(400, until=lambda: sim.record.bake is not None)
+    sim.publish("b", 2)
+    sim.run(100, until=lambda: "b" in sim.running().values())
+    assert await asked(runner, sim, reader) == ["crashes", "crashes", "slow", "slow"]
+    rest = set(sim.nodes) - {"canary-0"}
+    assert {frozenset(nodes) for _, _, _, nodes, _ in reader.asked} == {
+        frozenset({"canary-0"}),
+        frozenset(rest),
+    }
+    await until(lambda: [len(found) for found in runner.results(KEY).values()] == [2, 2])

@@ -262,8 +262,28 @@ def older_records(phase, paused=None, other=False):
     return story
 
 
+def a_bake_that_fails(sim):
+    a_good_release(sim)
+    sim.run(20)
+    sim.revive("workers-2")
+    sim.revive("workers-4")
+    sim.run(100, until=lambda: sim.record.stable.release == "a" and sim.record.rollout is None)
+
+
+def a_bake_that_fails_under_a_newer_release(sim):
+    a_good_release(sim)
+    sim.run(20)
+    sim.publish("c", 3)
+    sim.run(200, until=lambda: sim.running().get("canary-0") == "c")
+    sim.revive("workers-2")
+    sim.revive("workers-4")
+    sim.run(5)
+
+
 STORIES = [
     a_good_release,
+    a_bake_that_fails,
+    a_bake_that_fails_under_a_newer_release,
     a_crash_loop_and_its_digest_again,
     harm_in_each_state,
     rolling_then(fence),
@@ -393,7 +413,8 @@ def test_no_two_rows_of_one_change_share_a_reason():
         assert len(rows) == len(set(rows))
 
 
-def test_no_row_leads_out_of_an_end():
-    assert all(not row.source.is_final for row in transitions.RELEASE_ROWS if row.source)
+def test_no_row_leads_out_of_an_end_but_a_failed_bake():
+    out = [row for row in transitions.RELEASE_ROWS if row.source and row.source.is_final]
+    assert [(row.source, row.to) for row in out] == [(Phase.Completed, Phase.Reverting)]
     ends = {WaveState.Failed}
     assert all(row.source not in ends for row in transitions.WAVE_ROWS)

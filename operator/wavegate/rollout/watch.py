@@ -1,0 +1,194 @@
+"""What the nodes show while a release bakes: stable on all of them, with nobody waiting for it.
+
+Judged are the nodes of its ledgers that still have it; not those that a newer candidate has taken.
+A node that was drained or removed as announced is excused, and what it is afterwards is its new
+baseline. Silence proves nothing: the bake ends well only on a last look at everything.
+"""
+
+import hashlib
+import math
+from collections.abc import Iterator, Mapping
+from dataclasses import replace
+
+from wavegate.api import Reason
+from wavegate.evidence import (
+    Finding,
+    LedgerNode,
+    NodeView,
+    Verdict,
+    is_beyond_chance,
+    judge_check,
+    most_by_chance,
+)
+from wavegate.rollout.judge import judge_nodes, judged_nodes
+from wavegate.rollout.observation import Observation
+from wavegate.rollout.record import Bake, Suspect
+from wavegate.rollout.waves import baseline, baseline_of
+
+MAX_SUSPECTS = 1_000
+"""As many harmed nodes are beyond chance on any fleet: more than chance explains on 5,000 nodes in
+a week."""
+FIRST_LOOK_SECONDS = 60.0
+"""What is seen so soon after the operator's start may have happened at any time before."""
+NOT_WATCHED = ""
+
+
+def watched(obs: Observation, bake: Bake) -> dict[str, LedgerNode]:
+    """The nodes that the baking content answers for, by name, each with its baseline."""
+    return obs.once(_watched, bake)
+
+
+def _watched(obs: Observation, bake: Bake) -> dict[str, LedgerNode]:
+    entries, elsewhere = obs.once(_baseline), baseline_of(obs)
+    found = {}
+    for name in judged_nodes(obs.once(_as_baking, bake), bake.rollout):
+        entry, mark = entries[name], bake.excused.get(name)
+        if _is_taken(obs, bake, entry) or (name in elsewhere and name not in obs.nodes):
+            continue
+        if mark is None:
+            found[name] = entry
+        elif mark != NOT_WATCHED:
+            found[name] = _anew(name, obs.nodes.get(name), mark)
+    return found
+
+
+def fleet_size(obs: Observation) -> int:
+    """How many nodes the bake began with: chance is measured by them."""
+    return sum(1 for entry in obs.once(_baseline).values() if entry.healthy)
+
+
+def note(obs: Observation, bake: Bake, nodes: Mapping[str, LedgerNode], now: float) -> Bake:
+    """The bake with what is new about its `watched` nodes; the same object when nothing is."""
+    known = {suspect.node: suspect for suspect in bake.suspects}
+    excused, fresh = dict(bake.excused), dict(known)
+    for finding in _harm(obs, bake, nodes, now):
+        name = finding.node or ""
+        was = fresh.get(name)
+        if was is not None and was.blocks >= finding.blocks:
+            continue
+        left = _left_as_announced(obs, bake, nodes[name])
+        if left is not None:
+            excused[name] = left
+        elif was is not None or len(fresh) < MAX_SUSPECTS:
+            fresh[name] = Suspect(name, finding.reason, _when(obs, bake, now), finding.blocks)
+    if fresh == known and excused == bake.excused:
+        return bake
+    return replace(bake, suspects=tuple(fresh.values()), excused=excused)
+
+
+def beyond_chance(obs: Observation, bake: Bake, now: float, *, blocking: bool = False) -> bool:
+    """Whether more nodes came to harm than chance explains; with `blocking`, by nodes and agents
+    themselves.
+    """
+    ages = [now - suspect.at for suspect in bake.suspects if suspect.blocks or not blocking]
+    elapsed, length = max(0.0, now - bake.since), bake.until - bake.since
+    size = fleet_size(obs)
+    return len(ages) >= MAX_SUSPECTS or is_beyond_chance(ages, size, elapsed, length)
+
+
+def check_above(obs: Observation, bake: Bake, nodes: Mapping[str, LedgerNode]) -> Finding | None:
+    """A check of the whole wave that is above its limit."""
+    for check in bake.rollout.plan.checks if nodes else ():
+        if not check.per_node:
+            found = judge_check(check, obs.bake_checks.get(check.name), frozenset(nodes), 0.0)
+            for finding in found:
+                if finding.verdict is Verdict.FAIL:
+                    return finding
+    return None
+
+
+def missing(obs: Observation, bake: Bake, nodes: Mapping[str, LedgerNode], now: float) -> str:
+    """What keeps the bake from ending well, in words; empty when every proof is there. Nodes that
+    are not proven well count like harmed ones: they may be as many as chance explains.
+    """
+    if obs.blind:
+        return f"a sight of the nodes: {obs.blind}"
+    for wave in bake.rollout.waves:
+        if wave.nodes and wave.ledger not in obs.bake_ledgers:
+            return f"the ledger of wave {wave.name}, which is gone or can't be read"
+    harmed = {suspect.node for suspect in bake.suspects}
+    ready = {p.node for p in obs.pods_of(bake.attempt) if p.ready and not p.terminating}
+    well = {n for n in nodes if n in ready and n in obs.nodes and obs.nodes[n].ready} - harmed
+    unproven = sorted(set(nodes) - well - harmed)
+    if not well:
+        return "a node that has had it since its waves and could give evidence"
+    if len(harmed) + len(unproven) > most_by_chance(fleet_size(obs), now - bake.since):
+        return f"{len(unproven)} nodes to be Ready with their agent ({', '.join(unproven[:5])})"
+    asked = frozenset(well - set(bake.excused))
+    for check in bake.rollout.plan.checks:
+        answer = obs.bake_checks.get(check.name)
+        for finding in judge_check(check, answer, asked, bake.until):
+            return finding.message
+    return ""
+
+
+def _baseline(obs: Observation) -> dict[str, LedgerNode]:
+    return baseline(obs.bake_ledgers)
+
+
+def _as_baking(obs: Observation, bake: Bake) -> Observation:
+    """The observation as of a rollout of the attempt that bakes. The agent of an excused node was
+    restarted with its node, and took its time: only a crash loop still counts.
+    """
+    pods = obs.pods
+    if bake.excused:
+        pods = tuple(
+            replace(pod, restarts=0, unready_since=None) if pod.node in bake.excused else pod
+            for pod in pods
+        )
+    return replace(obs, ledgers=obs.bake_ledgers, checks=obs.bake_checks, pods=pods)
+
+
+def _is_taken(obs: Observation, bake: Bake, entry: LedgerNode) -> bool:
+    """Whether another attempt has taken the node since: its label tells, and stays on it."""
+    node, before = obs.nodes.get(entry.name), obs.gone.get(entry.name)
+    views = [node] if before is None or before.uid != entry.uid else [node, before]
+    own = (bake.attempt, None)
+    return any(view is not None and view.attempt(obs.key) not in own for view in views)
+
+
+def _harm(
+    obs: Observation, bake: Bake, nodes: Mapping[str, LedgerNode], now: float
+) -> Iterator[Finding]:
+    """Findings of harm, each about one of the nodes: by the node or its agent, or by a check."""
+    for finding in judge_nodes(obs.once(_as_baking, bake), bake.rollout, nodes, now):
+        if finding.verdict is Verdict.FAIL and finding.blocks:
+            yield finding
+    asked = nodes.keys() - bake.excused.keys()
+    for check in bake.rollout.plan.checks:
+        answer = obs.bake_checks.get(check.name)
+        for sample in answer.samples if answer is not None and check.per_node else ():
+            name = sample.labels.get(check.node_label, "")
+            if name in asked and math.isfinite(sample.value) and sample.value > check.max:
+                message = f"check {check.name} saw {sample.value:g}"
+                yield Finding(Verdict.FAIL, Reason.CheckAboveMax, message, name)
+
+
+def _left_as_announced(obs: Observation, bake: Bake, entry: LedgerNode) -> str | None:
+    """What the node is to be known by from now on, if its drain or removal was announced while it
+    was Ready; None when it was not.
+    """
+    node, before = obs.nodes.get(entry.name), obs.gone.get(entry.name)
+    known = entry.name in bake.excused
+    if node is not None and node.uid == entry.uid and node.announced:
+        return _machine(node)
+    if before is None or (node is not None and node.uid == before.uid):
+        return NOT_WATCHED if node is None and known else None
+    was_it = before.uid == entry.uid or known
+    return NOT_WATCHED if was_it and before.announced else None
+
+
+def _anew(name: str, node: NodeView | None, mark: str) -> LedgerNode:
+    """The baseline of an excused node: what it was when it was excused."""
+    if node is None:
+        return LedgerNode(name, "", "", healthy=True)
+    same = _machine(node) == mark
+    return LedgerNode(name, node.uid, node.boot_id if same else "", healthy=True)
+
+
+def _machine(node: NodeView) -> str:
+    return hashlib.sha256(f"{node.uid}/{node.boot_id}".encode()).hexdigest()[:8]
+
+
+def _when(obs: Observation, bake: Bake, now: float) -> float:
+    return bake.since if now - obs.watching_since < FIRST_LOOK_SECONDS else now
