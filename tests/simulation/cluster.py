@@ -51,6 +51,8 @@ class Simulation:
         self.watchers: list[Watcher] = []
         self.log: list[str] = []
         """What was done, by whom, when: one line for each change that matters."""
+        self.broken: list[AssertionError] = []
+        """What watchers found broken: kept here, as whoever wrote would catch what is raised."""
         self.sequence = 0
         speeds = speeds or Speeds()
         self.machines = Machines(self.server, self._child(), speeds)
@@ -285,7 +287,9 @@ class Simulation:
         self.controller.close()
 
     def _complain(self) -> None:
-        """An error that no part of the operator foresaw is a failure of the test."""
+        """A broken invariant, or an error that no part of the operator foresaw, fails the test."""
+        if self.broken:
+            raise self.broken[0]
         for operator in self.operators:
             for error in operator.errors:
                 raise AssertionError(
@@ -314,7 +318,10 @@ class Simulation:
         if line:
             self.log.append(f"{self.now:8.1f}  {change.actor}: {line}")
         for watcher in self.watchers:
-            watcher(self, change)
+            try:
+                watcher(self, change)
+            except AssertionError as error:
+                self.broken.append(error)
 
 
 class _Leases(dict[Any, Any]):
