@@ -192,6 +192,7 @@ def _no_evidence(guard: Guard, sim: Simulation, rollout: Rollout, index: int) ->
     wave, plan = rollout.waves[index], rollout.plan
     soak = plan.waves[min(index, len(plan.waves) - 1)].soak
     ledger = guard.books.ledgers.get((rollout.attempt, wave.ledger))
+    sim.machines.renew()
     for entry in ledger.nodes if ledger else ():
         node, machine = sim.server.find("nodes", entry.name), sim.machines.machines.get(entry.name)
         if node is None or machine is None or not entry.healthy:
@@ -203,6 +204,9 @@ def _no_evidence(guard: Guard, sim: Simulation, rollout: Rollout, index: int) ->
             yield f"wave {wave.name} passed; {entry.name} is dead since {alive_until:.0f} s"
         if sim.now - (wave.opened_at - START) < soak:
             yield f"wave {wave.name} passed within its soak, at {sim.now:.0f} s"
+        if machine.heard_at < (wave.judged_since or 0.0):
+            at = machine.heard_at - START
+            yield f"wave {wave.name} passed; {entry.name} was last heard from at {at:.0f} s"
 
 
 def exposure_is_bounded(guard: Guard, sim: Simulation, change: Change) -> Iterator[str]:

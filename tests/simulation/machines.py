@@ -38,6 +38,8 @@ class Machine:
     """Its kubelet runs but its lease does not get through."""
     renewals: int = 0
     renewed_until: float = 0.0
+    heard_at: float = 0.0
+    """When its lease was last renewed."""
 
 
 @dataclass(slots=True)
@@ -71,7 +73,7 @@ class Machines:
         known = self.machines.get(name)
         boots = known.boots + 1 if known else 1
         machine = Machine(name, self.rng.uniform(0.0, LEASE_SECONDS), boots=boots)
-        machine.renewed_until = self._now()
+        machine.renewed_until = machine.heard_at = self._now()
         machine.renewals = known.renewals + 1 if known else 1
         self.machines[name] = machine
         self.server.add(
@@ -126,16 +128,20 @@ class Machines:
 
     def leases(self) -> list[Body]:
         """All node leases, as they are now. A renewal is one more on its resourceVersion."""
+        self.renew()
+        return [
+            {"metadata": {"name": m.name, "resourceVersion": str(m.renewals)}}
+            for m in self.machines.values()
+        ]
+
+    def renew(self) -> None:
+        """Bring the renewals of all machines up to now."""
         now = self._now()
         for machine in self.machines.values():
             if machine.silent:
                 machine.renewed_until = now
             elif machine.alive:
                 self._count(machine, now)
-        return [
-            {"metadata": {"name": m.name, "resourceVersion": str(m.renewals)}}
-            for m in self.machines.values()
-        ]
 
     def _take_over_pods(self, name: str) -> None:
         """What is bound to a machine that boots is started anew, unless it is being deleted."""
@@ -148,7 +154,9 @@ class Machines:
     def _count(self, machine: Machine, now: float) -> None:
         beats = int((now - machine.beat) // LEASE_SECONDS)
         before = int((machine.renewed_until - machine.beat) // LEASE_SECONDS)
-        machine.renewals += max(0, beats - before)
+        if beats > before:
+            machine.renewals += beats - before
+            machine.heard_at = machine.beat + beats * LEASE_SECONDS
         machine.renewed_until = now
 
     def _changed(self, change: Change) -> None:

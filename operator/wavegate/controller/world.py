@@ -63,7 +63,7 @@ class World:
         """In the order in which they are synced."""
         self.ours: dict[str, dict[Key, Resource]] = defaultdict(dict)
         self.leases: dict[str, float] = {}
-        """By our own clock: when we last saw each node's lease renewed."""
+        """By our own clock: until when each node was surely alive, as its lease tells."""
         self.pods_lost: dict[tuple[str, str, str], float] = {}
         """By namespace, channel and node: when we last saw an agent pod vanish."""
         self.unreadable: set[tuple[str, str, str]] = set()
@@ -72,6 +72,8 @@ class World:
         """Plurals of our kinds whose CRDs are gone: that nothing is listed then says nothing."""
         self._deleted: dict[str, None] = {}
         self._renewals: dict[str, int] = {}
+        self._looked_at = clock()
+        """When the last poll of the leases that was answered began."""
         self.pods.on_change = self._pod_changed
         self.revisions.on_change = self._revision_changed
         self.stored.on_change = self._stored_changed
@@ -218,20 +220,23 @@ class World:
                 self._renewals.clear()
                 self.leases.clear()
                 continue
+            began = self._clock()
             try:
-                # Served from the apiserver's cache; a renewal that is seen late only brakes.
-                listed = await self._client.list(paths.NODE_LEASES, {"resourceVersion": "0"})
+                # Never with resourceVersion=0: a cache that lags shows a dead machine's last
+                # renewal late, as if it were fresh.
+                listed = await self._client.list(paths.NODE_LEASES)
             except ApiError as error:
                 log.warning("Node leases can't be read, so no wave can pass: %s", error)
                 continue
             self._note_renewals(listed)
+            self._looked_at = began
             self._wake_running()
 
     def _note_renewals(self, listed: Mapping[str, Any]) -> None:
-        """A lease that is newer than at our last look was renewed; one that is older comes from an
-        apiserver whose cache lags behind another's.
+        """A lease that is newer than at our last look was renewed at some time since that look
+        began, maybe right after it: who died while we could not look must not seem alive now. One
+        that is older comes from an apiserver that lags behind another.
         """
-        now = self._clock()
         for item in listed.get("items", []):
             name, version = item["metadata"]["name"], int(item["metadata"]["resourceVersion"])
             before = self._renewals.get(name)
@@ -239,7 +244,7 @@ class World:
                 continue
             # The first sight of a lease says nothing about when it was renewed.
             if before is not None:
-                self.leases[name] = now
+                self.leases[name] = self._looked_at
             self._renewals[name] = version
 
     def _wake_running(self) -> None:

@@ -1,0 +1,35 @@
+"""What is seen late is no sign of life: outages and watches that lag never pass a wave."""
+
+from simulation.cluster import Simulation
+from simulation.invariants import Guard
+from wavegate.api import WaveState
+
+
+def judging(sim):
+    """Release b has soaked on the canary, whose last sign of life is still awaited."""
+    sim.add_nodes("canary", 1)
+    sim.add_nodes("workers", 3)
+    sim.apply_channel()
+    sim.publish("a")
+    sim.until_phase("a", "Completed")
+    sim.publish("b")
+    sim.until("the canary soaks", lambda: wave(sim) == ("canary", WaveState.Soaking))
+
+
+def wave(sim):
+    rollout = sim.record.rollout
+    return (rollout.waves[-1].name, rollout.waves[-1].state) if rollout and rollout.waves else None
+
+
+def test_a_machine_that_died_while_leases_could_not_be_read_is_not_taken_for_alive() -> None:
+    for seed in range(1, 9):
+        with Simulation(seed) as sim:
+            sim.watchers.append(Guard())
+            judging(sim)
+            sim.run(5)
+            sim.weather.fails = lambda _verb, path: 500 if "kube-node-lease" in path else None
+            sim.run(12 + seed)  # it renews its lease, in the outage, and dies before the soak ends
+            sim.crash("canary-1")
+            sim.run(12)
+            sim.weather.fails = lambda _verb, _path: None
+            sim.until_phase("b", "Reverting")
