@@ -5,7 +5,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
-from wavegate.api import Channel, ContentKind, Decision, Release
+from wavegate.api import Channel, ContentKind, Decision, Phase, Release, Resource
 from wavegate.cluster import paths
 from wavegate.cluster.client import ApiError, Client
 from wavegate.cluster.memory import remember
@@ -63,9 +63,11 @@ class Gatherer:
         """Gather what is known of channel `key`. Raises ApiError when something can't be read."""
         namespace, name = key
         world = self._world
-        channel = world.ours[Channel.plural].get(key)
         stored = world.stored.items.get((namespace, record_name(name)))
         record = stored.record if stored else None
+        if record is not None:
+            await self._look_for_missing(key, record)
+        channel = world.ours[Channel.plural].get(key)
         releases = self._releases(key)
         revisions = {
             view.attempt: view
@@ -109,6 +111,24 @@ class Gatherer:
             **self._ledgers(key, kept),
         )
         return Gathered(observation, stored.version if stored else "")
+
+    async def _look_for_missing(self, key: Key, record: Record) -> None:
+        """A deletion reverts. So what the record speaks of and our watches do not show is asked
+        for by name: they may lag behind the record, which another leader may have written.
+        """
+        rollout, (namespace, name) = record.rollout, key
+        if rollout is None or rollout.phase is Phase.Reverting:
+            return
+        if key not in self._world.ours[Channel.plural]:
+            await self._look_for(Channel, namespace, name)
+        candidate = rollout.candidate
+        if all(release.uid != candidate.release_uid for release in self._releases(key)):
+            await self._look_for(Release, namespace, candidate.release)
+
+    async def _look_for(self, kind: type[Resource], namespace: str, name: str) -> None:
+        body = await self._get(paths.ours(kind.plural, namespace, name))
+        if body is not None:
+            self._world.take(kind, None, body)
 
     def _releases(self, key: Key) -> tuple[Release, ...]:
         namespace, name = key
