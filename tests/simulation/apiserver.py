@@ -134,6 +134,9 @@ class Apiserver:
         if old is None:
             raise ApiError(404, f"{verb} {path}: not found")
         if verb == "DELETE":
+            for field, wanted in ((body or {}).get("preconditions") or {}).items():
+                if old["metadata"][field] != wanted:
+                    raise ApiError(409, f"the precondition on {field} is not met")
             self.delete(actor, plural, old)
             return {}
         new = body if verb == "PUT" else patched(old, body, kind)

@@ -23,6 +23,7 @@ from wavegate.api import GROUP, PLURALS, VERSION
 from wavegate.cluster.projections import stored_config_map
 from wavegate.rollout.names import ATTEMPT_LABEL, CHANNEL_LABEL, node_label, record_name
 from wavegate.rollout.record import Record
+from wavegate.rollout.templates import REQUIRED, untargeted
 
 SPACE, CHANNEL = "agents", "rules"
 PATIENCE = 3_600.0
@@ -194,6 +195,20 @@ class Simulation:
         for pod in self.pods(node):
             self.act(lambda pod=pod: self.server.delete("people", "pods", pod))
 
+    def retarget(self, attempt: str, rules: list[Body]) -> None:
+        """Someone points a revision's DaemonSet elsewhere: expressions on our label, [] = all."""
+        body = self.daemon_set_of(attempt)
+        if body is None:
+            return
+        template = body["spec"]["template"]
+        affinity = untargeted(template["spec"].get("affinity") or {})
+        if rules:
+            terms = {"nodeSelectorTerms": [{"matchExpressions": rules}]}
+            affinity["nodeAffinity"] = {REQUIRED: terms}
+        template = {**template, "spec": {**template["spec"], "affinity": affinity}}
+        spec = {**body["spec"], "template": template}
+        self.act(lambda: self.server.update("people", "daemonsets", body, spec=spec))
+
     def harm(self, content: str, deed: Any) -> None:
         """From now on this content does that to machines on which it starts."""
         self.machines.harms[digest(content)] = deed
@@ -260,6 +275,11 @@ class Simulation:
             if body["metadata"]["labels"].get(ATTEMPT_LABEL) == attempt
         )
         return next(found, None)
+
+    def targets(self, attempt: str) -> list[str]:
+        """How a revision's DaemonSet is targeted, see `rules_of`."""
+        found = self.daemon_set_of(attempt)
+        return rules_of(found, self.key) if found else ["gone"]
 
     def tail(self, lines: int = 40) -> str:
         """The end of the log, for a failure's message."""
@@ -377,9 +397,7 @@ def content_of(pod: Body) -> str:
 def rules_of(daemon_set: Body, key: str) -> list[str]:
     """How a DaemonSet is targeted: the operators of our expressions, `In abc`."""
     affinity = daemon_set["spec"]["template"]["spec"].get("affinity") or {}
-    required = (affinity.get("nodeAffinity") or {}).get(
-        "requiredDuringSchedulingIgnoredDuringExecution"
-    ) or {"nodeSelectorTerms": []}
+    required = (affinity.get("nodeAffinity") or {}).get(REQUIRED) or {"nodeSelectorTerms": []}
     found: Iterable[Mapping[str, Any]] = (
         expression
         for term in required["nodeSelectorTerms"]

@@ -30,6 +30,8 @@ class Weather:
 
     request: tuple[float, float] = (0.002, 0.01)
     watch: tuple[float, float] = (0.01, 0.2)
+    lag: Callable[[str], float] = lambda _path: 0.0
+    """By how many seconds more a watch of this path is late."""
     fails: Callable[[str, str], int | None] = lambda _verb, _path: None
     stale_list: Callable[[str], int | None] = lambda _path: None
     """The version that a list is answered from; None = the newest."""
@@ -70,7 +72,8 @@ class Line(Client):
                 except TimeoutError:
                     yield self._bookmark()
                     continue
-                await asyncio.sleep(self._rng.uniform(*self._weather.watch))
+                late = self._rng.uniform(*self._weather.watch)
+                await asyncio.sleep(late + self._weather.lag(path))
                 stirred.clear()
                 for kind, body in _read(stream):
                     if matches(body):

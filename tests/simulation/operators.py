@@ -75,7 +75,9 @@ class SimOperator:
         self.errors: list[BaseException] = []
         self.line: Line | None = None
         self.leader: Leader | None = None
-        self._server, self._rng, self._weather = server, rng, weather
+        self.weather = weather
+        """Of this process alone, if it is replaced; counts from its next start."""
+        self._server, self._rng = server, rng
         self._prometheus, self._soak_floor = prometheus, soak_floor
         self._lease_duration = lease_duration
         self._task: asyncio.Task[None] | None = None
@@ -88,7 +90,7 @@ class SimOperator:
     def start(self) -> None:
         """Start the process, with nothing in its memory."""
         self.lives += 1
-        self.line = Line(self._server, self.name, self._rng, self._weather)
+        self.line = Line(self._server, self.name, self._rng, self.weather)
         self.line.dies_after, self.line.killed = self.dies_after, self.kill
         self._task = asyncio.get_running_loop().create_task(self._run(self.line))
 

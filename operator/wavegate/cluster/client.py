@@ -104,10 +104,12 @@ class Client:
         params = {"fieldManager": FIELD_MANAGER, "force": "true"}
         return await self._request("PATCH", path, params, body, APPLY_PATCH)
 
-    async def delete(self, path: str, params: Params | None = None) -> None:
-        """DELETE an object, or a collection with selectors. What is already gone is fine."""
+    async def delete(self, path: str, params: Params | None = None, body: Any = None) -> None:
+        """DELETE an object, or a collection with selectors. What is already gone is fine. `body`:
+        DeleteOptions, whose preconditions may make it a 409.
+        """
         try:
-            await self._request("DELETE", path, params)
+            await self._request("DELETE", path, params, body)
         except ApiError as error:
             if error.status != 404:
                 raise

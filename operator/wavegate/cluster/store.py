@@ -11,6 +11,7 @@ from wavegate.cluster.projections import (
     content_view,
     encode_ledger,
     encode_record,
+    stored_config_map,
 )
 from wavegate.evidence import Ledger
 from wavegate.rollout.names import (
@@ -63,6 +64,20 @@ class Store:
             )
         else:
             self._fresh("configmaps", await self._client.create(path, body))
+
+    async def read_record(self) -> Record | None:
+        """Read the record as it is now, whatever our watch has shown: an empty one if there is
+        none, None if it can't be read by this version.
+        """
+        path = paths.config_maps(self._namespace, record_name(self._channel))
+        try:
+            body = await self._client.get(path)
+        except ApiError as error:
+            if error.status != 404:
+                raise
+            return Record(self._namespace, self._channel)
+        self._fresh("configmaps", body)
+        return stored_config_map(body, None, 0.0).record
 
     async def store_ledger(self, ledger: Ledger) -> None:
         """Store an immutable ledger. One that is there already was stored by us before a crash.
@@ -180,7 +195,8 @@ class Store:
 
     async def forget_revision(self, view: RevisionView) -> None:
         """Delete the DaemonSet of a revision that retention no longer keeps."""
-        await self._client.delete(paths.daemon_sets(self._namespace, view.name))
+        seen = {"preconditions": {"resourceVersion": view.version}}
+        await self._client.delete(paths.daemon_sets(self._namespace, view.name), body=seen)
 
     async def forget_ledger(self, attempt: str, wave: int) -> None:
         """Delete an old ledger."""

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 
+from wavegate.api import Phase
 from wavegate.cluster.client import ApiError, Client
 from wavegate.cluster.store import Store
 from wavegate.controller.work import Key
@@ -41,6 +42,7 @@ class Actor:
     async def act(self, obs: Observation, actions: tuple[Action, ...]) -> None:
         """Do all actions; raises ApiError or NotLeader when one can't be done."""
         store = self.store((obs.namespace, obs.name))
+        await self._confirm(store, obs)
         failed: ApiError | None = None
         for action in actions:
             self.check()
@@ -53,6 +55,20 @@ class Actor:
                 failed = failed or error
         if failed is not None:
             raise failed
+
+    async def _confirm(self, store: Store, obs: Observation) -> None:
+        """Raise ApiError 409 if the record is not the one that was decided on any more.
+
+        Versions keep a stale leader from saving, and from changing what it saw otherwise. They do
+        not keep it from creating or deleting a DaemonSet, or from moving one that it sees as it is
+        by a record of the past. A fence waits for no answer: what is fenced stays fenced.
+        """
+        rollout = obs.record.rollout
+        if rollout is not None and rollout.phase is Phase.Reverting:
+            return
+        self.check()
+        if await store.read_record() != obs.record:
+            raise ApiError(409, "another process wrote the record meanwhile; it is read anew")
 
     def check(self) -> None:
         """Raise NotLeader unless this process may act."""
