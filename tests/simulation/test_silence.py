@@ -3,6 +3,7 @@
 from simulation.cluster import Simulation
 from simulation.invariants import Guard
 from wavegate.api import WaveState
+from wavegate.cluster import paths
 
 
 def judging(sim):
@@ -33,3 +34,17 @@ def test_a_machine_that_died_while_leases_could_not_be_read_is_not_taken_for_ali
             sim.run(12)
             sim.weather.fails = lambda _verb, _path: None
             sim.until_phase("b", "Reverting")
+
+
+def test_a_watch_that_is_interrupted_in_a_soak_does_not_make_records_spin() -> None:
+    with Simulation(2) as sim:
+        sim.watchers.append(Guard())
+        judging(sim)
+        sim.run(5)
+        begun = len(sim.log)
+        sim.weather.fails = lambda verb, path: 500 if (verb, path) == ("GET", paths.PODS) else None
+        sim.act(sim.server.break_watches)
+        sim.run(10)
+        assert sum("wavegate-record-rules is written" in line for line in sim.log[begun:]) <= 2
+        sim.weather.fails = lambda _verb, _path: None
+        sim.until_phase("b", "Completed")

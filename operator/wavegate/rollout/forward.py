@@ -145,14 +145,14 @@ def _next(obs: Observation, rollout: Rollout) -> Step:
 def _move(obs: Observation, rollout: Rollout, findings: tuple[Finding, ...], now: float) -> Step:
     """Move the next batch that the exposure rule has room for; start the soak when all settled."""
     measured = exposure.measure(obs, rollout, now)
+    brake = next((f for f in findings if f.reason in _BRAKES), None)
+    if brake is not None:  # before a soak begins, too: it would end at once, and begin again
+        return wait(brake.message)
     if not measured.unmoved and not measured.in_flight:
         if rollout.planned is not None and not waves.has_moved_any(obs, rollout):
             # Its nodes changed before they were moved: the wave chooses others.
             return save(obs.record, rollout.with_new_ledger())
         return save(obs.record, soak.begin(rollout, now))
-    brake = next((f for f in findings if f.reason in _BRAKES), None)
-    if brake is not None:
-        return wait(brake.message)
     batch = measured.unmoved[: min(measured.room, BATCH)]
     seen = labels.seen(obs, rollout, measured.unmoved)
     if batch and rollout.waves[-1].overrun_since is None:
