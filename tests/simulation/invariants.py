@@ -4,6 +4,7 @@ The guard keeps its own books from the changes alone (records, ledgers, pods, re
 what is true of the machines, which the operator can only guess. Numbers are those of DESIGN §10.
 """
 
+import math
 from collections import defaultdict
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
@@ -49,10 +50,11 @@ class Books:
     unready_at: dict[str, float] = field(default_factory=dict)
     """By node: when an agent on it last stopped being Ready."""
     had_agent: set[str] = field(default_factory=set)
-    tampered: set[str] = field(default_factory=set)
-    """Nodes whose labels or taints a person changed: what follows is the person's doing."""
-    foreign_sets: bool = False
-    """A person edited or deleted a DaemonSet of ours since the last rollout began."""
+    hand_labelled: dict[str, str | None] = field(default_factory=dict)
+    """Nodes whose side a person chose, and which: until the operator chooses, or the node goes."""
+    foreign_sets: dict[str, float] = field(default_factory=dict)
+    """Attempts whose DaemonSet a person edited or deleted, until the controller has seen a
+    generation that the operator wrote: that generation, infinite before the operator wrote."""
     fenced: set[str] = field(default_factory=set)
     """Attempts that a Reverting was stored for."""
     proven_fenced: set[str] = field(default_factory=set)
@@ -70,6 +72,8 @@ class Guard:
         self.skip = skip or {}
         self.two_leaders = two_leaders
         """A second process believes to lead: its labels may come after a fence, and arm nothing."""
+        self.lag = LAG_SECONDS
+        """By how many seconds the operator may see a change late."""
         self.counted: dict[int, int] = defaultdict(int)
         """How often each invariant was asked about something that could have broken it."""
 
@@ -97,19 +101,25 @@ class Guard:
         return {node.name: node.uid for ledger in found if ledger for node in ledger.nodes}
 
     def _note(self, sim: Simulation, change: Change) -> None:
-        by_person = change.actor in ("people", "autoscaler", "cloud")
         if change.plural == "configmaps" and change.after is not None:
             self._note_stored(change.after)
         elif change.plural == "pods":
             self._note_pod(sim, change)
         elif change.plural == "nodes":
-            if change.after is None:
-                self.books.had_agent.discard(change.key[1])
-                self.books.tampered.discard(change.key[1])
-            elif by_person:
-                self.books.tampered.add(change.key[1])
+            self._note_node(sim, change)
         elif change.plural == "daemonsets":
             self._note_set(sim, change)
+
+    def _note_node(self, sim: Simulation, change: Change) -> None:
+        name, side = change.key[1], _side(change.after, sim.key)
+        if change.after is None:
+            self.books.had_agent.discard(name)
+            self.books.hand_labelled.pop(name, None)
+        elif side != _side(change.before, sim.key):
+            if change.actor == "people":
+                self.books.hand_labelled[name] = side
+            else:
+                self.books.hand_labelled.pop(name, None)
 
     def _note_stored(self, body: Body) -> None:
         stored = stored_config_map(body, None, 0.0)
@@ -117,10 +127,10 @@ class Guard:
             self.books.ledgers[stored.ledger.attempt, stored.ledger.number] = stored.ledger
         if stored.record is None:
             return
-        before, self.books.record = self.books.record, stored.record
+        self.books.record = stored.record
         rollout = stored.record.rollout
-        if rollout is not None and before.rollout is None:
-            self.books.foreign_sets = False
+        if rollout is None and stored.record.stable is None:
+            self.books.had_agent.clear()  # a first release that was reverted leaves none
         if rollout is not None and rollout.phase is Phase.Reverting:
             self.books.fenced.add(rollout.attempt)
 
@@ -131,18 +141,23 @@ class Guard:
         uid, node = pod["metadata"]["uid"], target_of(pod)
         if change.after is not None and is_ready(change.after):
             self.books.ready_since.setdefault(uid, sim.now)
-            self.books.had_agent.add(node)
+            if _attempt(pod) not in self.books.foreign_sets:
+                self.books.had_agent.add(node)
         elif self.books.ready_since.pop(uid, None) is not None:
             self.books.unready_at[node] = sim.now
 
     def _note_set(self, sim: Simulation, change: Change) -> None:
+        attempt = (change.after or change.before or {})["metadata"]["labels"][ATTEMPT_LABEL]
         if change.actor == "people":
-            self.books.foreign_sets = True
+            self.books.foreign_sets[attempt] = math.inf
         body = change.after
         if body is None:
             return
-        attempt = body["metadata"]["labels"][ATTEMPT_LABEL]
         observed = (body.get("status") or {}).get("observedGeneration", 0)
+        if change.actor.startswith("operator") and attempt in self.books.foreign_sets:
+            self.books.foreign_sets[attempt] = body["metadata"]["generation"]
+        if observed >= self.books.foreign_sets.get(attempt, math.inf):
+            del self.books.foreign_sets[attempt]
         nothing = rules_of(body, sim.key) == ["Exists", "DoesNotExist"]
         if nothing and observed >= body["metadata"]["generation"] and attempt in self.books.fenced:
             self.books.proven_fenced.add(attempt)
@@ -165,7 +180,10 @@ def candidates_stand_in_ledgers(guard: Guard, sim: Simulation, change: Change) -
         if attempt != rollout.attempt or rollout.promoting or not _is_agent(change.after):
             return
         guard.counted[1] += 1
-        if node not in guard.ledger_nodes(attempt) and node not in guard.books.tampered:
+        by_hand = guard.books.hand_labelled.get(node) == attempt
+        if attempt in guard.books.foreign_sets or by_hand:
+            return
+        if node not in guard.ledger_nodes(attempt):
             yield f"a candidate pod was made for {node}, which stands in no opened ledger"
 
 
@@ -206,7 +224,8 @@ def _no_evidence(guard: Guard, sim: Simulation, rollout: Rollout, index: int) ->
             yield f"wave {wave.name} passed within its soak, at {sim.now:.0f} s"
         if machine.heard_at < (wave.judged_since or 0.0):
             at = machine.heard_at - START
-            yield f"wave {wave.name} passed; {entry.name} was last heard from at {at:.0f} s"
+            since = (wave.judged_since or 0.0) - START
+            yield f"wave {wave.name} passed; {entry.name} is silent since {at:.1f} < {since:.1f} s"
 
 
 def exposure_is_bounded(guard: Guard, sim: Simulation, change: Change) -> Iterator[str]:
@@ -274,11 +293,15 @@ def agents_outside_the_waves_stay(guard: Guard, sim: Simulation, change: Change)
         "deletionTimestamp" in after["metadata"] and "deletionTimestamp" not in before["metadata"]
     )
     ours = change.actor.startswith("operator") or change.actor == "daemonset-controller"
-    if not ending or not ours or not is_ready(before) or guard.books.foreign_sets:
+    if not ending or not ours or not is_ready(before):
+        return
+    node, attempt = target_of(before), _attempt(before)
+    if attempt in guard.books.foreign_sets:
         return
     guard.counted[10] += 1
-    node = target_of(before)
-    if node in guard.books.tampered or _attempt(before) in guard.books.fenced:
+    if node in guard.books.hand_labelled or attempt in guard.books.fenced:
+        return
+    if _drained(sim.server.find("nodes", node)):
         return
     moved = guard.ledger_nodes(rollout.attempt) if rollout else {}
     if node not in moved and sim.server.find("nodes", node) is not None:
@@ -296,11 +319,12 @@ def one_agent_per_node(guard: Guard, sim: Simulation, change: Change) -> Iterato
             return
         if len(sim.pods(node["metadata"]["name"])) > 1:
             yield f"two agents are bound to {node['metadata']['name']}"
-    if change.plural == "daemonsets" and change.after and not guard.books.foreign_sets:
+    if change.plural == "daemonsets" and change.after and change.actor.startswith("operator"):
         targeted = [
             body["metadata"]["name"]
             for body in sim.server.all("daemonsets")
             if rules_of(body, sim.key) != ["Exists", "DoesNotExist"]
+            and body["metadata"]["labels"][ATTEMPT_LABEL] not in guard.books.foreign_sets
         ]
         if len(targeted) > 2:
             yield f"more than two revisions may match nodes: {targeted}"
@@ -313,14 +337,14 @@ def every_agent_is_matched(guard: Guard, sim: Simulation, change: Change) -> Ite
     rollout = guard.rollout
     if rollout is not None and rollout.phase is Phase.Reverting:
         return
-    if guard.books.foreign_sets:
-        return
     guard.counted[16] += 1
     specs = [b["spec"]["template"]["spec"] for b in sim.server.all("daemonsets")]
     names = guard.books.had_agent if change.plural == "daemonsets" else {change.key[1]}
     for name in sorted(names & guard.books.had_agent):
         node = sim.server.find("nodes", name)
-        if node is not None and not any(fits(spec, node)[1] for spec in specs):
+        if node is None or _drained(node) or any(fits(spec, node)[1] for spec in specs):
+            continue
+        if not _taken_by_hand(guard, sim, node):
             yield f"no revision matches {name}, which had an agent"
 
 
@@ -342,7 +366,24 @@ def _settled(guard: Guard, sim: Simulation, node: str, settle: float) -> bool:
     since = [guard.books.ready_since.get(p["metadata"]["uid"]) for p in pods]
     if any(at is not None and sim.now - at >= settle - LEASE_SECONDS / 100 for at in since):
         return True
-    return sim.now - guard.books.unready_at.get(node, -100.0) < LAG_SECONDS
+    return sim.now - guard.books.unready_at.get(node, -1e9) < guard.lag
+
+
+def _drained(node: Body | None) -> bool:
+    """Whether a taint ends agents there, whatever we do."""
+    taints = (node or {"spec": {}})["spec"].get("taints") or []
+    return any(t["effect"] == "NoExecute" and t["key"] == "by-people" for t in taints)
+
+
+def _taken_by_hand(guard: Guard, sim: Simulation, node: Body) -> bool:
+    """Whether the revision that should match the node is one that a person edited or deleted, or
+    that person chose its side.
+    """
+    record, side = guard.books.record, _side(node, sim.key)
+    moved = record.rollout is not None and side == record.rollout.attempt
+    mine = record.rollout.attempt if moved and record.rollout else ""
+    mine = mine or (record.stable.attempt if record.stable else "")
+    return mine in guard.books.foreign_sets or node["metadata"]["name"] in guard.books.hand_labelled
 
 
 def _record(change: Change) -> Record | None:

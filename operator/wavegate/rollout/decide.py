@@ -98,20 +98,12 @@ def _idle(obs: Observation, now: float) -> Step:
 
 
 def _towards_stable(obs: Observation) -> Iterator[Retarget]:
-    """Without a rollout every node belongs to stable; whoever changed that is corrected. Only then
-    are revisions of the past taken from nodes, so that none is without an agent.
-    """
+    """Without a rollout every node belongs to stable; whoever changed that is corrected."""
     stable = obs.revision(obs.record.stable)
-    if stable is None:
-        return
-    if not stable.targets(obs.key, Target.ALL):
+    if stable is not None and not stable.targets(obs.key, Target.ALL):
         yield Retarget(stable.attempt, Target.ALL)
-    elif stable.observed:
-        past = {revision.attempt for revision in obs.record.history}
-        past |= {outcome.attempt for outcome in obs.record.outcomes}
-        for attempt in sorted(past & set(obs.revisions) - {stable.attempt}):
-            if not obs.revisions[attempt].targets(obs.key, Target.NOTHING):
-                yield Retarget(attempt, Target.NOTHING)
+    else:
+        yield from forward.retired(obs)
 
 
 def _tidy(obs: Observation) -> Step:

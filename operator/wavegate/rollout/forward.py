@@ -4,6 +4,7 @@ One thing per pass. Each function answers for one state and returns the step, so
 the checks in `advance` is the state machine.
 """
 
+from collections.abc import Iterator
 from dataclasses import replace
 
 from wavegate.api import Phase, Reason, WaveState
@@ -189,7 +190,21 @@ def _drift(obs: Observation, rollout: Rollout) -> Retarget | None:
         return Retarget(stable.attempt, Target.NOT_IN, rollout.attempt)
     if view is not None and not view.targets(obs.key, Target.IN, rollout.attempt):
         return Retarget(rollout.attempt, Target.IN, rollout.attempt)
-    return None
+    return next(retired(obs), None)
+
+
+def retired(obs: Observation) -> Iterator[Retarget]:
+    """Revisions of the past that someone pointed at nodes again: they match none, as soon as the
+    controller has seen where stable points, so that no node is without an agent.
+    """
+    record, stable = obs.record, obs.revision(obs.record.stable)
+    if stable is None or not stable.observed:
+        return
+    past = {revision.attempt for revision in record.history}
+    past |= {outcome.attempt for outcome in record.outcomes}
+    for attempt in sorted(past & set(obs.revisions) - {stable.attempt}):
+        if not obs.revisions[attempt].targets(obs.key, Target.NOTHING):
+            yield Retarget(attempt, Target.NOTHING)
 
 
 def _create(obs: Observation, rollout: Rollout, now: float) -> Step:

@@ -1,0 +1,257 @@
+"""A simulation to which anything happens; at its end the weather clears, and it must come to rest.
+
+Deeds (deeds.py) are drawn by Hypothesis (test_random.py) or by a seeded walk (soak.py). The guard
+watches every change; `rest` asks for the end that each story must have, whatever happened in it.
+"""
+
+from collections import defaultdict
+from collections.abc import Callable
+
+from simulation.apiserver import Body, Change
+from simulation.cluster import CHANNEL, SPACE, Simulation, content_of, is_ready
+from simulation.invariants import Guard
+from simulation.line import Weather
+from simulation.operators import SimOperator
+from wavegate.api import PLURALS
+from wavegate.rollout.names import ATTEMPT_LABEL
+from wavegate.rollout.record import Record
+
+CALM_SECONDS = 420.0
+"""At rest nothing changes for so long: more than `holdTimeout`, and each deadline, of the channel
+below, so that nothing but a person is waited for."""
+PATIENCE = 4 * 3600.0
+"""Virtual seconds until it must have come to rest."""
+IDLE_SECONDS = 120.0
+HARM_ENDS = 1800.0
+"""So long after the end of all deeds no content does harm any more."""
+
+CHECK = {"name": "oops", "query": "oops{node=~'$nodes'}", "max": 0, "interval": "5s"}
+SPEC = {
+    "rollout": {"holdTimeout": "5m", "progressDeadline": "2m"},
+    "prometheus": {"url": "http://prometheus.example"},
+    "checks": [CHECK],
+}
+
+Deed = Callable[["Chaos", int], None]
+
+
+class Chaos:
+    """See the module. A context manager."""
+
+    def __init__(self, seed: int, *, checks: bool = True) -> None:
+        self.sim = Simulation(seed, operators=2)
+        self.guard = Guard()
+        self.spec = SPEC if checks else {"rollout": SPEC["rollout"]}
+        self.done: list[str] = []
+        """The deeds so far, as `name(pick)`."""
+        self.counted: dict[str, int] = defaultdict(int)
+        self.changes = 0
+        self.absent: dict[str, float] = {}
+        """By name of an operator: until when nobody starts it again."""
+        self.lost_sets: dict[str, Body] = {}
+        """DaemonSets of ours that a person deleted, by attempt."""
+        self.writes: list[str] = []
+        """What operators wrote, leases left out."""
+
+    def __enter__(self) -> "Chaos":
+        for operator in self.sim.operators:
+            operator.weather = Weather()
+        self.sim.__enter__()
+        self.sim.watchers.extend((self.guard, self._note))
+        self.sim.add_nodes("canary", 2)
+        self.sim.add_nodes("workers", 4)
+        self.sim.apply_channel(**_copy(self.spec))
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self.sim.__exit__(None, None, None)
+
+    def do(self, deed: Deed, pick: int) -> None:
+        """Do one deed; a moment goes by."""
+        name = deed.__name__
+        self.done.append(f"{name}({pick})")
+        self.counted[name] += 1
+        self.sim.log.append(f"{self.sim.now:8.1f}  ---- {name}({pick})")
+        deed(self, pick)
+        self.wait(0.05)
+
+    def wait(self, seconds: float) -> None:
+        """Let time go by. Processes that ended are started again."""
+        ends = self.sim.now + seconds
+        while self.sim.now < ends - 1e-3:
+            for operator in self.sim.operators:
+                if not operator.running and self.sim.now >= self.absent.get(operator.name, 0.0):
+                    self.sim.act(operator.start)
+            self.sim.run(min(2.0, ends - self.sim.now))
+
+    # What is there
+
+    @property
+    def leader(self) -> SimOperator | None:
+        """An operator that leads."""
+        return next((o for o in self.sim.operators if o.leader is not None), None)
+
+    def nodes(self) -> list[str]:
+        """Names of all Nodes."""
+        return sorted(name for _, name in self.sim.server.objects["nodes"])
+
+    def living(self) -> list[str]:
+        """Names of Nodes whose machine runs."""
+        machines = self.sim.machines.machines
+        return [name for name in self.nodes() if machines[name].alive]
+
+    def releases(self) -> list[str]:
+        """Names of all releases, oldest first."""
+        plural = PLURALS["SecurityContentRelease"]
+        return [body["metadata"]["name"] for body in self.sim.server.all(plural)]
+
+    def channel(self) -> Body | None:
+        """The channel."""
+        return self.sim.server.find(PLURALS["SecurityContentChannel"], CHANNEL, SPACE)
+
+    def _note(self, _sim: Simulation, change: Change) -> None:
+        self.changes += 1
+        if change.actor.startswith("operator") and change.plural != "leases":
+            new, old = ((b or {}).get("status") or {} for b in (change.after, change.before))
+            status = {k: v for k, v in new.items() if old.get(k) != v}
+            self.writes.append(f"{change.actor}: {change.plural} {change.key[1]} {status}")
+
+    # The end
+
+    def rest(self) -> None:
+        """The weather clears, machines run, people stop: it comes to rest, each node protected."""
+        self.sim.log.append(f"{self.sim.now:8.1f}  ---- rest")
+        self._clear()
+        ends, calm, last = self.sim.now + PATIENCE, self.sim.now, self._picture()
+        harmless = self.sim.now + HARM_ENDS
+        while self.sim.now - calm < CALM_SECONDS:
+            if self.sim.now > ends:
+                raise AssertionError(f"it never comes to rest\n{self.story()}")
+            if self.sim.now > harmless:
+                self.sim.machines.harms.clear()
+            self._revive()
+            self.wait(20.0)
+            now = self._picture()
+            if now != last:
+                calm, last = self.sim.now, now
+        self.writes.clear()
+        self.wait(IDLE_SECONDS)
+        assert not self.writes, f"a quiet cluster is written to: {self.writes}\n{self.story()}"
+        problems = [*self._unprotected(), *self._unfinished()]
+        assert not problems, "\n".join([*problems, self.story()])
+
+    def story(self) -> str:
+        """All deeds and the end of the log, for a failure's message."""
+        return f"deeds: {' '.join(self.done)}\n{self.sim.tail(60)}"
+
+    def _clear(self) -> None:
+        sim = self.sim
+        self.absent.clear()
+        for operator in sim.operators:
+            operator.weather, operator.dies_after = Weather(), None
+            operator.believes = False
+            sim.act(operator.kill)
+        self.wait(1.0)
+        self.guard.two_leaders = False
+        sim.prometheus.values.clear()
+        sim.prometheus.error, sim.prometheus.default = "", 0.0
+        sim.machines.unpullable.clear()
+        sim.machines.speeds.start = (0.5, 3.0)
+        for name in self.nodes():
+            sim.machines.machines[name].silent = False
+            node = sim.server.find("nodes", name)
+            if node is not None:
+                taints = [t for t in node["spec"].get("taints") or [] if t["key"] != "by-people"]
+                spec = {**node["spec"], "taints": taints, "unschedulable": False}
+                sim.act(lambda n=node, s=spec: sim.server.update("people", "nodes", n, spec=s))
+        for pool in ("canary", "workers"):
+            if not any(_pool(node) == pool for node in sim.server.all("nodes")):
+                sim.add_nodes(pool, 1)
+        stable = sim.record.stable
+        if stable is not None and sim.daemon_set_of(stable.attempt) is None:
+            self.restore_set(stable.attempt)
+
+    def restore_set(self, attempt: str) -> None:
+        """A person restores a DaemonSet that a person deleted."""
+        body = self.lost_sets.get(attempt)
+        if body is None or self.sim.daemon_set_of(attempt) is not None:
+            return
+        dropped = ("uid", "resourceVersion", "generation", "creationTimestamp")
+        metadata = {k: v for k, v in body["metadata"].items() if k not in dropped}
+        new = {"metadata": metadata, "spec": body["spec"]}
+        self.sim.act(lambda: self.sim.server.add("people", "daemonsets", new))
+
+    def _revive(self) -> None:
+        for name in self.nodes():
+            if not self.sim.machines.machines[name].alive:
+                self.sim.boot(name)
+
+    def _picture(self) -> object:
+        """All that must stand still at rest."""
+        server = self.sim.server
+        sets = {b["metadata"]["name"]: b["metadata"]["generation"] for b in server.all("daemonsets")}
+        pods = {p["metadata"]["uid"]: is_ready(p) for p in self.sim.pods()}
+        nodes = {n["metadata"]["name"]: n["metadata"].get("labels") for n in server.all("nodes")}
+        return self.sim.record, sets, pods, nodes, sorted(self.living())
+
+    def _unprotected(self) -> list[str]:
+        """Nodes that do not run exactly one Ready agent with the content that they should."""
+        record, found = self.sim.record, []
+        for name in self.living():
+            pods = [p for p in self.sim.pods() if p["spec"].get("nodeName") == name]
+            running = [(content_of(p), is_ready(p)) for p in pods]
+            wanted = _wanted(record, self.sim.server.find("nodes", name), self.sim.key)
+            if running == [(wanted, False)] and self._is_known_bad(wanted):
+                continue
+            if running != ([(wanted, True)] if wanted else []):
+                found.append(f"{name} runs {running}, not {wanted}")
+        return found
+
+    def _is_known_bad(self, content: str) -> bool:
+        """Whether a person was asked about this content (`onFailure: Pause`): its agents crash."""
+        rollout = self.sim.record.rollout
+        if rollout is None or rollout.candidate.digest != content or not rollout.paused:
+            return False
+        return content in self.sim.machines.harms
+
+    def _unfinished(self) -> list[str]:
+        """A rollout that is under way and waits for no person."""
+        rollout, channel = self.sim.record.rollout, self.channel()
+        if rollout is None:
+            if channel is None or channel["spec"].get("suspend"):
+                return []
+            final = ("Completed", "Reverted", "Superseded", "Rejected")
+            phases = {name: self.sim.status(name).get("phase") for name in self.releases()}
+            return [
+                f"{name} is {phase}: {self.sim.status(name).get('message')}"
+                for name, phase in phases.items()
+                if phase not in final and not self._suspended(name)
+            ]
+        if self.sim.status(rollout.candidate.release).get("phase") == "Paused":
+            return []
+        return [f"{rollout.candidate.release} is still {rollout.phase}, and waits for nobody"]
+
+    def _suspended(self, release: str) -> bool:
+        body = self.sim.server.find(PLURALS["SecurityContentRelease"], release, SPACE)
+        return bool(body and body["spec"].get("suspend"))
+
+
+def _wanted(record: Record, node: Body | None, key: str) -> str:
+    """The content that a node should run: the candidate's where it was moved, else stable's."""
+    rollout, labels = record.rollout, (node or {"metadata": {}})["metadata"].get("labels") or {}
+    if rollout is not None and labels.get(key) == rollout.attempt:
+        return rollout.candidate.digest
+    return record.stable.digest if record.stable else ""
+
+
+def _pool(node: Body) -> str:
+    return str((node["metadata"].get("labels") or {}).get("pool", ""))
+
+
+def attempt_of(body: Body) -> str:
+    """The attempt that an object of ours belongs to."""
+    return str(body["metadata"]["labels"].get(ATTEMPT_LABEL, ""))
+
+
+def _copy(spec: dict[str, object]) -> dict[str, object]:
+    return {k: dict(v) if isinstance(v, dict) else v for k, v in spec.items()}

@@ -1,0 +1,81 @@
+"""`make soak`: random stories with fresh seeds for a given time (SECONDS, default 600).
+
+`python -m simulation.soak --seed N` tells one again. Prints what was run, and what was asked.
+"""
+
+import argparse
+import logging
+import random
+import sys
+import time
+import traceback
+from collections import Counter
+
+from simulation.chaos import Chaos
+from simulation.deeds import MACHINES, PEOPLE, TIME, WEATHER
+
+STEPS = 40
+
+
+def walk(seed: int, steps: int = STEPS) -> Chaos:
+    """One random story of so many deeds, and its end. Raises AssertionError when it ends badly."""
+    rng = random.Random(seed)  # noqa: S311
+    kinds = (TIME, TIME, MACHINES, PEOPLE, WEATHER)
+    if rng.random() < 0.3:  # some stories have good weather, so that bad releases get far
+        kinds = (TIME, TIME, MACHINES, PEOPLE)
+    with Chaos(seed, checks=rng.random() < 0.5) as chaos:
+        try:
+            if rng.random() < 0.8:
+                chaos.sim.publish("first")
+                chaos.sim.until_phase("first", "Completed")
+            for _ in range(steps):
+                chaos.do(rng.choice(rng.choice(kinds)), rng.randrange(1000))
+            chaos.rest()
+        except AssertionError as error:
+            raise AssertionError(f"seed {seed}: {error}\n{chaos.story()}") from error
+        return chaos
+
+
+def main() -> int:
+    """Run; returns 1 if any story ended badly."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--seconds", type=float, default=600.0)
+    parser.add_argument("--first", type=int, default=None, help="the first seed")
+    parser.add_argument("--seed", type=int, default=None, help="tell only this story")
+    parser.add_argument("--keep-going", action="store_true")
+    options = parser.parse_args()
+    logging.disable(logging.CRITICAL)
+    given = options.first if options.seed is None else options.seed
+    first = random.SystemRandom().randrange(10**9) if given is None else given
+    print(f"first seed {first}")
+    begun, seed, failed = time.monotonic(), first, []
+    asked: Counter[int] = Counter()
+    deeds: Counter[str] = Counter()
+    changes, virtual = 0, 0.0
+    while True:
+        try:
+            chaos = walk(seed)
+            asked.update(chaos.guard.counted)
+            deeds.update(chaos.counted)
+            changes, virtual = changes + chaos.changes, virtual + chaos.sim.now
+        except Exception as error:  # noqa: BLE001 (the story is told, and the next one begins)
+            failed.append(seed)
+            print("".join(traceback.format_exception_only(error))[:6000])
+            print(f"again: python -m simulation.soak --seed {seed}")
+            if not options.keep_going:
+                break
+        seed += 1
+        if options.seed is not None or time.monotonic() - begun > options.seconds:
+            break
+    print(
+        f"{seed - first} stories, {deeds.total()} deeds, {virtual / 3600:.1f} virtual hours, "
+        f"{changes} changes of the cluster checked, in {time.monotonic() - begun:.0f} s"
+    )
+    print("asked, by invariant:", dict(sorted(asked.items())))
+    print("deeds:", dict(deeds.most_common()))
+    print("failed seeds:", failed or "none")
+    return 1 if failed else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
