@@ -166,6 +166,10 @@ class Apiserver:
             stream.broken = ApiError(status, "the watch was broken")
             stream.wake()
 
+    def history(self, plural: str) -> list[tuple[int, Body]]:
+        """All that was ever stored of a kind, with its version, the oldest first."""
+        return [(at, body) for at, kind, body in self._log[plural] if kind != "DELETED"]
+
     def past(self, plural: str, version: int) -> list[Body]:
         """The objects of a kind as they were at `version`: what a cache that lags would list."""
         found: dict[Key, Body] = {}

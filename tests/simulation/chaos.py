@@ -6,6 +6,7 @@ watches every change; `rest` asks for the end that each story must have, whateve
 
 from collections import defaultdict
 from collections.abc import Callable
+from typing import Self
 
 from simulation.apiserver import Body, Change
 from simulation.cluster import CHANNEL, SPACE, Simulation, content_of, is_ready
@@ -13,7 +14,7 @@ from simulation.invariants import Guard
 from simulation.line import Weather
 from simulation.operators import SimOperator
 from wavegate.api import PLURALS
-from wavegate.rollout.names import ATTEMPT_LABEL
+from wavegate.rollout.names import ATTEMPT_LABEL, HANDS_OFF_ANNOTATION
 from wavegate.rollout.record import Record
 
 CALM_SECONDS = 420.0
@@ -31,6 +32,8 @@ SPEC = {
     "prometheus": {"url": "http://prometheus.example"},
     "checks": [CHECK],
 }
+
+CHANNEL_KIND = "SecurityContentChannel"
 
 Deed = Callable[["Chaos", int], None]
 
@@ -50,10 +53,12 @@ class Chaos:
         """By name of an operator: until when nobody starts it again."""
         self.lost_sets: dict[str, Body] = {}
         """DaemonSets of ours that a person deleted, by attempt."""
+        self.restored = False
+        """Something was restored from a backup, or the record was deleted."""
         self.writes: list[str] = []
         """What operators wrote, leases left out."""
 
-    def __enter__(self) -> "Chaos":
+    def __enter__(self) -> Self:
         for operator in self.sim.operators:
             operator.weather = Weather()
         self.sim.__enter__()
@@ -64,6 +69,7 @@ class Chaos:
         return self
 
     def __exit__(self, *error: object) -> None:
+        self.sim.broken.clear()  # told already
         self.sim.__exit__(None, None, None)
 
     def do(self, deed: Deed, pick: int) -> None:
@@ -107,7 +113,7 @@ class Chaos:
 
     def channel(self) -> Body | None:
         """The channel."""
-        return self.sim.server.find(PLURALS["SecurityContentChannel"], CHANNEL, SPACE)
+        return self.sim.server.find(PLURALS[CHANNEL_KIND], CHANNEL, SPACE)
 
     def _note(self, _sim: Simulation, change: Change) -> None:
         self.changes += 1
@@ -130,6 +136,7 @@ class Chaos:
             if self.sim.now > harmless:
                 self.sim.machines.harms.clear()
             self._revive()
+            self._find_state()
             self.wait(20.0)
             now = self._picture()
             if now != last:
@@ -153,6 +160,7 @@ class Chaos:
             sim.act(operator.kill)
         self.wait(1.0)
         self.guard.two_leaders = False
+        self.annotate(HANDS_OFF_ANNOTATION, None)
         sim.prometheus.values.clear()
         sim.prometheus.error, sim.prometheus.default = "", 0.0
         sim.machines.unpullable.clear()
@@ -176,10 +184,56 @@ class Chaos:
         body = self.lost_sets.get(attempt)
         if body is None or self.sim.daemon_set_of(attempt) is not None:
             return
+        self.recreate("daemonsets", body)
+
+    def recreate(self, plural: str, body: Body) -> None:
+        """A person creates an object anew, as it was."""
         dropped = ("uid", "resourceVersion", "generation", "creationTimestamp")
         metadata = {k: v for k, v in body["metadata"].items() if k not in dropped}
-        new = {"metadata": metadata, "spec": body["spec"]}
-        self.sim.act(lambda: self.sim.server.add("people", "daemonsets", new))
+        new = {k: v for k, v in body.items() if k != "status"} | {"metadata": metadata}
+        self.sim.act(lambda: self.sim.server.add("people", plural, new))
+
+    def annotate(self, name: str, value: str | None) -> None:
+        """A person annotates the channel; None takes the annotation away."""
+        channel = self.channel()
+        if channel is None:
+            return
+        kept = {k: v for k, v in channel["metadata"].get("annotations", {}).items() if k != name}
+        annotations = kept if value is None else {**kept, name: value}
+        metadata, plural = (
+            {**channel["metadata"], "annotations": annotations},
+            PLURALS[CHANNEL_KIND],
+        )
+        self.sim.act(lambda: self.sim.server.update("people", plural, channel, metadata=metadata))
+
+    def _find_state(self) -> None:
+        """What the runbook says to do about lost state: one revision for all nodes, then suspend
+        and let go.
+        """
+        if not self.restored and self.sim.record.lost is None:
+            return
+        channel, lost = self.channel(), self.sim.record.lost
+        if channel is None:
+            self.sim.apply_channel(**_copy(self.spec))
+        elif lost is not None:
+            self.sim.patch("Channel", CHANNEL, suspend=not lost.taken_over)
+        elif self._says("StateLost"):
+            self._point_by_hand()
+
+    def _says(self, reason: str) -> bool:
+        conditions = self.sim.channel_status().get("conditions") or []
+        return any(condition["reason"] == reason for condition in conditions)
+
+    def _point_by_hand(self) -> None:
+        """The revision with the most agents is for all nodes, the others for none."""
+        sets = {attempt_of(body): body for body in self.sim.server.all("daemonsets")}
+        agents = [attempt_of(pod) for pod in self.sim.pods() if is_ready(pod)]
+        if not sets:
+            return
+        most = max(sets, key=lambda attempt: (agents.count(attempt), attempt))
+        none = [{"key": self.sim.key, "operator": o} for o in ("Exists", "DoesNotExist")]
+        for attempt in sets:
+            self.sim.retarget(attempt, [] if attempt == most else none)
 
     def _revive(self) -> None:
         for name in self.nodes():
@@ -189,7 +243,9 @@ class Chaos:
     def _picture(self) -> object:
         """All that must stand still at rest."""
         server = self.sim.server
-        sets = {b["metadata"]["name"]: b["metadata"]["generation"] for b in server.all("daemonsets")}
+        sets = {
+            b["metadata"]["name"]: b["metadata"]["generation"] for b in server.all("daemonsets")
+        }
         pods = {p["metadata"]["uid"]: is_ready(p) for p in self.sim.pods()}
         nodes = {n["metadata"]["name"]: n["metadata"].get("labels") for n in server.all("nodes")}
         return self.sim.record, sets, pods, nodes, sorted(self.living())

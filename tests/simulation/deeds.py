@@ -11,8 +11,8 @@ from typing import TypeVar
 from simulation.apiserver import Body
 from simulation.chaos import Chaos, Deed, attempt_of
 from simulation.line import LOST_BEFORE, Faulty, Weather
-from simulation.machines import Machines, crash_loops, kills, only_on
-from wavegate.rollout.names import record_name
+from simulation.machines import crash_loops, kills, only_on
+from wavegate.rollout.names import HANDS_OFF_ANNOTATION, record_name
 
 T = TypeVar("T")
 
@@ -321,7 +321,7 @@ def bad_writes(c: Chaos, pick: int) -> None:
     only = ("", "configmaps", "nodes", "daemonsets", "pods", "leases")[pick % 6]
     share = (0.1, 0.3, 0.0)[pick % 3]
     for operator in c.sim.operators:
-        operator.weather.fails = Faulty(random.Random(pick), share, only=only)
+        operator.weather.fails = Faulty(random.Random(pick), share, only=only)  # noqa: S311
 
 
 def slow_watches(c: Chaos, pick: int) -> None:
@@ -359,6 +359,52 @@ def stale_lists(c: Chaos, pick: int) -> None:
     c.guard.lag = max(c.guard.lag, 60.0)
 
 
+# Backups
+
+
+def restore_record(c: Chaos, pick: int) -> None:
+    """The record is overwritten by an older one, or comes back as it was."""
+    name = record_name("rules")
+    past = [
+        body for _, body in c.sim.server.history("configmaps") if body["metadata"]["name"] == name
+    ]
+    old, new = _pick(past, pick), c.sim.server.find("configmaps", name, "agents")
+    c.restored = True
+    if old is not None and new is not None:
+        c.sim.act(lambda: c.sim.server.update("people", "configmaps", new, data=old["data"]))
+    elif old is not None:
+        c.recreate("configmaps", old)
+
+
+def restore_namespace(c: Chaos, pick: int) -> None:
+    """All of ours in the namespace is as it was some time ago: records, ledgers, DaemonSets."""
+    server, version = c.sim.server, max(1, c.sim.server.version - 10 - pick % 500)
+    c.restored = True
+    for plural, part in (("configmaps", "data"), ("daemonsets", "spec")):
+        before = {body["metadata"]["name"]: body for body in server.past(plural, version)}
+        for body in list(server.all(plural)):
+            old = before.pop(body["metadata"]["name"], None)
+            if old is None:
+                c.sim.act(lambda p=plural, b=body: server.remove("people", p, b))
+            elif part in old:
+                new = {part: old[part]}
+                c.sim.act(lambda p=plural, b=body, n=new: server.update("people", p, b, **n))
+        for body in before.values():
+            c.recreate(plural, body)
+
+
+def delete_record(c: Chaos, pick: int) -> None:
+    found = c.sim.server.find("configmaps", record_name("rules"), "agents")
+    c.restored = True
+    if found is not None:
+        c.sim.act(lambda: c.sim.server.remove("people", "configmaps", found))
+
+
+def hands_off(c: Chaos, pick: int) -> None:
+    """Someone annotates the channel, or takes the annotation away."""
+    c.annotate(HANDS_OFF_ANNOTATION, "true" if pick % 3 == 0 else None)
+
+
 MACHINES: tuple[Deed, ...] = (
     *(join, leave, shrink, crash, revive, reboot, reboot, silence, replace, taint, cordon),
     *(relabel, pod_crash, evict),
@@ -366,13 +412,11 @@ MACHINES: tuple[Deed, ...] = (
 PEOPLE: tuple[Deed, ...] = (
     *(publish, publish, publish, publish_bad, publish_bad, publish_unpullable, suspend),
     *(delete_release, decide, suspend_channel, edit_channel, delete_channel, apply_channel),
-    *(point_set, delete_set),
+    *(point_set, delete_set, hands_off),
 )
+BACKUPS: tuple[Deed, ...] = (restore_record, restore_namespace, delete_record)
 WEATHER: tuple[Deed, ...] = (
     *(kill, die_after, die_after, die_after, both_absent, believe, partition, bad_writes),
     *(slow_watches, clear_weather, break_watches, stale_lists, prometheus),
 )
 TIME: tuple[Deed, ...] = (a_moment, a_while, long)
-EVERYTHING: tuple[Deed, ...] = tuple(dict.fromkeys((*TIME, *MACHINES, *PEOPLE, *WEATHER)))
-
-__all__ = ["EVERYTHING", "MACHINES", "PEOPLE", "TIME", "WEATHER", "Machines", "record_name"]

@@ -150,6 +150,9 @@ class Guard:
         attempt = (change.after or change.before or {})["metadata"]["labels"][ATTEMPT_LABEL]
         if change.actor == "people":
             self.books.foreign_sets[attempt] = math.inf
+            if change.after is None:  # that person took the agents away
+                staying = [p for p in sim.pods() if "deletionTimestamp" not in p["metadata"]]
+                self.books.had_agent &= {target_of(p) for p in staying if _attempt(p) != attempt}
         body = change.after
         if body is None:
             return
@@ -261,7 +264,8 @@ def nothing_moves_after_a_fail(guard: Guard, sim: Simulation, change: Change) ->
             yield f"{change.key[1]} was moved to {attempt} after its fail"
     if change.plural == "pods" and change.before is None and change.after:
         attempt = _attempt(change.after)
-        if attempt in guard.books.proven_fenced:
+        by_hand = attempt in guard.books.foreign_sets
+        if attempt in guard.books.proven_fenced and not by_hand:
             yield f"a pod of the fenced attempt {attempt} was made after the fence was seen"
 
 
@@ -301,6 +305,8 @@ def agents_outside_the_waves_stay(guard: Guard, sim: Simulation, change: Change)
     guard.counted[10] += 1
     if node in guard.books.hand_labelled or attempt in guard.books.fenced:
         return
+    if rollout is not None and attempt == rollout.attempt:
+        return  # the candidate's, where a person wanted it: it goes towards stable
     if _drained(sim.server.find("nodes", node)):
         return
     moved = guard.ledger_nodes(rollout.attempt) if rollout else {}

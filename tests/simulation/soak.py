@@ -12,17 +12,19 @@ import traceback
 from collections import Counter
 
 from simulation.chaos import Chaos
-from simulation.deeds import MACHINES, PEOPLE, TIME, WEATHER
+from simulation.deeds import BACKUPS, MACHINES, PEOPLE, TIME, WEATHER
 
 STEPS = 40
 
 
-def walk(seed: int, steps: int = STEPS) -> Chaos:
+def walk(seed: int, steps: int = STEPS, *, restores: bool = True) -> Chaos:
     """One random story of so many deeds, and its end. Raises AssertionError when it ends badly."""
     rng = random.Random(seed)  # noqa: S311
     kinds = (TIME, TIME, MACHINES, PEOPLE, WEATHER)
     if rng.random() < 0.3:  # some stories have good weather, so that bad releases get far
         kinds = (TIME, TIME, MACHINES, PEOPLE)
+    if restores and rng.random() < 0.3:
+        kinds = (*kinds, *kinds, BACKUPS)
     with Chaos(seed, checks=rng.random() < 0.5) as chaos:
         try:
             if rng.random() < 0.8:

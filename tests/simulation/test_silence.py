@@ -10,7 +10,8 @@ def judging(sim):
     """Release b has soaked on the canary, whose last sign of life is still awaited."""
     sim.add_nodes("canary", 1)
     sim.add_nodes("workers", 3)
-    sim.apply_channel()
+    if not sim.channel_status():
+        sim.apply_channel()
     sim.publish("a")
     sim.until_phase("a", "Completed")
     sim.publish("b")
@@ -48,3 +49,25 @@ def test_a_watch_that_is_interrupted_in_a_soak_does_not_make_records_spin() -> N
         assert sum("wavegate-record-rules is written" in line for line in sim.log[begun:]) <= 2
         sim.weather.fails = lambda _verb, _path: None
         sim.until_phase("b", "Completed")
+
+
+def test_time_in_which_there_was_harm_is_no_soak_when_a_failed_wave_only_pauses() -> None:
+    with Simulation(2) as sim:
+        sim.watchers.append(Guard())
+        sim.apply_channel(rollout={"onFailure": "Pause"})
+        sim.run(1)
+        judging(sim)
+        sim.run(5)
+        pod = sim.pods("canary-1")[0]
+        sim.act(lambda: sim.machines.restart_container("canary-1", pod))
+        sim.until_phase("b", "Paused")
+        sim.run(60)
+        sim.delete_pod("canary-1")  # the harm is out of sight
+        sim.run(60)
+        for suspended in (True, False):
+            sim.patch("Release", "b", suspend=suspended)
+            sim.run(1)
+        sim.until("it soaks again", lambda: wave(sim) == ("canary", WaveState.Soaking))
+        began = sim.now
+        sim.until("it has soaked", lambda: wave(sim) != ("canary", WaveState.Soaking))
+        assert sim.now - began >= 29  # looked at every half second

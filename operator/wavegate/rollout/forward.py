@@ -195,14 +195,16 @@ def _drift(obs: Observation, rollout: Rollout) -> Retarget | None:
 
 def retired(obs: Observation) -> Iterator[Retarget]:
     """Revisions of the past that someone pointed at nodes again: they match none, as soon as the
-    controller has seen where stable points, so that no node is without an agent.
+    controller has seen where stable points, so that no node is without an agent. Where nothing is
+    stable yet, they are what was reverted.
     """
     record, stable = obs.record, obs.revision(obs.record.stable)
-    if stable is None or not stable.observed:
+    if record.stable is not None and (stable is None or not stable.observed):
         return
     past = {revision.attempt for revision in record.history}
     past |= {outcome.attempt for outcome in record.outcomes}
-    for attempt in sorted(past & set(obs.revisions) - {stable.attempt}):
+    past -= {r.attempt for r in (record.stable, record.rollout) if r is not None}
+    for attempt in sorted(past & set(obs.revisions)):
         if not obs.revisions[attempt].targets(obs.key, Target.NOTHING):
             yield Retarget(attempt, Target.NOTHING)
 

@@ -10,6 +10,7 @@ from dataclasses import replace
 
 from wavegate.api import OnFailure, Phase, Reason, WaveState
 from wavegate.evidence import LEASE_STALE_SECONDS, Finding, PodView
+from wavegate.rollout import soak
 from wavegate.rollout.observation import Observation
 from wavegate.rollout.record import (
     MAX_BLOCKED,
@@ -34,19 +35,24 @@ def fail(obs: Observation, rollout: Rollout, findings: tuple[Finding, ...], now:
         rollout.with_wave(state=WaveState.Failed, soak_since=None) if rollout.waves else rollout
     )
     if rollout.plan.on_failure is OnFailure.Pause:
-        if rollout.incident is not None:
-            return Step(findings=findings, waiting="a person: the wave failed", requeue=TICK)
-        return Step(
-            record=replace(
-                obs.record, rollout=replace(rollout, paused=first.reason, incident=incident)
-            ),
-            findings=findings,
-        )
+        return _ask(obs, rollout, findings, incident)
     record = obs.record
     if any(finding.blocks for finding in findings):
         record = block(record, rollout, first.reason, now)
     reverting = replace(failed, phase=Phase.Reverting, incident=incident, reverting_since=now)
     return Step(record=replace(record, rollout=reverting), findings=findings)
+
+
+def _ask(
+    obs: Observation, rollout: Rollout, findings: tuple[Finding, ...], incident: Incident
+) -> Step:
+    """Pause for a person. Time in which there was harm is no soak, also if the harm goes away."""
+    stopped = soak.again(rollout, incident.message)
+    if rollout.incident is None:
+        stopped = replace(stopped, paused=incident.reason, incident=incident)
+    elif rollout.waves and rollout.waves[-1].soak_since is None:
+        return Step(findings=findings, waiting="a person: the wave failed", requeue=TICK)
+    return Step(record=replace(obs.record, rollout=stopped), findings=findings)
 
 
 def begin(obs: Observation, rollout: Rollout, reason: Reason, message: str, now: float) -> Step:

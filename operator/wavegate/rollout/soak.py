@@ -133,6 +133,13 @@ def resumed(rollout: Rollout, now: float) -> Rollout:
     )
 
 
+def again(rollout: Rollout, why: str) -> Rollout:
+    """There was harm: whatever becomes of it, the wave's soak begins anew, from nothing."""
+    if not rollout.waves or rollout.waves[-1].state not in _OPEN:
+        return rollout
+    return rollout.with_wave(state=WaveState.Moving, soaked=0.0, interrupted=why[:MAX_WHY], **NEVER)
+
+
 def bound(rollout: Rollout) -> tuple[Finding, ...]:
     """What the status says of a soak that is over its bound; empty when none is."""
     wave = rollout.waves[-1] if rollout.waves else None
