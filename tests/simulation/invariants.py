@@ -49,6 +49,8 @@ class Books:
     """By pod UID: since when its Ready condition is True without a break."""
     unready_at: dict[str, float] = field(default_factory=dict)
     """By node: when an agent on it last stopped being Ready."""
+    crashed_at: dict[str, float] = field(default_factory=dict)
+    """By pod UID: when a container of it was first restarted."""
     had_agent: set[str] = field(default_factory=set)
     hand_labelled: dict[str, str | None] = field(default_factory=dict)
     """Nodes whose side a person chose, and which: until the operator chooses, or the node goes."""
@@ -59,6 +61,8 @@ class Books:
     """Attempts that a Reverting was stored for."""
     proven_fenced: set[str] = field(default_factory=set)
     """Attempts whose fence the DaemonSet controller has seen."""
+    travelled: bool = False
+    """A person wrote or deleted the record: what it forgot, nobody knows any more."""
 
 
 Check = Callable[["Guard", Simulation, Change], Iterator[str]]
@@ -101,8 +105,8 @@ class Guard:
         return {node.name: node.uid for ledger in found if ledger for node in ledger.nodes}
 
     def _note(self, sim: Simulation, change: Change) -> None:
-        if change.plural == "configmaps" and change.after is not None:
-            self._note_stored(change.after)
+        if change.plural == "configmaps":
+            self._note_stored(change)
         elif change.plural == "pods":
             self._note_pod(sim, change)
         elif change.plural == "nodes":
@@ -121,14 +125,20 @@ class Guard:
             else:
                 self.books.hand_labelled.pop(name, None)
 
-    def _note_stored(self, body: Body) -> None:
-        stored = stored_config_map(body, None, 0.0)
+    def _note_stored(self, change: Change) -> None:
+        stored = stored_config_map(change.after or change.before or {}, None, 0.0)
+        self.books.travelled |= change.actor == "people" and stored.kind == "record"
+        if change.after is None:
+            return
         if stored.ledger is not None:
             self.books.ledgers[stored.ledger.attempt, stored.ledger.number] = stored.ledger
         if stored.record is None:
             return
         self.books.record = stored.record
         rollout = stored.record.rollout
+        if self.books.travelled and stored.record.stable is not None:
+            self.books.fenced.discard(stored.record.stable.attempt)
+            self.books.proven_fenced.discard(stored.record.stable.attempt)
         if rollout is None and stored.record.stable is None:
             self.books.had_agent.clear()  # a first release that was reverted leaves none
         if rollout is not None and rollout.phase is Phase.Reverting:
@@ -139,6 +149,8 @@ class Guard:
         if pod is None or not _is_agent(pod):
             return
         uid, node = pod["metadata"]["uid"], target_of(pod)
+        if _restarts(pod):
+            self.books.crashed_at.setdefault(uid, sim.now)
         if change.after is not None and is_ready(change.after):
             self.books.ready_since.setdefault(uid, sim.now)
             if _attempt(pod) not in self.books.foreign_sets:
@@ -193,7 +205,7 @@ def candidates_stand_in_ledgers(guard: Guard, sim: Simulation, change: Change) -
 def waves_pass_on_evidence(guard: Guard, sim: Simulation, change: Change) -> Iterator[str]:
     """2 and 6: waves open one after the other, each on true signs of life after the soak."""
     after = _record(change)
-    if after is None or after.rollout is None:
+    if after is None or after.rollout is None or change.actor == "people":
         return
     old, new = guard.rollout, after.rollout
     if old is None or old.attempt != new.attempt:
@@ -214,20 +226,25 @@ def _no_evidence(guard: Guard, sim: Simulation, rollout: Rollout, index: int) ->
     soak = plan.waves[min(index, len(plan.waves) - 1)].soak
     ledger = guard.books.ledgers.get((rollout.attempt, wave.ledger))
     sim.machines.renew()
+    since = (wave.judged_since or START) - START
     for entry in ledger.nodes if ledger else ():
         node, machine = sim.server.find("nodes", entry.name), sim.machines.machines.get(entry.name)
         if node is None or machine is None or not entry.healthy:
             continue
         if _side(node, sim.key) != rollout.attempt or node["metadata"]["uid"] != entry.uid:
             continue
+        crashed = [
+            p for p in sim.pods(entry.name) if _restarts(p) and _attempt(p) == rollout.attempt
+        ]
+        if any(guard.books.crashed_at[p["metadata"]["uid"]] < since for p in crashed):
+            yield f"wave {wave.name} passed; the agent on {entry.name} crashed in its soak"
         alive_until = sim.now if machine.alive else machine.died_at - START
         if alive_until < (wave.opened_at - START) + soak:
             yield f"wave {wave.name} passed; {entry.name} is dead since {alive_until:.0f} s"
         if sim.now - (wave.opened_at - START) < soak:
             yield f"wave {wave.name} passed within its soak, at {sim.now:.0f} s"
-        if machine.heard_at < (wave.judged_since or 0.0):
+        if machine.heard_at - START < since:
             at = machine.heard_at - START
-            since = (wave.judged_since or 0.0) - START
             yield f"wave {wave.name} passed; {entry.name} is silent since {at:.1f} < {since:.1f} s"
 
 
@@ -405,6 +422,11 @@ def _side(node: Body | None, key: str) -> str | None:
 
 def _attempt(pod: Body) -> str:
     return str((pod["metadata"].get("labels") or {}).get(ATTEMPT_LABEL, ""))
+
+
+def _restarts(pod: Body) -> int:
+    containers = (pod.get("status") or {}).get("containerStatuses") or []
+    return sum(int(container["restartCount"]) for container in containers)
 
 
 def _is_agent(pod: Body) -> bool:

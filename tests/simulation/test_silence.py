@@ -71,3 +71,15 @@ def test_time_in_which_there_was_harm_is_no_soak_when_a_failed_wave_only_pauses(
         began = sim.now
         sim.until("it has soaked", lambda: wave(sim) != ("canary", WaveState.Soaking))
         assert sim.now - began >= 29  # looked at every half second
+
+
+def test_a_crash_that_a_late_watch_has_not_shown_yet_passes_no_wave() -> None:
+    with Simulation(2) as sim:
+        sim.watchers.append(Guard())
+        judging(sim)
+        sim.run(5)
+        sim.weather.lag = lambda path: 60.0 if path == paths.PODS else 0.0
+        pod = sim.pods("canary-1")[0]
+        sim.act(lambda: sim.machines.restart_container("canary-1", pod))
+        sim.until_phase("b", "Reverting")
+        assert sim.record.rollout.wave == 0

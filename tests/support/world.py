@@ -221,6 +221,7 @@ class SimCluster:
             contents=dict(self.contents),
             soak_floor=10.0,
             watching_since=self.watching_since,
+            seen_at=self.now,
             refused=self.refused[1] if attempt and attempt == self.refused[0] else "",
             pods_lost=dict(self.pods_lost),
             record_lost=bool(self.sets) and not self.record_version,

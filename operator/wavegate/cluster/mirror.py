@@ -46,6 +46,10 @@ class Mirror(Generic[V]):
         self.synced = asyncio.Event()
         self.contact = clock()
         """When the stream last said anything."""
+        self.seen_at = float("-inf")
+        """All that happened before this time is in here: when the last list began. A watch proves
+        nothing of the kind: it may be alive, and late.
+        """
         self.live = False
         """Whether nothing can have been missed: false from an error until the next list."""
         self.on_change: Callable[[Key, V | None, V | None], None] = lambda _key, _old, _new: None
@@ -85,9 +89,21 @@ class Mirror(Generic[V]):
         if version > self._versions.get(key, self._buried.get(key, -1)):
             self._put(key, body, version)
 
+    async def look(self) -> None:
+        """Read everything as it is now, whatever the watch has shown so far."""
+        await self._read()
+
     async def _list(self) -> str:
-        """Read all pages, drop what is not there, and return the version to watch from."""
-        token, version = "", "0"
+        """Read everything, and return the version to watch from."""
+        version = await self._read()
+        self.contact = self._clock()
+        self.live = True
+        self.synced.set()
+        return version
+
+    async def _read(self) -> str:
+        """Read all pages, drop what is not there, and return the version of the list."""
+        token, version, began = "", "0", self._clock()
         seen: set[Key] = set()
         while True:
             params = {**self._params, "limit": str(PAGE)}
@@ -106,9 +122,7 @@ class Mirror(Generic[V]):
         for key in [key for key in self.items if key not in seen]:
             if self._versions.get(key, 0) <= int(version):
                 self._drop(key, int(version))
-        self.contact = self._clock()
-        self.live = True
-        self.synced.set()
+        self.seen_at = max(self.seen_at, began)
         return str(version)
 
     async def _follow(self, version: str) -> str:

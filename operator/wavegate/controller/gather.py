@@ -100,6 +100,7 @@ class Gatherer:
             or any(space == namespace for _, space, _ in world.unreadable),
             soak_floor=self._soak_floor,
             watching_since=self._since,
+            seen_at=world.seen_at,
             refused=refused,
             pods_lost={
                 node: at

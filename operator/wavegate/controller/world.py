@@ -72,6 +72,7 @@ class World:
         """Plurals of our kinds whose CRDs are gone: that nothing is listed then says nothing."""
         self._deleted: dict[str, None] = {}
         self._renewals: dict[str, int] = {}
+        self._looking: asyncio.Task[None] | None = None
         self._looked_at = clock()
         """When the last poll of the leases that was answered began."""
         self.pods.on_change = self._pod_changed
@@ -146,6 +147,25 @@ class World:
             "configmaps": self.stored,
         }
         mirrors[kind].apply(body)
+
+    @property
+    def seen_at(self) -> float:
+        """All that happened to nodes and pods before this time is known."""
+        return min(self.nodes.seen_at, self.pods.seen_at)
+
+    def look(self, since: float) -> None:
+        """Read nodes and pods anew, in the background, unless all before `since` is known."""
+        if self.seen_at >= since or (self._looking is not None and not self._looking.done()):
+            return
+        self._looking = asyncio.create_task(self._look())
+
+    async def _look(self) -> None:
+        try:
+            await self.nodes.look()
+            await self.pods.look()
+        except ApiError as error:
+            log.warning("Nodes and pods can't be read anew, so no wave can pass: %s", error)
+        self._wake_running()
 
     def oldest_contact(self) -> float:
         """When the quietest of the watches last said anything, by the engine's clock."""

@@ -115,6 +115,8 @@ class Observation:
     soak_floor: float = 180.0
     watching_since: float = 0.0
     """Since when this operator sees everything: what was before it is not soak."""
+    seen_at: float = 0.0
+    """All that happened to nodes and pods before this time is in here."""
     refused: str = ""
     """Why the apiserver refused the candidate's DaemonSet, its content or its next ledger; empty if
     it did not."""

@@ -110,6 +110,8 @@ def _missing(
         return "a node that could give evidence"
     if silent:
         return f"a sign of life from {len(silent)} of {len(nodes)} nodes ({silent[0]})"
+    if obs.seen_at < since:  # a watch that lives may be late: a crash in the soak may be unseen
+        return "a look at all nodes and pods after the soak"
     return f"{len(unsettled)} nodes to settle" if unsettled else ""
 
 
