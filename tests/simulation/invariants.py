@@ -61,6 +61,8 @@ class Books:
     """Attempts that a Reverting was stored for."""
     proven_fenced: set[str] = field(default_factory=set)
     """Attempts whose fence the DaemonSet controller has seen."""
+    by_hand: bool = False
+    """A person wrote the record that is stored now."""
     travelled: bool = False
     """A person wrote or deleted the record: what it forgot, nobody knows any more."""
 
@@ -127,7 +129,9 @@ class Guard:
 
     def _note_stored(self, change: Change) -> None:
         stored = stored_config_map(change.after or change.before or {}, None, 0.0)
-        self.books.travelled |= change.actor == "people" and stored.kind == "record"
+        if stored.kind == "record":
+            self.books.by_hand = change.actor == "people"
+            self.books.travelled |= self.books.by_hand
         if change.after is None:
             return
         if stored.ledger is not None:
@@ -194,6 +198,8 @@ def candidates_stand_in_ledgers(guard: Guard, sim: Simulation, change: Change) -
         attempt, node = _attempt(change.after), target_of(change.after)
         if attempt != rollout.attempt or rollout.promoting or not _is_agent(change.after):
             return
+        if guard.books.by_hand:
+            return  # the DaemonSet is where a record of another time had it
         guard.counted[1] += 1
         by_hand = guard.books.hand_labelled.get(node) == attempt
         if attempt in guard.books.foreign_sets or by_hand:

@@ -20,9 +20,10 @@ BATCH = 50
 
 def repair(obs: Observation, rollout: Rollout) -> UnlabelNodes | None:
     """Take back a batch of foreign labels; None when there is none, or when we can't be sure, as a
-    ledger is gone or a watch is interrupted. Not for a promotion, whose nodes all have it.
+    ledger is gone or a watch is interrupted. Not for a promotion, whose nodes all have it. Nor
+    where nothing is stable yet: the node would be left without an agent. A sweep takes it.
     """
-    if obs.blind:
+    if obs.blind or obs.record.stable is None:
         return None
     opened = [wave for wave in rollout.waves if wave.state is not WaveState.Pending]
     if any(wave.nodes and wave.ledger not in obs.ledgers for wave in opened):

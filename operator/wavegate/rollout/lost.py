@@ -141,14 +141,17 @@ def _way_out(obs: Observation) -> str:
 
 
 def _is_promoted(obs: Observation) -> bool:
-    """Candidate for all and stable for none: we write that only once `promoting` is stored."""
+    """Candidate for all and stable for none, or nothing stable: we write that only once `promoting`
+    is stored.
+    """
     rollout = obs.record.rollout
     if rollout is None or rollout.phase is Phase.Reverting:
         return False
     stable, view = obs.revision(obs.record.stable), obs.revision(rollout.candidate)
-    if view is None or stable is None:
+    if view is None or (stable is None and obs.record.stable is not None):
         return False
-    return view.targets(obs.key, Target.ALL) and stable.targets(obs.key, Target.NOTHING)
+    for_none = stable is None or stable.targets(obs.key, Target.NOTHING)
+    return view.targets(obs.key, Target.ALL) and for_none
 
 
 def _adopted(obs: Observation, found: RevisionView, now: float) -> Record:

@@ -34,7 +34,16 @@ def choose(obs: Observation, rollout: Rollout, wave: PlannedWave) -> tuple[list[
     having = sum(1 for n in members if n.name in known and n.attempt(obs.key) == rollout.attempt)
     most = sum(1 for n in members if n.name not in aside)
     lacking = max(0, min(wave.up_to.resolve(len(members)), most) - having)
-    fit = [n for n in members if n.name not in aside and _may_get_it(n, obs.key, rollout.attempt)]
+    # One that has the label and stands in no ledger must come into one: where nothing is stable,
+    # its label is not taken back, and after a restored backup all nodes may be like that.
+    fit = [
+        n
+        for n in members
+        if n.name not in aside
+        and (n.attempt(obs.key) != rollout.attempt or n.name not in known)
+        and n.ready
+        and not n.unschedulable
+    ]
     return in_order(fit, rollout.attempt)[:lacking], lacking
 
 
@@ -100,10 +109,6 @@ def baseline(ledgers: Mapping[int, Ledger]) -> dict[str, LedgerNode]:
 def _members(pools: Iterable[Pool], wave: PlannedWave, nodes: Iterable[NodeView]) -> list[NodeView]:
     pools_of = membership(pool for pool in pools if pool.name in wave.pools)
     return [n for n in nodes if pools_of(n)]
-
-
-def _may_get_it(node: NodeView, key: str, attempt: str) -> bool:
-    return node.ready and not node.unschedulable and node.attempt(key) != attempt
 
 
 def has_moved_any(obs: Observation, rollout: Rollout) -> bool:

@@ -1,0 +1,46 @@
+"""A record from an older backup never takes an agent away."""
+
+from simulation.cluster import Simulation
+from simulation.invariants import Guard
+from wavegate.rollout.names import record_name
+
+
+def test_an_old_record_of_a_channels_first_release_takes_no_agent_away() -> None:
+    with Simulation(5) as sim:
+        sim.watchers.append(Guard())
+        sim.add_nodes("canary", 1)
+        sim.add_nodes("workers", 3)
+        sim.apply_channel()
+        sim.publish("a")
+        sim.until("the canary soaks", lambda: "Soaking" in sim.log[-1])
+        name = record_name("rules")
+        old = sim.server.find("configmaps", name, "agents")
+        sim.until_phase("a", "Completed")
+        new = sim.server.find("configmaps", name, "agents")
+        sim.act(lambda: sim.server.update("people", "configmaps", new, data=old["data"]))
+        sim.run(60)
+        assert sim.everywhere("a")
+        assert sim.channel_status()["conditions"][0]["reason"] == "StateLost"
+
+
+def test_an_old_namespace_of_a_channels_first_release_takes_no_agent_away() -> None:
+    with Simulation(5) as sim:
+        sim.watchers.append(Guard())
+        sim.add_nodes("canary", 1)
+        sim.add_nodes("workers", 3)
+        sim.apply_channel()
+        sim.publish("a")
+        sim.until("all have it", lambda: sim.everywhere("a"))
+        before = next(
+            body
+            for _, body in sim.server.history("configmaps")
+            if "Soaking" in str(body.get("data"))
+        )
+        new = sim.server.find("configmaps", record_name("rules"), "agents")
+        later = [b for b in sim.server.all("configmaps") if b["metadata"]["name"].endswith("-1")]
+        sim.act(lambda: sim.server.update("people", "configmaps", new, data=before["data"]))
+        sim.act(lambda: [sim.server.remove("people", "configmaps", b) for b in later])
+        sim.run(20)
+        assert sim.everywhere("a")
+        sim.until_phase("a", "Completed")
+        assert sim.everywhere("a")
