@@ -14,7 +14,7 @@ from simulation.invariants import Guard
 from simulation.line import Weather
 from simulation.operators import SimOperator
 from wavegate.api import PLURALS
-from wavegate.rollout.names import ATTEMPT_LABEL, HANDS_OFF_ANNOTATION
+from wavegate.rollout.names import ATTEMPT_LABEL, HANDS_OFF_ANNOTATION, record_name
 from wavegate.rollout.record import Record
 
 CALM_SECONDS = 420.0
@@ -228,7 +228,10 @@ class Chaos:
         """The revision with the most agents is for all nodes, the others for none."""
         sets = {attempt_of(body): body for body in self.sim.server.all("daemonsets")}
         agents = [attempt_of(pod) for pod in self.sim.pods() if is_ready(pod)]
-        if not sets:
+        if not sets:  # nothing runs: begin anew
+            record = self.sim.server.find("configmaps", record_name(CHANNEL), SPACE)
+            if record is not None:
+                self.sim.act(lambda: self.sim.server.remove("people", "configmaps", record))
             return
         most = max(sets, key=lambda attempt: (agents.count(attempt), attempt))
         none = [{"key": self.sim.key, "operator": o} for o in ("Exists", "DoesNotExist")]
@@ -264,8 +267,12 @@ class Chaos:
         return found
 
     def _is_known_bad(self, content: str) -> bool:
-        """Whether a person was asked about this content (`onFailure: Pause`): its agents crash."""
+        """Whether a person was asked about this content (`onFailure: Pause`), or made it stable by
+        hand after a backup: its agents crash.
+        """
         rollout = self.sim.record.rollout
+        if rollout is None and self.restored:
+            return content in self.sim.machines.harms
         if rollout is None or rollout.candidate.digest != content or not rollout.paused:
             return False
         return content in self.sim.machines.harms

@@ -127,6 +127,8 @@ def _way_out(obs: Observation) -> str:
     name = f"ConfigMap {record_name(obs.name)}"
     if obs.record_unreadable:
         return f"Restore {name}, or delete it, and what runs is adopted."
+    if not obs.revisions:
+        return f"No DaemonSet is left: restore the newest {name}, or delete it to begin anew."
     candidate, _ = in_flight(obs)
     if candidate is not None:
         return (
