@@ -18,6 +18,8 @@ NOT_READY_SECONDS = 50.0
 """node-monitor-grace-period: silence until the node controller says NotReady."""
 LEASE_SECONDS = 10.0
 """A kubelet renews its lease this often."""
+MONITOR_SECONDS = 5.0
+"""The node controller looks at all nodes this often (node-monitor-period)."""
 LEASES = "leases"
 HOST = "kubernetes.io/hostname"
 
@@ -40,13 +42,17 @@ class Machine:
     renewed_until: float = 0.0
 
 
-@dataclass(slots=True)
+@dataclass(frozen=True, slots=True)
 class Speeds:
-    """How long things take, in seconds: drawn evenly between the two."""
+    """How long things take, in seconds; pairs are drawn evenly between the two."""
 
     start: tuple[float, float] = (0.5, 3.0)
     end: tuple[float, float] = (0.2, 2.0)
     bind: tuple[float, float] = (0.01, 0.3)
+    renewal: float = LEASE_SECONDS
+    grace: float = NOT_READY_SECONDS
+    monitor: float = MONITOR_SECONDS
+    taint: tuple[float, float] = (0.05, 1.0)
 
 
 class Machines:
@@ -70,7 +76,7 @@ class Machines:
         """A machine joins: its Node appears, Ready."""
         known = self.machines.get(name)
         boots = known.boots + 1 if known else 1
-        machine = Machine(name, self.rng.uniform(0.0, LEASE_SECONDS), boots=boots)
+        machine = Machine(name, self.rng.uniform(0.0, self.speeds.renewal), boots=boots)
         machine.renewed_until = self._now()
         machine.renewals = known.renewals + 1 if known else 1
         self.machines[name] = machine
@@ -146,8 +152,8 @@ class Machines:
                 self._start_soon(name, pod, restarted=1)
 
     def _count(self, machine: Machine, now: float) -> None:
-        beats = int((now - machine.beat) // LEASE_SECONDS)
-        before = int((machine.renewed_until - machine.beat) // LEASE_SECONDS)
+        beats = int((now - machine.beat) // self.speeds.renewal)
+        before = int((machine.renewed_until - machine.beat) // self.speeds.renewal)
         machine.renewals += max(0, beats - before)
         machine.renewed_until = now
 

@@ -1,0 +1,105 @@
+"""The scenarios of tests/fidelity on the real control plane, held against their recordings.
+
+`WAVEGATE_RECORD=1` writes what was seen as the new recordings. The simulation is held against the
+same recordings in tests/simulation/test_fidelity.py, which needs no control plane.
+"""
+
+import datetime as dt
+import os
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+
+from fidelity import recordings
+from fidelity.sandboxed import FAULTS, Recorder, SandboxedStage
+from fidelity.scenarios import SCENARIOS, Scenario
+from fidelity.trace import Trace
+from support.operator_process import OperatorProcess
+from wavegate_sandbox import build
+from wavegate_sandbox.cluster import Options, Sandbox
+from wavegate_sandbox.faults import Faults
+
+RECORD = bool(os.environ.get("WAVEGATE_RECORD"))
+
+
+@pytest.fixture(scope="module")
+def kill_leader(operators: list[OperatorProcess]) -> Iterator[Callable[[], None]]:
+    """Call it to kill the operator that leads; it is started again after the module."""
+
+    def kill() -> None:
+        leading = [o for o in operators if o.metrics().get("wavegate_leader") == 1.0]
+        assert len(leading) == 1
+        leading[0].kill()
+
+    yield kill
+    for operator in operators:
+        if not operator.running:
+            operator.start().wait_ready()
+
+
+@pytest.fixture(scope="module")
+def played(
+    sandbox: Sandbox, kill_leader: Callable[[], None]
+) -> dict[str, Trace | BaseException]:
+    """What was seen of each scenario, or why it could not be played. They run side by side."""
+    results: dict[str, Trace | BaseException] = {}
+    stages: dict[str, SandboxedStage] = {}
+
+    def guarded(scenario: Scenario, work: Callable[[SandboxedStage], None]) -> None:
+        if scenario.name not in results:
+            try:
+                work(stages[scenario.name])
+            except BaseException as error:  # noqa: BLE001 - shown by the test of this scenario
+                results[scenario.name] = error
+
+    def play_together(scenario: Scenario) -> None:
+        guarded(scenario, lambda stage: stage.begin())
+        if not scenario.disturbs:
+            guarded(scenario, scenario.play)
+
+    for scenario in SCENARIOS:
+        name = f"as-{scenario.name}"
+        sandbox.request("POST", "/api/v1/namespaces", {"metadata": {"name": name}})
+    with Recorder(sandbox) as recorder, Faults(sandbox, FAULTS):
+        for scenario in SCENARIOS:
+            stages[scenario.name] = SandboxedStage(
+                recorder, sandbox, f"as-{scenario.name}", kill_leader, scenario.workers
+            )
+        with ThreadPoolExecutor(len(SCENARIOS)) as threads:
+            list(threads.map(play_together, SCENARIOS))
+        for scenario in SCENARIOS:
+            if scenario.disturbs:
+                guarded(scenario, scenario.play)
+        for scenario in SCENARIOS:
+            guarded(scenario, scenario.at_last)
+            results.setdefault(scenario.name, stages[scenario.name].trace())
+    return results
+
+
+@pytest.mark.parametrize("scenario", SCENARIOS, ids=lambda scenario: scenario.name)
+def test_the_sandbox_shows_what_was_recorded(
+    scenario: Scenario,
+    played: dict[str, Trace | BaseException],
+    sandbox_options: Options,
+    pace: dict[str, str],
+) -> None:
+    trace = played[scenario.name]
+    if isinstance(trace, BaseException):
+        raise trace
+    if RECORD:
+        recordings.write(scenario, trace, made(sandbox_options, pace))
+    assert recordings.seen(trace) == recordings.read(scenario)
+
+
+def made(options: Options, pace: dict[str, str]) -> dict[str, object]:
+    """How and when a recording is made."""
+    kubernetes = build.version_of(build.MODULES / "kubernetes" / "go.mod", "k8s.io/kubernetes")
+    return {
+        "at": dt.datetime.now(dt.UTC).strftime("%Y-%m-%d"),
+        "on": "the sandbox: real etcd, apiserver, controller-manager, scheduler, kwok, operators",
+        "kubernetes": kubernetes,
+        "node-monitor-grace-period": options.node_monitor_grace_period,
+        "kwok": list(options.extra_args.get("kwok", ())),
+        "operators": pace,
+    }
