@@ -89,7 +89,7 @@ def test_the_sandbox_shows_what_was_recorded(
         raise trace
     if RECORD:
         recordings.write(scenario, trace, made(sandbox_options, pace))
-    assert recordings.seen(trace) == recordings.read(scenario)
+    assert recordings.seen(scenario, trace) == recordings.read(scenario)
 
 
 def made(options: Options, pace: dict[str, str]) -> dict[str, object]:

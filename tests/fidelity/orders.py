@@ -96,16 +96,17 @@ def _intent_before_fence(trace: Trace, past: _Past, change: Change) -> bool | No
 
 
 def _fence_before_deletion(trace: Trace, past: _Past, change: Change) -> bool | None:
-    """While a release reverts, its pods go only after its DaemonSet matches nothing."""
+    """Pods of a release that reverts or is fenced go only after its DaemonSet matches nothing."""
     if change.plural != "pods" or change.after is None or not _is_agent(change):
         return None
     attempt = change.after["metadata"]["labels"].get(ATTEMPT_LABEL, "")
     begins = "deletionTimestamp" in change.after["metadata"] and (
         change.before is None or "deletionTimestamp" not in change.before["metadata"]
     )
-    if not begins or past.phases.get(attempt) != "Reverting":
+    fenced = past.targets.get(attempt) == "nothing"
+    if not begins or not (fenced or past.phases.get(attempt) == "Reverting"):
         return None
-    return past.targets.get(attempt) == "nothing"
+    return fenced
 
 
 def _stable_before_reverted(trace: Trace, past: _Past, change: Change) -> bool | None:

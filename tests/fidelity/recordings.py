@@ -12,11 +12,15 @@ from fidelity.trace import Trace
 FOLDER = Path(__file__).parents[1] / "simulation" / "recordings"
 
 
-def seen(trace: Trace) -> dict[str, Any]:
+def seen(scenario: Scenario, trace: Trace) -> dict[str, Any]:
     """What is recorded and compared. Raises WrongOrderError when causality was broken."""
     asked = orders.check(trace)
     orders_seen = [name for name, count in asked.items() if count]
-    found: dict[str, Any] = json.loads(json.dumps({**trace.observable(), "orders": orders_seen}))
+    text = json.dumps({**trace.observable(), "orders": orders_seen})
+    if scenario.alike:
+        first, second = scenario.alike
+        text = text.replace(second, first).replace(first, f"{first} or {second}")
+    found: dict[str, Any] = json.loads(text)
     return found
 
 
@@ -38,6 +42,6 @@ def write(scenario: Scenario, trace: Trace, made: Mapping[str, Any]) -> None:
         "scenario": scenario.name,
         "story": (scenario.play.__doc__ or "").strip(),
         "made": dict(made),
-        "seen": seen(trace),
+        "seen": seen(scenario, trace),
     }
     path_of(scenario).write_text(json.dumps(body, indent=1, ensure_ascii=False) + "\n")

@@ -22,13 +22,14 @@ PATHS = {
     "daemonsets": f"/apis/apps/v1/daemonsets?{KIND_LABEL}",
     "nodes": "/api/v1/nodes?story",
     "pods": "/api/v1/pods?wavegate.dev/channel",
+    "securitycontentchannels": f"{GROUP}/securitycontentchannels?",
     "securitycontentreleases": f"{GROUP}/securitycontentreleases?",
 }
 """What is watched: path and label selector."""
 WATCH_SECONDS = 600
 PATIENCE = 150.0
 MERGE = "application/merge-patch+json"
-DEEDS: Mapping[str, Fault] = {"kills": NodeCrash(1.0), "crash-loops": AgentCrashLoop(1.0)}
+DEEDS: Mapping[str, Fault] = {"kills": NodeCrash(8.0), "crash-loops": AgentCrashLoop(1.0)}
 FAULTS = {digest(content): DEEDS[how] for content, how in HARMS.items()}
 """What a `Faults` beside the stories is made of."""
 
@@ -53,8 +54,8 @@ class Recorder:
         self.errors: list[str] = []
 
     def __enter__(self) -> Self:
-        for plural in KINDS:
-            path, _, selector = PATHS[plural].partition("?")
+        for plural, where in PATHS.items():
+            path, _, selector = where.partition("?")
             listed = self._list(path, selector)
             for body in listed["items"]:
                 self._take(plural, "ADDED", body)
@@ -79,7 +80,7 @@ class Recorder:
         assert not self.errors, self.errors
         found, last = [], {}
         for event in events:
-            if _space(event.plural, event.body) != space:
+            if event.plural not in KINDS or _space(event.plural, event.body) != space:
                 continue
             key = (event.plural, event.body["metadata"]["uid"])
             after = None if event.gone else event.body
@@ -170,6 +171,9 @@ class SandboxedStage(Stage):
         taints = self._sandbox.request("GET", path)["spec"].get("taints") or []
         body = {"spec": {"taints": [*taints, {"key": key, "effect": "NoSchedule"}]}}
         self._sandbox.request("PATCH", path, body, content_type=MERGE)
+
+    def cordon(self, node: str) -> None:
+        self._sandbox.cordon(node)
 
     def delete_pod(self, pod: Body) -> None:
         path = f"/api/v1/namespaces/{self.space}/pods/{pod['metadata']['name']}"

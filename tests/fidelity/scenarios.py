@@ -21,6 +21,10 @@ class Scenario:
     workers: int = 3
     disturbs: bool = False
     at_last: Callable[[Stage], None] = lambda _stage: None
+    alike: tuple[str, str] | None = None
+    """Two reasons for one event, of which either may be seen first: nodes and pods are watched
+    apart.
+    """
 
     @property
     def name(self) -> str:
@@ -37,18 +41,26 @@ def good_release(stage: Stage) -> None:
 
 def canary_crash(stage: Stage) -> None:
     """The canary dies of the content, is found NotReady, and boots."""
-    stage.soak("15s")
+    stage.soak("40s")
     stage.publish("bad")
     stage.until_phase("bad", "Reverting")
+    stage.until_lost(stage.canary)
     stage.boot(stage.canary)
     stage.until_phase("bad", "Reverted")
     stage.until_runs("a", stage.nodes)
 
 
 def fast_reboot(stage: Stage) -> None:
-    """The canary reboots, faster than anyone sees it NotReady."""
-    stage.publish_to_canary()
+    """The canary reboots, faster than anyone sees it NotReady. The channel only pauses on that, so
+    that the content starts once more; then a person reverts.
+    """
+    stage.soak("40s", onFailure="Pause")
+    stage.publish("b")
+    stage.until_wave("canary", "Soaking")
     stage.boot(stage.canary)
+    stage.until_phase("b", "Paused")
+    stage.until_state(stage.canary, "ready (restarted)")
+    stage.decide("b", "Revert")
     stage.until_phase("b", "Reverted")
     stage.until_runs("a", stage.nodes)
 
@@ -72,10 +84,9 @@ def blocked_again(stage: Stage) -> None:
 
 def down_at_revert(stage: Stage) -> None:
     """The canary is down when a person reverts, and comes back during the revert."""
-    stage.publish_to_canary()
-    stage.crash(stage.canary)
+    _lose_canary(stage)
     stage.decide("b", "Revert")
-    stage.until_ready(stage.canary, "Unknown")
+    stage.until_phase("b", "Reverting")
     stage.boot(stage.canary)
     stage.until_phase("b", "Reverted")
     stage.until_runs("a", stage.nodes)
@@ -83,13 +94,9 @@ def down_at_revert(stage: Stage) -> None:
 
 def back_after_revert(stage: Stage) -> None:
     """The canary is down when a person reverts, and comes back when nobody waits for it."""
-    stage.soak("15s", progressDeadline="12s")
-    stage.publish("b")
-    stage.until_wave("canary", "Soaking")
-    stage.crash(stage.canary)
+    _lose_canary(stage, progressDeadline="12s")
     stage.decide("b", "Revert")
     stage.until_phase("b", "Reverted")
-    stage.until_ready(stage.canary, "Unknown")
     stage.boot(stage.canary)
     stage.until_runs("a", stage.nodes)
 
@@ -179,6 +186,31 @@ def canary_tainted(stage: Stage) -> None:
     stage.until_runs("b", stage.nodes)
 
 
+def worker_cordoned(stage: Stage) -> None:
+    """Someone cordons a worker before its wave: agents tolerate that."""
+    stage.publish_to_canary()
+    stage.cordon(stage.workers[0])
+    stage.until_phase("b", "Completed")
+    stage.until_runs("b", stage.nodes)
+
+
+def superseded(stage: Stage) -> None:
+    """A newer release comes in the first wave."""
+    stage.publish_to_canary()
+    stage.publish("c")
+    stage.until_phase("c", "Completed")
+    stage.until_runs("c", stage.nodes)
+
+
+def replaced_under_its_name(stage: Stage) -> None:
+    """A worker is replaced by another machine of the same name before its wave."""
+    stage.publish_to_canary()
+    stage.remove(stage.workers[0])
+    stage.join(stage.workers[0])
+    stage.until_phase("b", "Completed")
+    stage.until_runs("b", stage.nodes)
+
+
 def mass_move(stage: Stage) -> None:
     """Thirty nodes move in steps of 1, 1, 2, 4, 8 …"""
     stage.publish("b")
@@ -202,6 +234,16 @@ def lost_pod_is_collected(stage: Stage) -> None:
     )
 
 
+def _lose_canary(stage: Stage, **rollout: str) -> None:
+    """The canary dies while it soaks. The channel only pauses on that."""
+    stage.soak("40s", onFailure="Pause", **rollout)
+    stage.publish("b")
+    stage.until_wave("canary", "Soaking")
+    stage.crash(stage.canary)
+    stage.until_lost(stage.canary)
+    stage.until_phase("b", "Paused")
+
+
 def _delete_pod_on(stage: Stage, node: str) -> None:
     pod = stage.pod_on(node)
     assert pod is not None
@@ -218,7 +260,7 @@ SCENARIOS = (
     Scenario(node_deleted, at_last=lost_pod_is_collected),
     Scenario(good_release),
     Scenario(canary_crash),
-    Scenario(fast_reboot),
+    Scenario(fast_reboot, alike=("NodeRebooted", "AgentRestarted")),
     Scenario(agent_crash_loop),
     Scenario(blocked_again),
     Scenario(down_at_revert),
@@ -232,6 +274,9 @@ SCENARIOS = (
     Scenario(channel_deleted),
     Scenario(fenced_by_hand),
     Scenario(canary_tainted),
+    Scenario(worker_cordoned),
+    Scenario(superseded),
+    Scenario(replaced_under_its_name),
     Scenario(mass_move, workers=29),
     Scenario(leader_killed, disturbs=True),
 )

@@ -15,7 +15,7 @@ AS_THE_SANDBOX = Speeds(
     start=(0.02, 0.3), end=(0.02, 0.3), bind=(0.01, 0.1), grace=8.0, renewal=2.0
 )
 """kwok starts and ends pods at once; tests/conftest.py sets the quick leases and node controller."""
-DEEDS = {"kills": kills(1.0), "crash-loops": crash_loops(1.0)}
+DEEDS = {"kills": kills(8.0), "crash-loops": crash_loops(1.0)}
 PACE = {"soak_floor": 1.0, "lease_duration": 6.0}
 """As the operators of tests/e2e/conftest.py."""
 
@@ -57,11 +57,11 @@ class SimulatedStage(Stage):
         self.sim.remove_node(node)
 
     def taint(self, node: str, key: str) -> None:
-        body = self.sim.server.find("nodes", node)
-        assert body is not None
-        taints = [*(body["spec"].get("taints") or []), {"key": key, "effect": "NoSchedule"}]
-        spec = {**body["spec"], "taints": taints}
-        self.sim.act(lambda: self.sim.server.update("people", "nodes", body, spec=spec))
+        taint = {"key": key, "effect": "NoSchedule"}
+        self._change_node(node, lambda spec: {"taints": [*(spec.get("taints") or []), taint]})
+
+    def cordon(self, node: str) -> None:
+        self._change_node(node, lambda _spec: {"unschedulable": True})
 
     def delete_pod(self, pod: Body) -> None:
         self.sim.act(lambda: self.sim.server.delete("people", "pods", dict(pod)))
@@ -89,6 +89,12 @@ class SimulatedStage(Stage):
 
     def trace(self) -> Trace:
         return self._trace
+
+    def _change_node(self, node: str, change: Callable[[Body], Body]) -> None:
+        body = self.sim.server.find("nodes", node)
+        assert body is not None
+        spec = {**body["spec"], **change(body["spec"])}
+        self.sim.act(lambda: self.sim.server.update("people", "nodes", body, spec=spec))
 
     def _changed(self, change: apiserver.Change) -> None:
         if change.plural in KINDS:

@@ -8,7 +8,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
-from fidelity.trace import Body, Trace, ready_of
+from fidelity.trace import Body, Trace, pod_state, ready_of
 from support.story import digest
 from wavegate.cluster.projections import stored_config_map
 from wavegate.rollout.names import CHANNEL_LABEL
@@ -17,7 +17,7 @@ from wavegate.rollout.record import Record
 CHANNEL = "rules"
 QUICK = "2s"
 HARMS = {"bad": "kills", "loop": "crash-loops", "loop-again": "crash-loops"}
-"""Contents that do harm a second after they run: they kill the machine, or the agent ends again
+"""Contents that do harm some seconds after they run: they kill the machine, or the agent ends again
 and again.
 """
 
@@ -71,6 +71,10 @@ class Stage(ABC):
         """Someone taints the node, NoSchedule."""
 
     @abstractmethod
+    def cordon(self, node: str) -> None:
+        """Someone marks the node unschedulable."""
+
+    @abstractmethod
     def delete_pod(self, pod: Body) -> None:
         """Someone deletes a pod, as an eviction would."""
 
@@ -104,9 +108,17 @@ class Stage(ABC):
         self.until_phase("a", "Completed")
 
     def soak(self, canary: str, everywhere: str = QUICK, **rollout: str) -> None:
-        """Change the waves' soaks for the releases to come."""
+        """Change the waves' soaks for the releases to come; the rollout's other fields too."""
         spec = channel_spec(self.space, canary, everywhere)
         self.change("Channel", CHANNEL, {**spec, "rollout": {**spec["rollout"], **rollout}})
+
+        def taken_in() -> bool:
+            channel = next(iter(self.bodies("securitycontentchannels")))
+            status = channel.get("status") or {}
+            return bool(status.get("observedGeneration") == channel["metadata"]["generation"])
+
+        # Channels and releases are watched apart: a release may be seen first.
+        self.until("the operator has seen the channel", taken_in)
 
     def publish(self, name: str, content: str = "") -> None:
         """Create the next release; its content is named like it."""
@@ -171,6 +183,17 @@ class Stage(ABC):
         found = (lambda: [ready_of(b) for b in self.bodies("nodes") if _name(b) == node])
         self.until(f"{node} Ready={status}", lambda: found() == [status])
 
+    def until_lost(self, node: str) -> None:
+        """Wait until the node controller is done with a machine that is silent."""
+
+        def lost() -> bool:
+            found = next((b for b in self.bodies("nodes") if _name(b) == node), None)
+            taints = (found["spec"].get("taints") or []) if found else []
+            effects = {t["effect"] for t in taints if t["key"].endswith("/unreachable")}
+            return effects == {"NoSchedule", "NoExecute"}
+
+        self.until(f"{node} is tainted as unreachable", lost)
+
     def pod_on(self, node: str) -> Body | None:
         """The agent's pod that runs on a node, or None: Ready, and not about to end."""
         for pod in self.bodies("pods"):
@@ -178,6 +201,15 @@ class Stage(ABC):
             if here and ready_of(pod) == "True" and "deletionTimestamp" not in pod["metadata"]:
                 return pod
         return None
+
+    def until_state(self, node: str, state: str) -> None:
+        """Wait until an agent's pod on the node is in this state (as in a trace)."""
+
+        def reached() -> bool:
+            here = (p for p in self.bodies("pods") if p["spec"].get("nodeName") == node)
+            return any(pod_state(pod) == state for pod in here)
+
+        self.until(f"a pod on {node} is {state}", reached)
 
     def runs(self, node: str, content: str) -> bool:
         """Whether the node's agent runs this content."""

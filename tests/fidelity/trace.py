@@ -14,15 +14,20 @@ from typing import Any
 
 from simulation.cluster import rules_of
 from simulation.daemonsets import target_of
+from wavegate.api import WaveState
 from wavegate.cluster.projections import stored_config_map
 from wavegate.rollout.names import ATTEMPT_LABEL, CHANNEL_LABEL
-from wavegate.rollout.record import Record
+from wavegate.rollout.record import Record, Rollout
 
 Body = Mapping[str, Any]
 KINDS = ("configmaps", "daemonsets", "nodes", "pods", "securitycontentreleases")
 """The order of one version's changes does not matter: each change has a version of its own."""
 
-UNREACHABLE, NOT_READY = "node.kubernetes.io/unreachable", "node.kubernetes.io/not-ready"
+ROUND = (WaveState.Moving, WaveState.Soaking, WaveState.Judging)
+"""A wave goes back from the later ones to Moving when a pass happens to look while a pod is replaced
+(0.3 s), or sees a lost node's pod before the node. Whether it looks then, reality leaves open: the
+furthest that a wave came is told instead.
+"""
 
 
 @dataclass(slots=True)
@@ -77,6 +82,8 @@ class Trace:
         self.sets: dict[str, Life] = {}
         self.nodes: dict[str, NodeLife] = {}
         """By UID."""
+        self._rounds: dict[tuple[str, int], int] = {}
+        """By attempt and ledger: how far a wave came (place in ROUND)."""
         self._uids: dict[str, str] = {}
         """The UID of the Node that has a name now, or had it last."""
 
@@ -110,7 +117,34 @@ class Trace:
         record = None if gone else stored_config_map(body, None, 0.0).record
         if record is not None:
             self._learn(record)
-            self.record.add(record_state(record))
+            self.record.add(self._told(record))
+
+    def _told(self, record: Record) -> str:
+        """What a record says, but for numbers, times and how far a wave's nodes are moved."""
+        rollout = record.rollout
+        if rollout is None:
+            stable = record.stable.release if record.stable else "none"
+            last = record.outcomes[0] if record.outcomes else None
+            ended = f", {last.release} {last.phase} ({last.reason})" if last else ""
+            return f"idle, stable {stable}{ended}"
+        parts = [f"{rollout.candidate.release} {rollout.phase}"]
+        if rollout.waves:
+            parts.append(f"{rollout.waves[-1].name} {self._furthest(rollout)}")
+        if rollout.promoting:
+            parts.append("promoting")
+        if rollout.paused:
+            parts.append(f"paused: {rollout.paused}")
+        if rollout.incident:
+            parts.append(f"because {rollout.incident.reason}")
+        return ", ".join(parts)
+
+    def _furthest(self, rollout: Rollout) -> str:
+        wave = rollout.waves[-1]
+        if wave.state not in ROUND:
+            return str(wave.state)
+        key = (rollout.attempt, wave.ledger)
+        self._rounds[key] = max(self._rounds.get(key, 0), ROUND.index(wave.state))
+        return str(ROUND[self._rounds[key]])
 
     def _learn(self, record: Record) -> None:
         known = [record.stable, record.rollout.candidate if record.rollout else None]
@@ -165,26 +199,6 @@ class Trace:
         if node is not None:
             life = node.pods.setdefault(body["metadata"]["uid"], Life([self.release_of(body)]))
             life.add("gone" if gone else pod_state(body))
-
-
-def record_state(record: Record) -> str:
-    """What a record says, but for numbers, times and how far a wave's nodes are moved."""
-    rollout = record.rollout
-    if rollout is None:
-        stable = record.stable.release if record.stable else "none"
-        last = record.outcomes[0] if record.outcomes else None
-        ended = f", {last.release} {last.phase} ({last.reason})" if last else ""
-        return f"idle, stable {stable}{ended}"
-    parts = [f"{rollout.candidate.release} {rollout.phase}"]
-    if rollout.waves:
-        parts.append(f"{rollout.waves[-1].name} {rollout.waves[-1].state}")
-    if rollout.promoting:
-        parts.append("promoting")
-    if rollout.paused:
-        parts.append(f"paused: {rollout.paused}")
-    if rollout.incident:
-        parts.append(f"because {rollout.incident.reason}")
-    return ", ".join(parts)
 
 
 def pod_state(pod: Body) -> str:

@@ -24,4 +24,4 @@ def played(scenario: Scenario, seed: int) -> Trace:
 @pytest.mark.parametrize("seed", SEEDS)
 @pytest.mark.parametrize("scenario", SCENARIOS, ids=lambda scenario: scenario.name)
 def test_the_simulation_shows_what_was_recorded(scenario: Scenario, seed: int) -> None:
-    assert recordings.seen(played(scenario, seed)) == recordings.read(scenario)
+    assert recordings.seen(scenario, played(scenario, seed)) == recordings.read(scenario)
