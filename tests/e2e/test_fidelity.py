@@ -7,18 +7,15 @@ same recordings in tests/simulation/test_fidelity.py, which needs no control pla
 import datetime as dt
 import os
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
 from fidelity import recordings
-from fidelity.sandboxed import FAULTS, Recorder, SandboxedStage
 from fidelity.scenarios import SCENARIOS, Scenario
-from fidelity.trace import Trace
+from fidelity.together import Result, play_all
 from support.operator_process import OperatorProcess
 from wavegate_sandbox import build
 from wavegate_sandbox.cluster import Options, Sandbox
-from wavegate_sandbox.faults import Faults
 
 RECORD = bool(os.environ.get("WAVEGATE_RECORD"))
 
@@ -39,48 +36,15 @@ def kill_leader(operators: list[OperatorProcess]) -> Iterator[Callable[[], None]
 
 
 @pytest.fixture(scope="module")
-def played(
-    sandbox: Sandbox, kill_leader: Callable[[], None]
-) -> dict[str, Trace | BaseException]:
-    """What was seen of each scenario, or why it could not be played. They run side by side."""
-    results: dict[str, Trace | BaseException] = {}
-    stages: dict[str, SandboxedStage] = {}
-
-    def guarded(scenario: Scenario, work: Callable[[SandboxedStage], None]) -> None:
-        if scenario.name not in results:
-            try:
-                work(stages[scenario.name])
-            except BaseException as error:  # noqa: BLE001 - shown by the test of this scenario
-                results[scenario.name] = error
-
-    def play_together(scenario: Scenario) -> None:
-        guarded(scenario, lambda stage: stage.begin())
-        if not scenario.disturbs:
-            guarded(scenario, scenario.play)
-
-    for scenario in SCENARIOS:
-        name = f"as-{scenario.name}"
-        sandbox.request("POST", "/api/v1/namespaces", {"metadata": {"name": name}})
-    with Recorder(sandbox) as recorder, Faults(sandbox, FAULTS):
-        for scenario in SCENARIOS:
-            stages[scenario.name] = SandboxedStage(
-                recorder, sandbox, f"as-{scenario.name}", kill_leader, scenario.workers
-            )
-        with ThreadPoolExecutor(len(SCENARIOS)) as threads:
-            list(threads.map(play_together, SCENARIOS))
-        for scenario in SCENARIOS:
-            if scenario.disturbs:
-                guarded(scenario, scenario.play)
-        for scenario in SCENARIOS:
-            guarded(scenario, scenario.at_last)
-            results.setdefault(scenario.name, stages[scenario.name].trace())
-    return results
+def played(sandbox: Sandbox, kill_leader: Callable[[], None]) -> dict[str, Result]:
+    """What was seen of each scenario, or why it could not be played."""
+    return play_all(sandbox, kill_leader)
 
 
 @pytest.mark.parametrize("scenario", SCENARIOS, ids=lambda scenario: scenario.name)
 def test_the_sandbox_shows_what_was_recorded(
     scenario: Scenario,
-    played: dict[str, Trace | BaseException],
+    played: dict[str, Result],
     sandbox_options: Options,
     pace: dict[str, str],
 ) -> None:

@@ -1,4 +1,4 @@
-"""What was seen on the sandbox, kept in tests/simulation/recordings as one small file a scenario."""
+"""What was seen on the sandbox: tests/simulation/recordings, one small file a scenario."""
 
 import json
 from collections.abc import Mapping

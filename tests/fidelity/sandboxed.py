@@ -1,5 +1,6 @@
 """A stage on the sandbox: real watches, and the verbs as requests of an administrator."""
 
+import json
 import threading
 import time
 from collections import defaultdict
@@ -51,6 +52,7 @@ class Recorder:
         self._events: list[_Event] = []
         self._now: dict[str, dict[tuple[str, str], Body]] = defaultdict(dict)
         self._lock = threading.Lock()
+        self._counts: dict[str, int] = defaultdict(int)
         self.errors: list[str] = []
 
     def __enter__(self) -> Self:
@@ -73,6 +75,10 @@ class Recorder:
         with self._lock:
             return [body for body in self._now[plural].values() if _space(plural, body) == space]
 
+    def count(self, space: str) -> int:
+        """How many changes of a story's objects were seen."""
+        return self._counts[space]
+
     def changes(self, space: str) -> list[Change]:
         """All changes of a story's objects, in the order in which they were stored."""
         with self._lock:
@@ -83,8 +89,8 @@ class Recorder:
             if event.plural not in KINDS or _space(event.plural, event.body) != space:
                 continue
             key = (event.plural, event.body["metadata"]["uid"])
-            after = None if event.gone else event.body
-            found.append(Change(event.plural, last.get(key) or event.body if event.gone else last.get(key), after))
+            before = last.get(key) or (event.body if event.gone else None)
+            found.append(Change(event.plural, before, None if event.gone else event.body))
             last[key] = event.body
         return found
 
@@ -115,6 +121,7 @@ class Recorder:
         key = (metadata.get("namespace", ""), metadata["name"])
         gone = kind == "DELETED"
         with self._lock:
+            self._counts[_space(plural, body)] += 1
             self._events.append(_Event(int(metadata["resourceVersion"]), plural, gone, body))
             if gone:
                 self._now[plural].pop(key, None)
@@ -195,10 +202,14 @@ class SandboxedStage(Stage):
         return self._recorder.bodies(plural, self.space)
 
     def until(self, what: str, test: Callable[[], object]) -> None:
-        ends = time.monotonic() + PATIENCE
-        while not test():
+        ends, count = time.monotonic() + PATIENCE, -1
+        while True:
+            if count != self._recorder.count(self.space):  # else nothing can have changed
+                count = self._recorder.count(self.space)
+                if test():
+                    return
             if time.monotonic() > ends:
-                seen = self.trace().observable()
+                seen = json.dumps(self.trace().observable(), indent=1, ensure_ascii=False)
                 raise AssertionError(f"{self.space}: never: {what}\n{seen}")
             time.sleep(0.1)
 

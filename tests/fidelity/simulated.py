@@ -8,13 +8,13 @@ from fidelity.trace import KINDS, Body, Change, Trace
 from simulation import apiserver
 from simulation.cluster import SPACE, Simulation
 from simulation.machines import Speeds, crash_loops, kills
-from wavegate.rollout.templates import targeted
 from wavegate.rollout.steps import Target
+from wavegate.rollout.templates import targeted
 
 AS_THE_SANDBOX = Speeds(
     start=(0.02, 0.3), end=(0.02, 0.3), bind=(0.01, 0.1), grace=8.0, renewal=2.0
 )
-"""kwok starts and ends pods at once; tests/conftest.py sets the quick leases and node controller."""
+"""kwok starts and ends pods at once; leases and node controller as in tests/conftest.py."""
 DEEDS = {"kills": kills(8.0), "crash-loops": crash_loops(1.0)}
 PACE = {"soak_floor": 1.0, "lease_duration": 6.0}
 """As the operators of tests/e2e/conftest.py."""
@@ -99,8 +99,6 @@ class SimulatedStage(Stage):
     def _changed(self, change: apiserver.Change) -> None:
         if change.plural in KINDS:
             self._trace.feed(Change(change.plural, change.before, change.after))
-
-
 
 
 def simulation(seed: int) -> Simulation:

@@ -180,8 +180,11 @@ class Stage(ABC):
 
     def until_ready(self, node: str, status: str) -> None:
         """Wait for a node's Ready condition."""
-        found = (lambda: [ready_of(b) for b in self.bodies("nodes") if _name(b) == node])
-        self.until(f"{node} Ready={status}", lambda: found() == [status])
+
+        def reached() -> bool:
+            return [ready_of(b) for b in self.bodies("nodes") if _name(b) == node] == [status]
+
+        self.until(f"{node} Ready={status}", reached)
 
     def until_lost(self, node: str) -> None:
         """Wait until the node controller is done with a machine that is silent."""
@@ -197,7 +200,9 @@ class Stage(ABC):
     def pod_on(self, node: str) -> Body | None:
         """The agent's pod that runs on a node, or None: Ready, and not about to end."""
         for pod in self.bodies("pods"):
-            here = pod["spec"].get("nodeName") == node and CHANNEL_LABEL in pod["metadata"]["labels"]
+            here = (
+                pod["spec"].get("nodeName") == node and CHANNEL_LABEL in pod["metadata"]["labels"]
+            )
             if here and ready_of(pod) == "True" and "deletionTimestamp" not in pod["metadata"]:
                 return pod
         return None
@@ -230,7 +235,9 @@ class Stage(ABC):
         rollout = self.record().rollout
         assert rollout is not None
         assert rollout.candidate.release == release
-        return next(b for b in self.bodies("daemonsets") if _name(b) == rollout.candidate.daemon_set)
+        return next(
+            b for b in self.bodies("daemonsets") if _name(b) == rollout.candidate.daemon_set
+        )
 
 
 def channel_spec(space: str, canary_soak: str, soak: str) -> dict[str, Any]:

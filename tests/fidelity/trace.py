@@ -24,9 +24,9 @@ KINDS = ("configmaps", "daemonsets", "nodes", "pods", "securitycontentreleases")
 """The order of one version's changes does not matter: each change has a version of its own."""
 
 ROUND = (WaveState.Moving, WaveState.Soaking, WaveState.Judging)
-"""A wave goes back from the later ones to Moving when a pass happens to look while a pod is replaced
-(0.3 s), or sees a lost node's pod before the node. Whether it looks then, reality leaves open: the
-furthest that a wave came is told instead.
+"""A wave goes back from the later ones to Moving when a pass happens to look while a pod is
+replaced (0.3 s), or sees a lost node's pod before the node. Whether it looks then, reality leaves
+open: the furthest that a wave came is told instead.
 """
 
 

@@ -34,6 +34,10 @@ class Change:
     after: Body | None
 
 
+FROZEN = ("data", "binaryData", "immutable")
+"""Fields of an immutable ConfigMap that can't be changed any more."""
+
+
 class Stream:
     """One watch: what it has not read yet. `matches` is its selector: an object that begins or
     ceases to match is ADDED or DELETED for it.
@@ -233,8 +237,9 @@ class Apiserver:
         if part == "status":
             new = {**old, "status": new.get("status")}
         else:
-            new = {**new, **({"status": old["status"]} if "status" in old else {})}
-        if old.get("immutable") and any(old.get(f) != new.get(f) for f in ("data", "binaryData")):
+            rest = {field: value for field, value in new.items() if field != "status"}
+            new = {**rest, **({"status": old["status"]} if "status" in old else {})}
+        if old.get("immutable") and any(old.get(f) != new.get(f) for f in FROZEN):
             raise ApiError(422, "data: field is immutable when `immutable` is set")
         new = {**new, "metadata": {**old["metadata"], **new["metadata"]}}
         self._admit("PATCH", plural, new)
@@ -348,7 +353,9 @@ def _json_patch(subject: Body, step: Mapping[str, Any], new: Body) -> Body:
 def _set(body: Mapping[str, Any], path: list[str], step: Mapping[str, Any]) -> Body:
     changed = dict(body)
     if len(path) > 1:
-        changed[path[0]] = _set(changed.get(path[0]) or {}, path[1:], step)
+        if path[0] not in changed:
+            raise ApiError(422, f"{step['op']}: {step['path']} has no parent")
+        changed[path[0]] = _set(changed[path[0]] or {}, path[1:], step)
     elif step["op"] == "remove":
         if path[0] not in changed:
             raise ApiError(422, f"remove: {step['path']} does not exist")

@@ -336,7 +336,10 @@ CHECKS: tuple[tuple[int, Check], ...] = (
 def _settled(guard: Guard, sim: Simulation, node: str, settle: float) -> bool:
     pods = [p for p in sim.pods(node) if "deletionTimestamp" not in p["metadata"]]
     since = [guard.books.ready_since.get(p["metadata"]["uid"]) for p in pods]
-    if any(at is not None and sim.now - at >= settle - sim.machines.speeds.renewal / 100 for at in since):
+    if any(
+        at is not None and sim.now - at >= settle - sim.machines.speeds.renewal / 100
+        for at in since
+    ):
         return True
     return sim.now - guard.books.unready_at.get(node, -100.0) < LAG_SECONDS
 

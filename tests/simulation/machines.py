@@ -59,8 +59,8 @@ class Speeds:
 
 
 class Machines:
-    """All machines; `controller` is the node controller. `harms` maps a content (a part of an image reference)
-    to what it does to machines.
+    """All machines; `controller` is the node controller. `harms` maps a content (a part of an
+    image reference) to what it does to machines.
     """
 
     def __init__(self, server: Apiserver, rng: random.Random, speeds: Speeds) -> None:
@@ -300,8 +300,8 @@ class Scheduler:
 
     def _bind(self, key: Key) -> None:
         pod = self._server.find("pods", key[1], key[0])
-        if pod is None or pod["spec"].get("nodeName"):
-            return
+        if pod is None or pod["spec"].get("nodeName") or "affinity" not in pod["spec"]:
+            return  # gone, bound, or no DaemonSet's pod
         name = target_of(pod)
         node = self._server.find("nodes", name)
         if node is None or not self._may_run(pod, node):
