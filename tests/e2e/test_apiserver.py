@@ -4,7 +4,7 @@ tests/simulation/test_apiserver.py asks the simulated one, with the same answers
 """
 
 import contextlib
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import pytest
@@ -40,9 +40,15 @@ class RealServer:
         events = self._sandbox.api.watch(self._path(path), 1, **params)
         return [(event["type"], event["object"]["metadata"]["name"]) for event in events]
 
+    def join(self, node: str, labels: Mapping[str, str]) -> None:
+        self._sandbox.add_nodes([NodeSpec(node, labels)])
+
+    def leave(self, node: str) -> None:
+        self._sandbox.remove_node(node)
+
     def later(self, test: Callable[[], bool]) -> bool:
         with contextlib.suppress(TimedOut):
-            return self._sandbox.wait_for("an answer", test, 60)
+            return self._sandbox.wait_for("an answer", test, 30)
         return False
 
     def _path(self, path: str) -> str:
@@ -50,14 +56,6 @@ class RealServer:
         return f"{group}/namespaces/{self._namespace}/{path}"
 
 
-@pytest.fixture(scope="module")
-def node(sandbox: Sandbox) -> Iterator[None]:
-    """A node for the DaemonSet that is deleted."""
-    sandbox.add_nodes([NodeSpec("requests-1", {"story": "requests"})])
-    yield
-    sandbox.remove_node("requests-1")
-
-
 @pytest.mark.parametrize("row", ROWS, ids=lambda row: row.name)
-def test_the_real_apiserver_answers(row: Row, sandbox: Sandbox, namespace: str, node: None) -> None:
+def test_the_real_apiserver_answers(row: Row, sandbox: Sandbox, namespace: str) -> None:
     assert row.ask(RealServer(sandbox, namespace)) == row.answer

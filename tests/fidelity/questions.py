@@ -10,7 +10,7 @@ from typing import Any, Protocol
 Body = dict[str, Any]
 JSON_PATCH = "application/json-patch+json"
 MERGE = "application/merge-patch+json"
-APPLY = "application/apply-patch+yaml"
+HOST = "kubernetes.io/hostname"
 
 
 class Server(Protocol):
@@ -29,6 +29,12 @@ class Server(Protocol):
 
     def told(self, path: str, params: Mapping[str, str]) -> list[tuple[str, str]]:
         """What a watch from a version on is told: event type and name."""
+
+    def join(self, node: str, labels: Mapping[str, str]) -> None:
+        """A node joins."""
+
+    def leave(self, node: str) -> None:
+        """A Node is deleted."""
 
     def later(self, test: Callable[[], bool]) -> bool:
         """Whether it holds within a while."""
@@ -274,7 +280,8 @@ def a_watch_with_a_selector(server: Server) -> Any:
 
 def deletion_of_a_daemon_set_takes_its_pods(server: Server) -> Any:
     """In the background: the DaemonSet is gone at once, its pods follow."""
-    make(server, daemon_set("a", {"story": "requests"}))
+    server.join("asked-1", {"story": "asked"})
+    make(server, daemon_set("a", {"story": "asked"}))
 
     def pods() -> list[Body]:
         params = {"labelSelector": "app=a"}
@@ -283,7 +290,29 @@ def deletion_of_a_daemon_set_takes_its_pods(server: Server) -> Any:
     made = server.later(lambda: bool(pods()))
     server.ask("DELETE", "daemonsets/a")
     at_once = server.ask("GET", "daemonsets/a")[0]
-    return made, at_once, server.later(lambda: not pods())
+    gone = server.later(lambda: not pods())
+    server.leave("asked-1")
+    return made, at_once, gone
+
+
+def an_unbound_pod_goes_with_its_node(server: Server) -> Any:
+    """Its DaemonSet's controller deletes it, and not only the pod garbage collector."""
+    server.join("asked-2", {"story": "asked-too"})
+    holds = pod("holds", "asked-2", app="a")
+    make(server, {**holds, "spec": {**holds["spec"], "nodeSelector": {"story": "asked-too"}}})
+    waits = daemon_set("a", {"story": "asked-too"})
+    term = {"labelSelector": {"matchLabels": {"app": "a"}}, "topologyKey": HOST}
+    anti = {"requiredDuringSchedulingIgnoredDuringExecution": [term]}
+    waits["spec"]["template"]["spec"]["affinity"] = {"podAntiAffinity": anti}
+    make(server, waits)
+
+    def unbound() -> list[Body]:
+        items = server.ask("GET", "pods")[1]["items"]
+        return [item for item in items if not item["spec"].get("nodeName")]
+
+    made = server.later(lambda: bool(unbound()))
+    server.leave("asked-2")
+    return made, server.later(lambda: not unbound())
 
 
 ROWS = (
@@ -307,4 +336,5 @@ ROWS = (
         [("MODIFIED", "a"), ("DELETED", "a"), ("ADDED", "a"), ("DELETED", "a")],
     ),
     Row(deletion_of_a_daemon_set_takes_its_pods, (True, 404, True)),
+    Row(an_unbound_pod_goes_with_its_node, (True, True)),
 )

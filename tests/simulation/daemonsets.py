@@ -172,8 +172,8 @@ class DaemonSetController:
         """Whether the node needs a pod, and which of its pods must go."""
         pods = list(self._pods[key].get(name, {}).values())
         node = self._server.find("nodes", name)
-        if node is None:
-            return False, []  # pod GC's work
+        if node is None:  # those that are bound are pod GC's work
+            return False, [pod for pod in pods if not pod["spec"].get("nodeName")]
         template = daemon_set["spec"]["template"]
         should_run, should_stay = fits(template["spec"], node)
         staying = [pod for pod in pods if "deletionTimestamp" not in pod["metadata"]]

@@ -37,8 +37,14 @@ class SimulatedServer:
         stream = self._sim.server.watch(self._path(path), params, lambda: None)
         return [(kind, body["metadata"]["name"]) for kind, body in stream.waiting]
 
+    def join(self, node: str, labels: Mapping[str, str]) -> None:
+        self._sim.act(lambda: self._sim.machines.add(node, dict(labels)))
+
+    def leave(self, node: str) -> None:
+        self._sim.remove_node(node)
+
     def later(self, test: Callable[[], bool]) -> bool:
-        self._sim.until("an answer", test, 60.0)
+        self._sim.until("an answer", test, 30.0)
         return True
 
     def _path(self, path: str) -> str:
@@ -49,5 +55,4 @@ class SimulatedServer:
 @pytest.mark.parametrize("row", ROWS, ids=lambda row: row.name)
 def test_the_simulated_apiserver_answers(row: Row) -> None:
     with Simulation(operators=0) as sim:
-        sim.act(lambda: sim.machines.add("requests-1", {"story": "requests"}))
         assert row.ask(SimulatedServer(sim)) == row.answer
