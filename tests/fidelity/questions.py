@@ -296,12 +296,12 @@ def deletion_of_a_daemon_set_takes_its_pods(server: Server) -> Any:
 
 
 def an_unbound_pod_goes_with_its_node(server: Server) -> Any:
-    """Its DaemonSet's controller deletes it, and not only the pod garbage collector."""
+    """But only when something else wakes its DaemonSet's controller; pod GC leaves it alone."""
     server.join("asked-2", {"story": "asked-too"})
-    holds = pod("holds", "asked-2", app="a")
+    holds = pod("holds", "asked-2", app="holds")
     make(server, {**holds, "spec": {**holds["spec"], "nodeSelector": {"story": "asked-too"}}})
     waits = daemon_set("a", {"story": "asked-too"})
-    term = {"labelSelector": {"matchLabels": {"app": "a"}}, "topologyKey": HOST}
+    term = {"labelSelector": {"matchLabels": {"app": "holds"}}, "topologyKey": HOST}
     anti = {"requiredDuringSchedulingIgnoredDuringExecution": [term]}
     waits["spec"]["template"]["spec"]["affinity"] = {"podAntiAffinity": anti}
     make(server, waits)
@@ -312,6 +312,8 @@ def an_unbound_pod_goes_with_its_node(server: Server) -> Any:
 
     made = server.later(lambda: bool(unbound()))
     server.leave("asked-2")
+    more = {"spec": {"template": {"metadata": {"labels": {"more": "1"}}}}}
+    server.ask("PATCH", "daemonsets/a", more, kind=MERGE)
     return made, server.later(lambda: not unbound())
 
 
