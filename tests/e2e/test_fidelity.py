@@ -12,7 +12,7 @@ import pytest
 
 from fidelity import recordings
 from fidelity.scenarios import SCENARIOS, Scenario
-from fidelity.together import Result, play_all
+from fidelity.together import Result, play_together
 from support.operator_process import OperatorProcess
 from wavegate_sandbox import build
 from wavegate_sandbox.cluster import Options, Sandbox
@@ -36,9 +36,16 @@ def kill_leader(operators: list[OperatorProcess]) -> Iterator[Callable[[], None]
 
 
 @pytest.fixture(scope="module")
-def played(sandbox: Sandbox, kill_leader: Callable[[], None]) -> dict[str, Result]:
-    """What was seen of each scenario, or why it could not be played."""
-    return play_all(sandbox, kill_leader)
+def played(
+    request: pytest.FixtureRequest, sandbox: Sandbox, kill_leader: Callable[[], None]
+) -> dict[str, Result]:
+    """What was seen of each scenario that is asked for, or why it could not be played."""
+    asked = [
+        item.callspec.params["scenario"]
+        for item in request.session.items
+        if isinstance(item, pytest.Function) and item.module.__name__ == __name__
+    ]
+    return play_together(asked, sandbox, kill_leader)
 
 
 @pytest.mark.parametrize("scenario", SCENARIOS, ids=lambda scenario: scenario.name)
@@ -53,7 +60,8 @@ def test_the_sandbox_shows_what_was_recorded(
         raise trace
     if RECORD:
         recordings.write(scenario, trace, made(sandbox_options, pace))
-    assert recordings.seen(scenario, trace) == recordings.read(scenario)
+    difference = recordings.difference(scenario, trace)
+    assert not difference, difference
 
 
 def made(options: Options, pace: dict[str, str]) -> dict[str, object]:

@@ -1,5 +1,6 @@
 """What was seen on the sandbox: tests/simulation/recordings, one small file a scenario."""
 
+import difflib
 import json
 from collections.abc import Mapping
 from pathlib import Path
@@ -33,6 +34,15 @@ def read(scenario: Scenario) -> dict[str, Any]:
     """What was recorded."""
     found: dict[str, Any] = json.loads(path_of(scenario).read_text())
     return dict(found["seen"])
+
+
+def difference(scenario: Scenario, trace: Trace) -> str:
+    """What was seen against what was recorded, line by line; empty when they agree."""
+    texts = [
+        json.dumps(found, indent=1, ensure_ascii=False).splitlines()
+        for found in (read(scenario), seen(scenario, trace))
+    ]
+    return "\n".join(difflib.unified_diff(*texts, "recorded", "seen", lineterm="", n=2))
 
 
 def write(scenario: Scenario, trace: Trace, made: Mapping[str, Any]) -> None:
