@@ -35,6 +35,10 @@ test-unit: setup  ## Only the tests that need no control plane
 bench: setup  ## How long one pass takes at 100 to 10,000 nodes, as a table
 	@PYTHONPATH=operator:tests $(RUN) -m bench
 
+.PHONY: record
+record: setup  ## Record anew what the simulation is held against (tests/simulation/README.md)
+	WAVEGATE_RECORD=1 $(RUN) -m pytest tests/e2e/test_fidelity.py
+
 .PHONY: lint
 lint: setup  ## ruff, mypy strict, import-linter
 	$(VENV)/bin/ruff check .

@@ -43,6 +43,7 @@ class Simulation:
         speeds: Speeds | None = None,
         operators: int = 1,
         soak_floor: float = 10.0,
+        lease_duration: float = 15.0,
     ) -> None:
         self.seed, self.rng = seed, random.Random(seed)  # noqa: S311
         self.loop = VirtualLoop()
@@ -67,6 +68,7 @@ class Simulation:
                 weather=self.weather,
                 prometheus=self.prometheus,
                 soak_floor=soak_floor,
+                lease_duration=lease_duration,
             )
             for number in range(1, operators + 1)
         ]

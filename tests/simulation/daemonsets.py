@@ -87,7 +87,11 @@ class DaemonSetController:
         if change.plural == "daemonsets":
             self._set_changed(change)
         elif change.plural == "nodes":
-            if change.after is None or change.before is None or _moved(change):
+            if change.after is None:
+                for key, work in self._sets.items():
+                    if change.key[1] in self._pods[key]:
+                        work.dirty.add(change.key[1])  # a Node's end wakes no DaemonSet (source)
+            elif change.before is None or _moved(change):
                 for key in self._sets:
                     self._stir(key, {change.key[1]})
         elif change.plural == "pods":
@@ -172,8 +176,8 @@ class DaemonSetController:
         """Whether the node needs a pod, and which of its pods must go."""
         pods = list(self._pods[key].get(name, {}).values())
         node = self._server.find("nodes", name)
-        if node is None:
-            return False, []  # pod GC's work
+        if node is None:  # those that are bound are pod GC's work
+            return False, [pod for pod in pods if not pod["spec"].get("nodeName")]
         template = daemon_set["spec"]["template"]
         should_run, should_stay = fits(template["spec"], node)
         staying = [pod for pod in pods if "deletionTimestamp" not in pod["metadata"]]
@@ -226,7 +230,7 @@ class DaemonSetController:
 
 
 class PodCollector:
-    """Deletes pods of nodes that are gone, some time later, by force."""
+    """Deletes pods of nodes that are gone, some time later, by force; Failed first."""
 
     def __init__(self, server: Apiserver, rng: random.Random) -> None:
         self._server, self._rng = server, rng
@@ -242,7 +246,9 @@ class PodCollector:
             return
         for pod in self._server.all("pods"):
             if pod["spec"].get("nodeName") == node:
-                self._server.remove("pod-garbage-collector", "pods", pod)
+                failed = {**(pod.get("status") or {}), "phase": "Failed"}
+                last = self._server.update("pod-garbage-collector", "pods", pod, status=failed)
+                self._server.remove("pod-garbage-collector", "pods", last)
 
 
 def fits(spec: Mapping[str, Any], node: Body) -> tuple[bool, bool]:
@@ -324,11 +330,11 @@ def _age(pod: Body) -> tuple[str, int]:
 
 
 def _moved(change: Change) -> bool:
-    """Whether a node changed in what the controller looks at."""
+    """Whether a node changed in what the controller looks at: labels and taints."""
     before, after = change.before or {}, change.after or {}
     if before["metadata"].get("labels") != after["metadata"].get("labels"):
         return True
-    return bool(before.get("spec") != after.get("spec"))
+    return bool(before["spec"].get("taints") != after["spec"].get("taints"))
 
 
 def _ended(change: Change) -> bool:

@@ -12,7 +12,7 @@ from simulation.apiserver import Body, Change
 from simulation.clock import START
 from simulation.cluster import SPACE, Simulation, is_ready, rules_of
 from simulation.daemonsets import fits, target_of
-from simulation.machines import HOST, LEASE_SECONDS
+from simulation.machines import HOST
 from wavegate.api import Phase, WaveState
 from wavegate.cluster.projections import stored_config_map
 from wavegate.evidence import Ledger
@@ -336,7 +336,10 @@ CHECKS: tuple[tuple[int, Check], ...] = (
 def _settled(guard: Guard, sim: Simulation, node: str, settle: float) -> bool:
     pods = [p for p in sim.pods(node) if "deletionTimestamp" not in p["metadata"]]
     since = [guard.books.ready_since.get(p["metadata"]["uid"]) for p in pods]
-    if any(at is not None and sim.now - at >= settle - LEASE_SECONDS / 100 for at in since):
+    if any(
+        at is not None and sim.now - at >= settle - sim.machines.speeds.renewal / 100
+        for at in since
+    ):
         return True
     return sim.now - guard.books.unready_at.get(node, -100.0) < LAG_SECONDS
 

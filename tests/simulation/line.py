@@ -59,7 +59,6 @@ class Line(Client):
         self._alive()
         stirred = asyncio.Event()
         stream = self._server.watch(path, params, stirred.set)
-        matches = selector(params)
         loop = asyncio.get_running_loop()
         ends = loop.time() + float(params.get("timeoutSeconds", "290"))
         try:
@@ -73,8 +72,7 @@ class Line(Client):
                 await asyncio.sleep(self._rng.uniform(*self._weather.watch))
                 stirred.clear()
                 for kind, body in _read(stream):
-                    if matches(body):
-                        yield {"type": kind, "object": body}
+                    yield {"type": kind, "object": body}
                 if stream.broken is not None:
                     raise stream.broken
         finally:
