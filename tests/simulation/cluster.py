@@ -226,12 +226,12 @@ class Simulation:
         )
 
     def pods(self, node: str = "") -> list[Body]:
-        """Agent pods of the channel, those on one node or all."""
+        """Agent pods of the channel: those bound to one node, or all."""
+        found = self.machines.pods_on[node].values() if node else self.server.all("pods")
         return [
             pod
-            for pod in self.server.all("pods")
+            for pod in found
             if (pod["metadata"].get("labels") or {}).get(CHANNEL_LABEL) == CHANNEL
-            and node in ("", pod["spec"].get("nodeName"))
         ]
 
     def agents(self) -> dict[str, str]:

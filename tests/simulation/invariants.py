@@ -44,6 +44,12 @@ class Books:
 
     record: Record = field(default_factory=lambda: Record(SPACE, "rules"))
     ledgers: dict[tuple[str, int], Ledger] = field(default_factory=dict)
+    healthy: dict[str, set[str]] = field(default_factory=lambda: defaultdict(set))
+    """By attempt: nodes that stand healthy in a ledger."""
+    on_side: dict[str, set[str]] = field(default_factory=lambda: defaultdict(set))
+    """By attempt: nodes that carry its label."""
+    settled: dict[str, set[str]] = field(default_factory=lambda: defaultdict(set))
+    """By attempt: those of them that were seen settled, and whose pods did not change since."""
     ready_since: dict[str, float] = field(default_factory=dict)
     """By pod UID: since when its Ready condition is True without a break."""
     unready_at: dict[str, float] = field(default_factory=dict)
@@ -72,6 +78,7 @@ class Guard:
         """A second process believes to lead: its labels may come after a fence, and arm nothing."""
         self.counted: dict[int, int] = defaultdict(int)
         """How often each invariant was asked about something that could have broken it."""
+        self._known: tuple[object, dict[str, str]] = (None, {})
 
     def __call__(self, sim: Simulation, change: Change) -> None:
         for number, check in CHECKS:
@@ -93,8 +100,12 @@ class Guard:
         if rollout is None or rollout.attempt != attempt:
             return {}
         opened = {w.ledger for w in rollout.waves if w.state is not WaveState.Pending}
-        found = (self.books.ledgers.get((attempt, number)) for number in sorted(opened))
-        return {node.name: node.uid for ledger in found if ledger for node in ledger.nodes}
+        asked = (attempt, opened, len(self.books.ledgers))
+        if self._known[0] != asked:  # 5,000 nodes ask for it 10,000 times
+            found = (self.books.ledgers.get((attempt, number)) for number in sorted(opened))
+            nodes = {node.name: node.uid for ledger in found if ledger for node in ledger.nodes}
+            self._known = (asked, nodes)
+        return self._known[1]
 
     def _note(self, sim: Simulation, change: Change) -> None:
         by_person = change.actor in ("people", "autoscaler", "cloud")
@@ -103,6 +114,7 @@ class Guard:
         elif change.plural == "pods":
             self._note_pod(sim, change)
         elif change.plural == "nodes":
+            self._note_side(change, sim.key)
             if change.after is None:
                 self.books.had_agent.discard(change.key[1])
                 self.books.tampered.discard(change.key[1])
@@ -114,7 +126,9 @@ class Guard:
     def _note_stored(self, body: Body) -> None:
         stored = stored_config_map(body, None, 0.0)
         if stored.ledger is not None:
-            self.books.ledgers[stored.ledger.attempt, stored.ledger.number] = stored.ledger
+            ledger = stored.ledger
+            self.books.ledgers[ledger.attempt, ledger.number] = ledger
+            self.books.healthy[ledger.attempt] |= {n.name for n in ledger.nodes if n.healthy}
         if stored.record is None:
             return
         before, self.books.record = self.books.record, stored.record
@@ -124,11 +138,21 @@ class Guard:
         if rollout is not None and rollout.phase is Phase.Reverting:
             self.books.fenced.add(rollout.attempt)
 
+    def _note_side(self, change: Change, key: str) -> None:
+        old, new, name = _side(change.before, key), _side(change.after, key), change.key[1]
+        if old is not None and old != new:
+            self.books.on_side[old].discard(name)
+            self.books.settled[old].discard(name)
+        if new is not None:
+            self.books.on_side[new].add(name)
+
     def _note_pod(self, sim: Simulation, change: Change) -> None:
         pod = change.after or change.before
         if pod is None or not _is_agent(pod):
             return
         uid, node = pod["metadata"]["uid"], target_of(pod)
+        for names in self.books.settled.values():
+            names.discard(node)
         if change.after is not None and is_ready(change.after):
             self.books.ready_since.setdefault(uid, sim.now)
             self.books.had_agent.add(node)
@@ -213,19 +237,19 @@ def exposure_is_bounded(guard: Guard, sim: Simulation, change: Change) -> Iterat
     if _side(change.after, sim.key) != rollout.attempt:
         return
     guard.counted[3] += 1
-    healthy = {
-        node.name
-        for (attempt, _), ledger in guard.books.ledgers.items()
-        for node in ledger.nodes
-        if attempt == rollout.attempt and node.healthy
-    }
-    moved = [n for n in sim.server.all("nodes") if _side(n, sim.key) == rollout.attempt]
-    names = [n["metadata"]["name"] for n in moved]
-    settled = [n for n in names if _settled(guard, sim, n, rollout.plan.settle)]
-    in_flight = [n for n in names if n not in settled and n in healthy]
+    attempt = rollout.attempt
+    before, settled = guard.books.on_side[attempt], guard.books.settled[attempt]
     limit = rollout.plan.max_unavailable.resolve(len(sim.server.objects["nodes"]))
-    if len(in_flight) > min(limit, max(1, len(settled))):
-        yield f"{len(in_flight)} in flight ({in_flight}), {len(settled)} settled, limit {limit}"
+    if len(before) + 1 - len(settled) <= min(limit, max(1, len(settled))):
+        return  # few enough even if none has settled since the last look
+    moved, healthy, brief = before | {change.key[1]}, guard.books.healthy[attempt], set()
+    for name in moved - settled:
+        if (is_settled := _settled(guard, sim, name, rollout.plan.settle)) is not None:
+            (settled if is_settled else brief).add(name)
+    in_flight = sorted((moved - settled - brief) & healthy)
+    count = len(settled) + len(brief)
+    if len(in_flight) > min(limit, max(1, count)):
+        yield f"{len(in_flight)} in flight ({in_flight}), {count} settled, limit {limit}"
 
 
 def nothing_moves_after_a_fail(guard: Guard, sim: Simulation, change: Change) -> Iterator[str]:
@@ -333,12 +357,15 @@ CHECKS: tuple[tuple[int, Check], ...] = (
 """In the order in which they are asked; 2 covers 6, 1 and 4 cover 18, 16 covers 20."""
 
 
-def _settled(guard: Guard, sim: Simulation, node: str, settle: float) -> bool:
+def _settled(guard: Guard, sim: Simulation, node: str, settle: float) -> bool | None:
+    """True = until its pods change; False = for a moment, as the operator can't know better yet;
+    None = it is not settled.
+    """
     pods = [p for p in sim.pods(node) if "deletionTimestamp" not in p["metadata"]]
     since = [guard.books.ready_since.get(p["metadata"]["uid"]) for p in pods]
     if any(at is not None and sim.now - at >= settle - LEASE_SECONDS / 100 for at in since):
         return True
-    return sim.now - guard.books.unready_at.get(node, -100.0) < LAG_SECONDS
+    return False if sim.now - guard.books.unready_at.get(node, -100.0) < LAG_SECONDS else None
 
 
 def _record(change: Change) -> Record | None:

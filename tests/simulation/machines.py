@@ -127,15 +127,15 @@ class Machines:
     def leases(self) -> list[Body]:
         """All node leases, as they are now. A renewal is one more on its resourceVersion."""
         now = self._now()
+        listed = []
         for machine in self.machines.values():
             if machine.silent:
                 machine.renewed_until = now
             elif machine.alive:
                 self._count(machine, now)
-        return [
-            {"metadata": {"name": m.name, "resourceVersion": str(m.renewals)}}
-            for m in self.machines.values()
-        ]
+            version = str(machine.renewals)
+            listed.append({"metadata": {"name": machine.name, "resourceVersion": version}})
+        return listed
 
     def _take_over_pods(self, name: str) -> None:
         """What is bound to a machine that boots is started anew, unless it is being deleted."""
