@@ -38,9 +38,18 @@ def crash_in_a_later_wave(story: Story) -> None:
     assert story.everywhere("a")
 
 
-@scenario(canaries=0, workers=40, spec={"pools": [{"name": "workers", "selector": {}}], "waves": [
-    {"name": "one", "upTo": 1}, {"name": "quarter", "upTo": "25%"}, {"name": "all", "upTo": "100%"},
-]})
+@scenario(
+    canaries=0,
+    workers=40,
+    spec={
+        "pools": [{"name": "workers", "selector": {}}],
+        "waves": [
+            {"name": "one", "upTo": 1},
+            {"name": "quarter", "upTo": "25%"},
+            {"name": "all", "upTo": "100%"},
+        ],
+    },
+)
 def mass_crash_of_a_quarter(story: Story) -> None:
     """A time bomb: the whole 25 % wave stops in its soak
     Ten machines are gone at once. Nothing moves any more, the fence needs none of them, and each

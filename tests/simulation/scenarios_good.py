@@ -1,4 +1,4 @@
-"""Stories in which the release passes, whatever happens to nodes on the way, or waits and passes."""
+"""Stories in which the release passes in the end, whatever happens to nodes on the way."""
 
 from simulation.scenarios import scenario
 from simulation.story import Story
@@ -107,9 +107,7 @@ def labelled_onto_the_candidate(story: Story) -> None:
     story.publish("b")
     story.until_moved(1)
     victim, attempt = story.unmoved()[-1], story.attempt_of("b")
-    story.people(
-        "label {} for b by hand", lambda: story.label_node(victim, key=attempt), [victim]
-    )
+    story.people("label {} for b by hand", lambda: story.label_node(victim, key=attempt), [victim])
     story.until_ended("b", Phase.Completed)
     assert story.everywhere("b")
 

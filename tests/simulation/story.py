@@ -18,8 +18,12 @@ from support.builders import digest
 from wavegate.api import Phase, WaveState
 from wavegate.rollout.names import ATTEMPT_LABEL
 
+RESTART_SECONDS = 10.0
+"""A process that has ended is looked for, and started again, this often."""
+
+
 class Story(Simulation):
-    """See the module. It begins when `before` runs on all nodes (empty: a cluster without agent)."""
+    """See the module. It begins when `before` runs on all nodes; empty: no agent runs yet."""
 
     def __init__(self, *, before: str = "a", canaries: int = 1, workers: int = 4, **more: Any):
         spec = more.pop("spec", {})
@@ -32,10 +36,12 @@ class Story(Simulation):
         """Nodes in the order in which the operator gave them to a candidate."""
         self.watchers += [self.guard, self.teller, self._note_move]
         self._before, self._spec = before, spec
+        self._down: set[int] = set()
         self._pools = {"canary": canaries, "workers": workers}
 
     def __enter__(self) -> Self:
         super().__enter__()
+        self.act(self._restart)
         for pool, count in self._pools.items():
             self.add_nodes(pool, count)
         if not self._before:
@@ -172,12 +178,14 @@ class Story(Simulation):
     # Operators
 
     def kill(self, number: int = 1) -> None:
-        """An operator process dies."""
+        """An operator process dies, and stays down until `start`."""
         self.say("machine", f"the process of operator {number} is killed")
+        self._down.add(number)
         self.act(self.operators[number - 1].kill)
 
     def start(self, number: int = 1) -> None:
         """It starts again, with nothing in its memory."""
+        self._down.discard(number)
         self.say("machine", f"the process of operator {number} starts")
         self.act(self.operators[number - 1].start)
 
@@ -187,13 +195,26 @@ class Story(Simulation):
         self.weather.fails = lambda _verb, _path: LOST_BEFORE
         self.act(self.server.break_watches)
 
+    def blind(self) -> None:
+        """All watches break, and no list is answered; the lease is renewed all the same."""
+        self.say("machine", "all watches of the operator break, and no list is answered")
+        self.weather.fails = lambda verb, path: (
+            503 if verb == "GET" and "leases" not in path else None
+        )
+        self.act(self.server.break_watches)
+
     def mend(self) -> None:
-        """It answers again; an operator that gave up its lease meanwhile is started by its kubelet."""
+        """It answers again."""
         self.say("machine", "the apiserver answers again")
         self.weather.fails = lambda _verb, _path: None
+
+    def _restart(self) -> None:
+        """As a kubelet: a process that has ended by itself is started again."""
         for number, operator in enumerate(self.operators, 1):
-            if not operator.running:
-                self.start(number)
+            if not operator.running and number not in self._down:
+                self.say("machine", f"the process of operator {number} had ended and is started")
+                operator.start()
+        self.loop.call_later(RESTART_SECONDS, self._restart)
 
     # What is seen
 

@@ -74,7 +74,7 @@ class Teller:
         if self.muted:
             return
         now, last = sim.now - self._began, self.told[-1] if self.told else None
-        joins = last and last.nodes and (last.who, last.what) == (who, what)
+        joins = last is not None and (last.who, last.what) == (who, what)
         if last and joins and now - last.until <= TOGETHER_SECONDS:
             last.nodes.extend(nodes)
             last.until = now
@@ -85,7 +85,7 @@ class Teller:
     def text(self) -> list[str]:
         """All lines: time, who, what."""
         self._settle()
-        return [f"{clock(line.at):>8}  {line.who:<16} {line.what}".rstrip() for line in self.told]
+        return [f"{clock(line.at):>8}  {line.who:<18} {line.what}".rstrip() for line in self.told]
 
     def clean(self, text: str) -> str:
         """The text with words in the place of names that a hash made."""
@@ -188,12 +188,13 @@ class Teller:
         attempt = _attempt(pod)
         deleted = change.after is None or "deletionTimestamp" in change.after["metadata"]
         if change.actor.startswith("operator") and deleted:
-            words = f"deletes the pod of {self._attempts.get(attempt, '?')} on {{}}"
-            self.say(sim, operator(change.actor), words, [pod["spec"].get("nodeName") or "no-node"])
+            what = f"deletes pods of {self._attempts.get(attempt, '?')}"
+            self.say(sim, operator(change.actor), what)
         fenced = rollout is not None and rollout.phase is Phase.Reverting
         if fenced and change.before is None and rollout and attempt == rollout.attempt:
-            what = f"a sync that began before the fence makes one more pod of {self._attempts[attempt]}"
-            self.say(sim, "daemon controller", what)
+            name = self._attempts[attempt]
+            what = f"a sync that began before the fence makes one more pod of {name}"
+            self.say(sim, "controller", what)
 
     def _status(self, sim: Simulation, change: Change) -> None:
         """Status, when it says something else than before that the records do not tell."""
