@@ -51,6 +51,8 @@ class Simulation:
         self.watchers: list[Watcher] = []
         self.log: list[str] = []
         """What was done, by whom, when: one line for each change that matters."""
+        self.broken: Exception | None = None
+        """The first objection of a watcher."""
         self.sequence = 0
         speeds = speeds or Speeds()
         self.machines = Machines(self.server, self._child(), speeds)
@@ -285,7 +287,11 @@ class Simulation:
         self.controller.close()
 
     def _complain(self) -> None:
-        """An error that no part of the operator foresaw is a failure of the test."""
+        """A watcher that objected, or an error that no part of the operator foresaw, is a failure
+        of the test.
+        """
+        if self.broken is not None:
+            raise self.broken
         for operator in self.operators:
             for error in operator.errors:
                 raise AssertionError(
@@ -313,8 +319,12 @@ class Simulation:
         line = describe(change, self.key)
         if line:
             self.log.append(f"{self.now:8.1f}  {change.actor}: {line}")
-        for watcher in self.watchers:
-            watcher(self, change)
+        try:
+            for watcher in self.watchers:
+                watcher(self, change)
+        except Exception as error:  # the engine survives its passes' errors; the test must not
+            self.broken = self.broken or error
+            raise
 
 
 class _Leases(dict[Any, Any]):
