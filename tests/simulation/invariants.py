@@ -9,14 +9,23 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 
 from simulation.apiserver import Body, Change
+from simulation.bodies import (
+    NOTHING,
+    attempt_of,
+    is_agent,
+    only_our_label,
+    record_in,
+    side,
+)
 from simulation.clock import START
 from simulation.cluster import SPACE, Simulation, is_ready, rules_of
 from simulation.daemonsets import fits, target_of
 from simulation.machines import HOST, LEASE_SECONDS
+from simulation.reasons import changes_carry_reasons
 from wavegate.api import Phase, WaveState
 from wavegate.cluster.projections import stored_config_map
 from wavegate.evidence import Ledger
-from wavegate.rollout.names import ATTEMPT_LABEL, CHANNEL_LABEL, KIND_LABEL
+from wavegate.rollout.names import ATTEMPT_LABEL, KIND_LABEL
 from wavegate.rollout.record import Record, Rollout
 
 LAG_SECONDS = 1.0
@@ -139,7 +148,7 @@ class Guard:
             self.books.fenced.add(rollout.attempt)
 
     def _note_side(self, change: Change, key: str) -> None:
-        old, new, name = _side(change.before, key), _side(change.after, key), change.key[1]
+        old, new, name = side(change.before, key), side(change.after, key), change.key[1]
         if old is not None and old != new:
             self.books.on_side[old].discard(name)
             self.books.settled[old].discard(name)
@@ -148,7 +157,7 @@ class Guard:
 
     def _note_pod(self, sim: Simulation, change: Change) -> None:
         pod = change.after or change.before
-        if pod is None or not _is_agent(pod):
+        if pod is None or not is_agent(pod):
             return
         uid, node = pod["metadata"]["uid"], target_of(pod)
         for names in self.books.settled.values():
@@ -167,7 +176,7 @@ class Guard:
             return
         attempt = body["metadata"]["labels"][ATTEMPT_LABEL]
         observed = (body.get("status") or {}).get("observedGeneration", 0)
-        nothing = rules_of(body, sim.key) == ["Exists", "DoesNotExist"]
+        nothing = rules_of(body, sim.key) == NOTHING
         if nothing and observed >= body["metadata"]["generation"] and attempt in self.books.fenced:
             self.books.proven_fenced.add(attempt)
 
@@ -176,8 +185,8 @@ def candidates_stand_in_ledgers(guard: Guard, sim: Simulation, change: Change) -
     """1 and 18: the operator labels, and a candidate pod is made, only for an opened ledger."""
     rollout = guard.rollout
     if change.plural == "nodes" and change.actor.startswith("operator") and change.after:
-        attempt = _side(change.after, sim.key)
-        if attempt is None or attempt == _side(change.before, sim.key):
+        attempt = side(change.after, sim.key)
+        if attempt is None or attempt == side(change.before, sim.key):
             return
         guard.counted[1] += 1
         known = guard.ledger_nodes(attempt)
@@ -185,26 +194,30 @@ def candidates_stand_in_ledgers(guard: Guard, sim: Simulation, change: Change) -
         if known.get(change.key[1]) != change.after["metadata"]["uid"] and not stale:
             yield f"{change.key[1]} was moved to {attempt} and stands in no opened ledger"
     if change.plural == "pods" and change.before is None and change.after and rollout:
-        attempt, node = _attempt(change.after), target_of(change.after)
-        if attempt != rollout.attempt or rollout.promoting or not _is_agent(change.after):
+        attempt, node = attempt_of(change.after), target_of(change.after)
+        if attempt != rollout.attempt or rollout.promoting or not is_agent(change.after):
             return
         guard.counted[1] += 1
         if node not in guard.ledger_nodes(attempt) and node not in guard.books.tampered:
             yield f"a candidate pod was made for {node}, which stands in no opened ledger"
 
 
-def waves_pass_on_evidence(guard: Guard, sim: Simulation, change: Change) -> Iterator[str]:
-    """2 and 6: waves open one after the other, each on true signs of life after the soak."""
-    after = _record(change)
-    if after is None or after.rollout is None:
-        return
-    old, new = guard.rollout, after.rollout
-    if old is None or old.attempt != new.attempt:
+def waves_open_in_order(guard: Guard, sim: Simulation, change: Change) -> Iterator[str]:
+    """2: a wave opens only when the one before has passed."""
+    old, new = _rollouts(guard, change)
+    if old is None or new is None:
         return
     if len(new.waves) > len(old.waves) and old.waves:
         guard.counted[2] += 1
         if old.waves[-1].state is not WaveState.Passed:
             yield f"wave {new.waves[-1].name} opened after one that is {old.waves[-1].state}"
+
+
+def waves_pass_on_evidence(guard: Guard, sim: Simulation, change: Change) -> Iterator[str]:
+    """6: a wave passes on true signs of life after its soak."""
+    old, new = _rollouts(guard, change)
+    if old is None or new is None:
+        return
     for index, wave in enumerate(new.waves):
         before = old.waves[index].state if index < len(old.waves) else WaveState.Pending
         if wave.state is WaveState.Passed and before is not WaveState.Passed and wave.nodes:
@@ -220,7 +233,7 @@ def _no_evidence(guard: Guard, sim: Simulation, rollout: Rollout, index: int) ->
         node, machine = sim.server.find("nodes", entry.name), sim.machines.machines.get(entry.name)
         if node is None or machine is None or not entry.healthy:
             continue
-        if _side(node, sim.key) != rollout.attempt or node["metadata"]["uid"] != entry.uid:
+        if side(node, sim.key) != rollout.attempt or node["metadata"]["uid"] != entry.uid:
             continue
         alive_until = sim.now if machine.alive else machine.died_at - START
         if alive_until < (wave.opened_at - START) + soak:
@@ -234,7 +247,7 @@ def exposure_is_bounded(guard: Guard, sim: Simulation, change: Change) -> Iterat
     rollout = guard.rollout
     if change.plural != "nodes" or not change.actor.startswith("operator") or rollout is None:
         return
-    if _side(change.after, sim.key) != rollout.attempt:
+    if side(change.after, sim.key) != rollout.attempt:
         return
     guard.counted[3] += 1
     attempt = rollout.attempt
@@ -255,13 +268,13 @@ def exposure_is_bounded(guard: Guard, sim: Simulation, change: Change) -> Iterat
 def nothing_moves_after_a_fail(guard: Guard, sim: Simulation, change: Change) -> Iterator[str]:
     """4 and 18: after a stored fail no node is moved, after the fence was seen no pod is made."""
     if change.plural == "nodes" and change.actor.startswith("operator") and change.after:
-        attempt = _side(change.after, sim.key)
+        attempt = side(change.after, sim.key)
         guard.counted[4] += 1
-        moved = attempt != _side(change.before, sim.key)
+        moved = attempt != side(change.before, sim.key)
         if moved and attempt in guard.books.fenced and not guard.two_leaders:
             yield f"{change.key[1]} was moved to {attempt} after its fail"
     if change.plural == "pods" and change.before is None and change.after:
-        attempt = _attempt(change.after)
+        attempt = attempt_of(change.after)
         if attempt in guard.books.proven_fenced:
             yield f"a pod of the fenced attempt {attempt} was made after the fence was seen"
 
@@ -275,20 +288,22 @@ def only_our_own_is_written(guard: Guard, sim: Simulation, change: Change) -> It
     labels = body["metadata"].get("labels") or {}
     if change.plural in ("configmaps", "daemonsets") and KIND_LABEL not in labels:
         yield f"{change.plural} {change.key} is not ours"
-    elif change.plural == "nodes" and not _only_our_label(change, sim.key):
+    elif change.plural == "nodes" and not only_our_label(change, sim.key):
         yield f"more than our label was written on node {change.key[1]}"
     elif change.plural.startswith("securitycontent"):
         before = change.before or {}
         if change.after is None or before.get("spec") != change.after.get("spec"):
             yield f"the spec of {change.plural} {change.key[1]} was written"
-    elif change.plural == "pods" and _attempt(body) not in guard.books.fenced:
+    elif change.plural == "pods" and attempt_of(body) not in guard.books.fenced:
         yield f"pod {change.key[1]} was deleted, which is no fenced candidate's"
 
 
 def agents_outside_the_waves_stay(guard: Guard, sim: Simulation, change: Change) -> Iterator[str]:
-    """10: no agent is ended on a node that stands in no ledger of the running attempt."""
+    """10: no agent is ended on a node that stands in no ledger of the running attempt, nor one
+    that belongs where it runs: promotions restart nothing.
+    """
     before, after, rollout = change.before, change.after, guard.rollout
-    if change.plural != "pods" or before is None or not _is_agent(before):
+    if change.plural != "pods" or before is None or not is_agent(before):
         return
     ending = after is None or (
         "deletionTimestamp" in after["metadata"] and "deletionTimestamp" not in before["metadata"]
@@ -298,17 +313,36 @@ def agents_outside_the_waves_stay(guard: Guard, sim: Simulation, change: Change)
         return
     guard.counted[10] += 1
     node = target_of(before)
-    if node in guard.books.tampered or _attempt(before) in guard.books.fenced:
+    if node in guard.books.tampered or attempt_of(before) in guard.books.fenced:
         return
-    moved = guard.ledger_nodes(rollout.attempt) if rollout else {}
-    if node not in moved and sim.server.find("nodes", node) is not None:
+    body = sim.server.find("nodes", node)
+    if body is None:
+        return
+    attempt = rollout.attempt if rollout else ""
+    if node not in guard.ledger_nodes(attempt):
         yield f"the agent on {node} was ended, which stands in no ledger"
+    elif (side(body, sim.key) == attempt) == (attempt_of(before) == attempt):
+        yield f"the agent on {node} was ended, which belongs there"
+
+
+def a_fence_stays(guard: Guard, sim: Simulation, change: Change) -> Iterator[str]:
+    """18: what was pointed at no node, by whomever, is not pointed at nodes again while it runs."""
+    before, after, rollout = change.before, change.after, guard.rollout
+    if change.plural != "daemonsets" or not change.actor.startswith("operator"):
+        return
+    guard.counted[18] += 1
+    if before is None or after is None or rules_of(before, sim.key) != NOTHING:
+        return
+    attempt = before["metadata"]["labels"][ATTEMPT_LABEL]
+    running = rollout is not None and rollout.attempt == attempt
+    if (running or attempt in guard.books.fenced) and rules_of(after, sim.key) != NOTHING:
+        yield f"the fence of {change.key[1]} was taken back"
 
 
 def one_agent_per_node(guard: Guard, sim: Simulation, change: Change) -> Iterator[str]:
     """11: one bound agent pod on a node; at most two revisions match any node at all."""
     if change.plural == "pods" and change.after and change.after["spec"].get("nodeName"):
-        if not _is_agent(change.after):
+        if not is_agent(change.after):
             return
         guard.counted[11] += 1
         node = sim.server.find("nodes", change.after["spec"]["nodeName"])
@@ -320,7 +354,7 @@ def one_agent_per_node(guard: Guard, sim: Simulation, change: Change) -> Iterato
         targeted = [
             body["metadata"]["name"]
             for body in sim.server.all("daemonsets")
-            if rules_of(body, sim.key) != ["Exists", "DoesNotExist"]
+            if rules_of(body, sim.key) != NOTHING
         ]
         if len(targeted) > 2:
             yield f"more than two revisions may match nodes: {targeted}"
@@ -346,15 +380,20 @@ def every_agent_is_matched(guard: Guard, sim: Simulation, change: Change) -> Ite
 
 CHECKS: tuple[tuple[int, Check], ...] = (
     (1, candidates_stand_in_ledgers),
-    (2, waves_pass_on_evidence),
+    (2, waves_open_in_order),
     (3, exposure_is_bounded),
     (4, nothing_moves_after_a_fail),
+    (6, waves_pass_on_evidence),
     (9, only_our_own_is_written),
     (10, agents_outside_the_waves_stay),
     (11, one_agent_per_node),
+    (14, changes_carry_reasons),
     (16, every_agent_is_matched),
+    (18, a_fence_stays),
 )
-"""In the order in which they are asked; 2 covers 6, 1 and 4 cover 18, 16 covers 20."""
+"""In the order in which they are asked; 1 and 4 cover 18 too, 16 covers 20. 5, 8, 12, 15 and 19 are
+about whole runs: see promises.py.
+"""
 
 
 def _settled(guard: Guard, sim: Simulation, node: str, settle: float) -> bool | None:
@@ -368,30 +407,9 @@ def _settled(guard: Guard, sim: Simulation, node: str, settle: float) -> bool | 
     return False if sim.now - guard.books.unready_at.get(node, -100.0) < LAG_SECONDS else None
 
 
-def _record(change: Change) -> Record | None:
-    if change.plural != "configmaps" or change.after is None:
-        return None
-    return stored_config_map(change.after, None, 0.0).record
-
-
-def _side(node: Body | None, key: str) -> str | None:
-    labels = ((node or {}).get("metadata") or {}).get("labels") or {}
-    return labels.get(key)
-
-
-def _attempt(pod: Body) -> str:
-    return str((pod["metadata"].get("labels") or {}).get(ATTEMPT_LABEL, ""))
-
-
-def _is_agent(pod: Body) -> bool:
-    return CHANNEL_LABEL in (pod["metadata"].get("labels") or {})
-
-
-def _only_our_label(change: Change, key: str) -> bool:
-    def rest(node: Body | None) -> object:
-        if node is None:
-            return None
-        labels = {k: v for k, v in (node["metadata"].get("labels") or {}).items() if k != key}
-        return labels, node.get("spec"), node.get("status")
-
-    return change.before is not None and rest(change.before) == rest(change.after)
+def _rollouts(guard: Guard, change: Change) -> tuple[Rollout | None, Rollout | None]:
+    """A rollout as it was stored before and after a change; None when it is not the same one."""
+    old, after = guard.rollout, record_in(change)
+    new = after.rollout if after else None
+    same = old is not None and new is not None and old.attempt == new.attempt
+    return (old, new) if same else (None, None)

@@ -142,7 +142,8 @@ def superseded_queue(story: Story) -> None:
 @scenario(workers=8)
 def operator_dead_for_an_hour(story: Story) -> None:
     """The operator is dead for an hour while machines with the candidate stop
-    It dies in the middle of a wave. Nothing moves without it. When it is back it finds them, and reverts.
+    It dies in the middle of a wave, and nothing moves without it. When it is back it finds them,
+    and reverts.
     """
     story.publish("bad")
     exposed = story.until_moved(4)

@@ -9,6 +9,7 @@ from types import TracebackType
 from typing import Any, Self
 
 from simulation.apiserver import Body, Change
+from simulation.bodies import side
 from simulation.cluster import Simulation, is_ready, rules_of
 from simulation.invariants import Guard
 from simulation.line import LOST_BEFORE, Weather
@@ -279,9 +280,3 @@ class Story(Simulation):
         """Wait for the end of a release, and a while longer."""
         self.until_phase(release, phase, patience)
         self.run(20)
-
-
-def side(node: Body, key: str) -> str | None:
-    """The attempt that a node is labelled with."""
-    value: str | None = (node["metadata"].get("labels") or {}).get(key)
-    return value

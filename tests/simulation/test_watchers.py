@@ -20,5 +20,5 @@ def test_an_objection_to_a_write_of_the_engine_or_of_the_world_is_not_lost(actor
         sim.publish("a")
         with pytest.raises(AssertionError):
             sim.run(60)
-        sim.broken = None
+        sim.broken.clear()
         sim.watchers.clear()
