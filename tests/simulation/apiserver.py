@@ -187,8 +187,9 @@ class Apiserver:
         return {"metadata": {"resourceVersion": str(self.version)}, "items": chosen}
 
     def _select(self, plural: str, namespace: str, params: Mapping[str, str]) -> list[Body]:
-        if not namespace and not params.keys() & {"labelSelector", "fieldSelector"}:
-            return [body for _, body in self.objects[plural].items()]
+        if not params.keys() & {"labelSelector", "fieldSelector"}:
+            stored = self.objects[plural].items()
+            return [body for (space, _), body in stored if not namespace or space == namespace]
         matches = selector(params)
         return [
             body

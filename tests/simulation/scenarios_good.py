@@ -115,7 +115,7 @@ def labelled_onto_the_candidate(story: Story) -> None:
 @scenario()
 def label_taken_away(story: Story) -> None:
     """Someone takes the label from a node that was moved
-    The node goes back to stable; the sweep moves it again.
+    That is respected: the node goes back to stable, and only the sweep at the end moves it again.
     """
     story.publish("b")
     victim = story.until_moved(1)[0]

@@ -112,7 +112,7 @@ class Teller:
         """Some nodes, named when they are few."""
         if len(names) >= MANY:
             return f"{len(names)} nodes"
-        called = [self.name(name) for name in names]
+        called = sorted(self.name(name) for name in names)
         return " and ".join([", ".join(called[:-1]), called[-1]] if len(called) > 1 else called)
 
     def _settle(self) -> None:
