@@ -20,6 +20,7 @@ from simulation.bodies import (
 from simulation.clock import START
 from simulation.cluster import SPACE, Simulation, is_ready, rules_of
 from simulation.daemonsets import fits, target_of
+from simulation.fences import a_fence_stays, the_way_back_is_proven
 from simulation.machines import HOST, LEASE_SECONDS
 from simulation.reasons import changes_carry_reasons
 from wavegate.api import Phase, WaveState
@@ -66,6 +67,8 @@ class Books:
     had_agent: set[str] = field(default_factory=set)
     tampered: set[str] = field(default_factory=set)
     """Nodes whose labels or taints a person changed: what follows is the person's doing."""
+    begun: set[tuple[str, int]] = field(default_factory=set)
+    """Waves of which a node was labelled: attempt and number of the ledger."""
     foreign_sets: bool = False
     """A person edited or deleted a DaemonSet of ours since the last rollout began."""
     fenced: set[str] = field(default_factory=set)
@@ -325,20 +328,6 @@ def agents_outside_the_waves_stay(guard: Guard, sim: Simulation, change: Change)
         yield f"the agent on {node} was ended, which belongs there"
 
 
-def a_fence_stays(guard: Guard, sim: Simulation, change: Change) -> Iterator[str]:
-    """18: what was pointed at no node, by whomever, is not pointed at nodes again while it runs."""
-    before, after, rollout = change.before, change.after, guard.rollout
-    if change.plural != "daemonsets" or not change.actor.startswith("operator"):
-        return
-    guard.counted[18] += 1
-    if before is None or after is None or rules_of(before, sim.key) != NOTHING:
-        return
-    attempt = before["metadata"]["labels"][ATTEMPT_LABEL]
-    running = rollout is not None and rollout.attempt == attempt
-    if (running or attempt in guard.books.fenced) and rules_of(after, sim.key) != NOTHING:
-        yield f"the fence of {change.key[1]} was taken back"
-
-
 def one_agent_per_node(guard: Guard, sim: Simulation, change: Change) -> Iterator[str]:
     """11: one bound agent pod on a node; at most two revisions match any node at all."""
     if change.plural == "pods" and change.after and change.after["spec"].get("nodeName"):
@@ -381,6 +370,7 @@ def every_agent_is_matched(guard: Guard, sim: Simulation, change: Change) -> Ite
 CHECKS: tuple[tuple[int, Check], ...] = (
     (1, candidates_stand_in_ledgers),
     (2, waves_open_in_order),
+    (2, the_way_back_is_proven),
     (3, exposure_is_bounded),
     (4, nothing_moves_after_a_fail),
     (6, waves_pass_on_evidence),

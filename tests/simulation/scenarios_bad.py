@@ -213,6 +213,43 @@ def sync_that_ignores_the_fence(story: Story) -> None:
     assert story.everywhere("a")
 
 
+@scenario()
+def time_bomb_in_the_bake(story: Story) -> None:
+    """Content that stops machines an hour after the release was completed
+    It is watched for its bake, and taken back on harm beyond chance: two machines in a minute.
+    """
+    story.publish("bad")
+    story.until_phase("bad", Phase.Completed)
+    story.run(3_600)
+    victims = story.moves[-2:]
+    story.crash(*victims)
+    story.until_phase("bad", Phase.Reverting)
+    story.run(30)
+    story.boot(*victims)
+    story.until_ended("bad", Phase.Reverted)
+    assert story.everywhere("a")
+
+
+@scenario()
+def way_back_that_is_blocked(story: Story) -> None:
+    """A webhook that refuses new pods keeps the way back from working
+    The dry run before the wave finds it: nothing is moved until somebody repairs the webhook.
+    """
+    story.say("given", "a webhook fails, and closes: no pod may be created")
+    story.server.refuses.append(no_pods)
+    story.publish("b")
+    story.run(600)
+    assert not story.moves
+    story.people("repair the webhook", lambda: story.server.refuses.remove(no_pods))
+    story.until_ended("b", Phase.Completed)
+    assert story.everywhere("b")
+
+
+def no_pods(verb, plural, _body) -> str:
+    """A webhook that fails closed."""
+    return "webhook guard.example does not answer" if (verb, plural) == ("POST", "pods") else ""
+
+
 def never_ready(machines, name, pod) -> None:
     """Content that keeps the agent from becoming Ready."""
     stored = machines._current(pod)

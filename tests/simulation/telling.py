@@ -96,6 +96,7 @@ class Teller:
             text = re.sub(rf"pod {CHANNEL}-{attempt}-\w+", f"a pod of {name}", text)
             text = re.sub(rf"(DaemonSet )?{CHANNEL}-{attempt}", f"{name}'s DaemonSet", text)
             text = text.replace(attempt, f"{name}'s attempt")
+        text = re.sub(r"\d{4}-\d\d-\d\dT[\d:]+Z", "a time", text)
         return re.sub(r"(?<![\w-])[a-z]+-\d+(?![\w-])", lambda m: self.name(m.group()), text)
 
     def name(self, node: str) -> str:
@@ -233,6 +234,7 @@ def short(message: str) -> str:
     """A message without what ticks, and without the names of many."""
     message = re.sub(r", on \d+ nodes?", "", message)
     message = re.sub(r"; waiting for .*", "", message)
+    message = re.sub(r"; the last were [^)]*", "", message)
     return re.sub(r" \((and \d+ more nodes)\)", r" (and more nodes)", message)
 
 
@@ -258,7 +260,8 @@ def tell_record(before: Record | None, after: Record) -> Iterable[str]:
             yield f"ends the rollout of {outcome.release}: {outcome.phase} ({outcome.reason})"
         return
     if old is None:
-        yield f"starts the rollout of {new.candidate.release}"
+        verb = "takes back" if new.phase is Phase.Reverting else "starts the rollout of"
+        yield f"{verb} {new.candidate.release}"
         return
     yield from _tell_waves(old, new)
     if new.paused and not old.paused:

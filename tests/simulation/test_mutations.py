@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 
 import pytest
 
-from simulation import promises
+from simulation import daemonsets, promises
 from simulation.cluster import Simulation
 from simulation.invariants import CHECKS, OWED, BrokenInvariant
 from simulation.machines import crash_loops
@@ -16,7 +16,7 @@ from wavegate.api import WaveState
 from wavegate.cluster import paths
 from wavegate.cluster import status as statuses
 from wavegate.cluster.store import Store
-from wavegate.rollout import decide, exposure, forward, revert, soak, templates
+from wavegate.rollout import decide, exposure, forward, revert, soak, templates, way_back
 from wavegate.rollout.steps import Forget, MoveNodes, Step, Target, save, wait
 
 Bug = Callable[[pytest.MonkeyPatch], None]
@@ -166,15 +166,16 @@ def cordons_what_it_moves(patch) -> None:
 
 
 def rolls_pods_on_template_changes(patch) -> None:
-    """Revisions are made with RollingUpdate."""
-    revision = Store._revision
+    """The DaemonSet controller takes OnDelete for RollingUpdate. (A revision that is made with
+    RollingUpdate would not get past the operator's proof of the way back.)
+    """
+    patch.setattr(daemonsets, "_rolling", lambda _set: True)
 
-    def rolling(self, action):
-        body = revision(self, action)
-        body["spec"]["updateStrategy"] = {"type": "RollingUpdate"}
-        return body
 
-    patch.setattr(Store, "_revision", rolling)
+def begins_without_a_proof(patch) -> None:
+    """The way back is never tried."""
+    patch.setattr(way_back, "is_due", lambda *_: False)
+    patch.setattr(way_back, "is_proven", lambda *_: True)
 
 
 def leaves_the_anti_affinity_out(patch) -> None:
@@ -275,6 +276,7 @@ def paused(hold: str) -> Callable[[], None]:
 MUTATIONS = (
     Mutation(1, moves_one_more, on(good)),
     Mutation(2, opens_the_next_wave_early, on(good)),
+    Mutation(2, begins_without_a_proof, on(good)),
     Mutation(3, moves_all_at_once, on(good)),
     Mutation(4, moves_on_after_a_fail, on(bad)),
     Mutation(5, waits_for_nodes_before_it_fences, promises.a_fence_costs_two_writes),
