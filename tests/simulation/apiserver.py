@@ -71,6 +71,8 @@ class Apiserver:
         """Called after each change, in order: controllers, then whoever watches the invariants."""
         self.refuses: list[Callable[[str, str, Body], str]] = []
         """Admission: (verb, plural, object) → why it is refused, or empty."""
+        self.tried: dict[tuple[str, str], float] = {}
+        """When a dry run last succeeded, by plural and name (empty: of a creation)."""
         self._now = now
         self._uids = 0
         self._log: dict[str, deque[tuple[int, Body | None, Body | None]]] = defaultdict(
@@ -209,6 +211,9 @@ class Apiserver:
         return {"metadata": {"resourceVersion": str(self.version)}, "items": chosen}
 
     def _select(self, plural: str, namespace: str, params: Mapping[str, str]) -> list[Body]:
+        if not params.keys() & {"labelSelector", "fieldSelector"}:
+            stored = self.objects[plural].items()
+            return [body for (space, _), body in stored if not namespace or space == namespace]
         matches = selector(params)
         return [
             body
@@ -224,6 +229,8 @@ class Apiserver:
         self._admit("POST", plural, new)
         if (namespace, metadata["name"]) in self.objects[plural]:
             raise ApiError(409, f"{plural} {metadata['name']} already exists")
+        if dry:
+            self.tried[plural, ""] = self._now()
         return new if dry else self.add(actor, plural, new)
 
     def _change(
@@ -243,6 +250,8 @@ class Apiserver:
             raise ApiError(422, "data: field is immutable when `immutable` is set")
         new = {**new, "metadata": {**old["metadata"], **new["metadata"]}}
         self._admit("PATCH", plural, new)
+        if dry:
+            self.tried[plural, old["metadata"]["name"]] = self._now()
         return new if dry else self._store(actor, plural, old, new)
 
     def _delete_all(

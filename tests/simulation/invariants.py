@@ -9,14 +9,24 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 
 from simulation.apiserver import Body, Change
+from simulation.bodies import (
+    NOTHING,
+    attempt_of,
+    is_agent,
+    only_our_label,
+    record_in,
+    side,
+)
 from simulation.clock import START
 from simulation.cluster import SPACE, Simulation, is_ready, rules_of
 from simulation.daemonsets import fits, target_of
+from simulation.fences import a_fence_stays, the_way_back_is_proven
 from simulation.machines import HOST
+from simulation.reasons import changes_carry_reasons
 from wavegate.api import Phase, WaveState
 from wavegate.cluster.projections import stored_config_map
 from wavegate.evidence import Ledger
-from wavegate.rollout.names import ATTEMPT_LABEL, CHANNEL_LABEL, KIND_LABEL
+from wavegate.rollout.names import ATTEMPT_LABEL, KIND_LABEL
 from wavegate.rollout.record import Record, Rollout
 
 LAG_SECONDS = 1.0
@@ -44,6 +54,12 @@ class Books:
 
     record: Record = field(default_factory=lambda: Record(SPACE, "rules"))
     ledgers: dict[tuple[str, int], Ledger] = field(default_factory=dict)
+    healthy: dict[str, set[str]] = field(default_factory=lambda: defaultdict(set))
+    """By attempt: nodes that stand healthy in a ledger."""
+    on_side: dict[str, set[str]] = field(default_factory=lambda: defaultdict(set))
+    """By attempt: nodes that carry its label."""
+    settled: dict[str, set[str]] = field(default_factory=lambda: defaultdict(set))
+    """By attempt: those of them that were seen settled, and whose pods did not change since."""
     ready_since: dict[str, float] = field(default_factory=dict)
     """By pod UID: since when its Ready condition is True without a break."""
     unready_at: dict[str, float] = field(default_factory=dict)
@@ -51,6 +67,8 @@ class Books:
     had_agent: set[str] = field(default_factory=set)
     tampered: set[str] = field(default_factory=set)
     """Nodes whose labels or taints a person changed: what follows is the person's doing."""
+    begun: set[tuple[str, int]] = field(default_factory=set)
+    """Waves of which a node was labelled: attempt and number of the ledger."""
     foreign_sets: bool = False
     """A person edited or deleted a DaemonSet of ours since the last rollout began."""
     fenced: set[str] = field(default_factory=set)
@@ -72,6 +90,7 @@ class Guard:
         """A second process believes to lead: its labels may come after a fence, and arm nothing."""
         self.counted: dict[int, int] = defaultdict(int)
         """How often each invariant was asked about something that could have broken it."""
+        self._known: tuple[object, dict[str, str]] = (None, {})
 
     def __call__(self, sim: Simulation, change: Change) -> None:
         for number, check in CHECKS:
@@ -93,8 +112,12 @@ class Guard:
         if rollout is None or rollout.attempt != attempt:
             return {}
         opened = {w.ledger for w in rollout.waves if w.state is not WaveState.Pending}
-        found = (self.books.ledgers.get((attempt, number)) for number in sorted(opened))
-        return {node.name: node.uid for ledger in found if ledger for node in ledger.nodes}
+        asked = (attempt, opened, len(self.books.ledgers))
+        if self._known[0] != asked:  # 5,000 nodes ask for it 10,000 times
+            found = (self.books.ledgers.get((attempt, number)) for number in sorted(opened))
+            nodes = {node.name: node.uid for ledger in found if ledger for node in ledger.nodes}
+            self._known = (asked, nodes)
+        return self._known[1]
 
     def _note(self, sim: Simulation, change: Change) -> None:
         by_person = change.actor in ("people", "autoscaler", "cloud")
@@ -103,6 +126,7 @@ class Guard:
         elif change.plural == "pods":
             self._note_pod(sim, change)
         elif change.plural == "nodes":
+            self._note_side(change, sim.key)
             if change.after is None:
                 self.books.had_agent.discard(change.key[1])
                 self.books.tampered.discard(change.key[1])
@@ -114,7 +138,9 @@ class Guard:
     def _note_stored(self, body: Body) -> None:
         stored = stored_config_map(body, None, 0.0)
         if stored.ledger is not None:
-            self.books.ledgers[stored.ledger.attempt, stored.ledger.number] = stored.ledger
+            ledger = stored.ledger
+            self.books.ledgers[ledger.attempt, ledger.number] = ledger
+            self.books.healthy[ledger.attempt] |= {n.name for n in ledger.nodes if n.healthy}
         if stored.record is None:
             return
         before, self.books.record = self.books.record, stored.record
@@ -124,11 +150,21 @@ class Guard:
         if rollout is not None and rollout.phase is Phase.Reverting:
             self.books.fenced.add(rollout.attempt)
 
+    def _note_side(self, change: Change, key: str) -> None:
+        old, new, name = side(change.before, key), side(change.after, key), change.key[1]
+        if old is not None and old != new:
+            self.books.on_side[old].discard(name)
+            self.books.settled[old].discard(name)
+        if new is not None:
+            self.books.on_side[new].add(name)
+
     def _note_pod(self, sim: Simulation, change: Change) -> None:
         pod = change.after or change.before
-        if pod is None or not _is_agent(pod):
+        if pod is None or not is_agent(pod):
             return
         uid, node = pod["metadata"]["uid"], target_of(pod)
+        for names in self.books.settled.values():
+            names.discard(node)
         if change.after is not None and is_ready(change.after):
             self.books.ready_since.setdefault(uid, sim.now)
             self.books.had_agent.add(node)
@@ -143,7 +179,7 @@ class Guard:
             return
         attempt = body["metadata"]["labels"][ATTEMPT_LABEL]
         observed = (body.get("status") or {}).get("observedGeneration", 0)
-        nothing = rules_of(body, sim.key) == ["Exists", "DoesNotExist"]
+        nothing = rules_of(body, sim.key) == NOTHING
         if nothing and observed >= body["metadata"]["generation"] and attempt in self.books.fenced:
             self.books.proven_fenced.add(attempt)
 
@@ -152,8 +188,8 @@ def candidates_stand_in_ledgers(guard: Guard, sim: Simulation, change: Change) -
     """1 and 18: the operator labels, and a candidate pod is made, only for an opened ledger."""
     rollout = guard.rollout
     if change.plural == "nodes" and change.actor.startswith("operator") and change.after:
-        attempt = _side(change.after, sim.key)
-        if attempt is None or attempt == _side(change.before, sim.key):
+        attempt = side(change.after, sim.key)
+        if attempt is None or attempt == side(change.before, sim.key):
             return
         guard.counted[1] += 1
         known = guard.ledger_nodes(attempt)
@@ -161,26 +197,30 @@ def candidates_stand_in_ledgers(guard: Guard, sim: Simulation, change: Change) -
         if known.get(change.key[1]) != change.after["metadata"]["uid"] and not stale:
             yield f"{change.key[1]} was moved to {attempt} and stands in no opened ledger"
     if change.plural == "pods" and change.before is None and change.after and rollout:
-        attempt, node = _attempt(change.after), target_of(change.after)
-        if attempt != rollout.attempt or rollout.promoting or not _is_agent(change.after):
+        attempt, node = attempt_of(change.after), target_of(change.after)
+        if attempt != rollout.attempt or rollout.promoting or not is_agent(change.after):
             return
         guard.counted[1] += 1
         if node not in guard.ledger_nodes(attempt) and node not in guard.books.tampered:
             yield f"a candidate pod was made for {node}, which stands in no opened ledger"
 
 
-def waves_pass_on_evidence(guard: Guard, sim: Simulation, change: Change) -> Iterator[str]:
-    """2 and 6: waves open one after the other, each on true signs of life after the soak."""
-    after = _record(change)
-    if after is None or after.rollout is None:
-        return
-    old, new = guard.rollout, after.rollout
-    if old is None or old.attempt != new.attempt:
+def waves_open_in_order(guard: Guard, sim: Simulation, change: Change) -> Iterator[str]:
+    """2: a wave opens only when the one before has passed."""
+    old, new = _rollouts(guard, change)
+    if old is None or new is None:
         return
     if len(new.waves) > len(old.waves) and old.waves:
         guard.counted[2] += 1
         if old.waves[-1].state is not WaveState.Passed:
             yield f"wave {new.waves[-1].name} opened after one that is {old.waves[-1].state}"
+
+
+def waves_pass_on_evidence(guard: Guard, sim: Simulation, change: Change) -> Iterator[str]:
+    """6: a wave passes on true signs of life after its soak."""
+    old, new = _rollouts(guard, change)
+    if old is None or new is None:
+        return
     for index, wave in enumerate(new.waves):
         before = old.waves[index].state if index < len(old.waves) else WaveState.Pending
         if wave.state is WaveState.Passed and before is not WaveState.Passed and wave.nodes:
@@ -196,7 +236,7 @@ def _no_evidence(guard: Guard, sim: Simulation, rollout: Rollout, index: int) ->
         node, machine = sim.server.find("nodes", entry.name), sim.machines.machines.get(entry.name)
         if node is None or machine is None or not entry.healthy:
             continue
-        if _side(node, sim.key) != rollout.attempt or node["metadata"]["uid"] != entry.uid:
+        if side(node, sim.key) != rollout.attempt or node["metadata"]["uid"] != entry.uid:
             continue
         alive_until = sim.now if machine.alive else machine.died_at - START
         if alive_until < (wave.opened_at - START) + soak:
@@ -210,34 +250,34 @@ def exposure_is_bounded(guard: Guard, sim: Simulation, change: Change) -> Iterat
     rollout = guard.rollout
     if change.plural != "nodes" or not change.actor.startswith("operator") or rollout is None:
         return
-    if _side(change.after, sim.key) != rollout.attempt:
+    if side(change.after, sim.key) != rollout.attempt:
         return
     guard.counted[3] += 1
-    healthy = {
-        node.name
-        for (attempt, _), ledger in guard.books.ledgers.items()
-        for node in ledger.nodes
-        if attempt == rollout.attempt and node.healthy
-    }
-    moved = [n for n in sim.server.all("nodes") if _side(n, sim.key) == rollout.attempt]
-    names = [n["metadata"]["name"] for n in moved]
-    settled = [n for n in names if _settled(guard, sim, n, rollout.plan.settle)]
-    in_flight = [n for n in names if n not in settled and n in healthy]
+    attempt = rollout.attempt
+    before, settled = guard.books.on_side[attempt], guard.books.settled[attempt]
     limit = rollout.plan.max_unavailable.resolve(len(sim.server.objects["nodes"]))
-    if len(in_flight) > min(limit, max(1, len(settled))):
-        yield f"{len(in_flight)} in flight ({in_flight}), {len(settled)} settled, limit {limit}"
+    if len(before) + 1 - len(settled) <= min(limit, max(1, len(settled))):
+        return  # few enough even if none has settled since the last look
+    moved, healthy, brief = before | {change.key[1]}, guard.books.healthy[attempt], set()
+    for name in moved - settled:
+        if (is_settled := _settled(guard, sim, name, rollout.plan.settle)) is not None:
+            (settled if is_settled else brief).add(name)
+    in_flight = sorted((moved - settled - brief) & healthy)
+    count = len(settled) + len(brief)
+    if len(in_flight) > min(limit, max(1, count)):
+        yield f"{len(in_flight)} in flight ({in_flight}), {count} settled, limit {limit}"
 
 
 def nothing_moves_after_a_fail(guard: Guard, sim: Simulation, change: Change) -> Iterator[str]:
     """4 and 18: after a stored fail no node is moved, after the fence was seen no pod is made."""
     if change.plural == "nodes" and change.actor.startswith("operator") and change.after:
-        attempt = _side(change.after, sim.key)
+        attempt = side(change.after, sim.key)
         guard.counted[4] += 1
-        moved = attempt != _side(change.before, sim.key)
+        moved = attempt != side(change.before, sim.key)
         if moved and attempt in guard.books.fenced and not guard.two_leaders:
             yield f"{change.key[1]} was moved to {attempt} after its fail"
     if change.plural == "pods" and change.before is None and change.after:
-        attempt = _attempt(change.after)
+        attempt = attempt_of(change.after)
         if attempt in guard.books.proven_fenced:
             yield f"a pod of the fenced attempt {attempt} was made after the fence was seen"
 
@@ -251,20 +291,22 @@ def only_our_own_is_written(guard: Guard, sim: Simulation, change: Change) -> It
     labels = body["metadata"].get("labels") or {}
     if change.plural in ("configmaps", "daemonsets") and KIND_LABEL not in labels:
         yield f"{change.plural} {change.key} is not ours"
-    elif change.plural == "nodes" and not _only_our_label(change, sim.key):
+    elif change.plural == "nodes" and not only_our_label(change, sim.key):
         yield f"more than our label was written on node {change.key[1]}"
     elif change.plural.startswith("securitycontent"):
         before = change.before or {}
         if change.after is None or before.get("spec") != change.after.get("spec"):
             yield f"the spec of {change.plural} {change.key[1]} was written"
-    elif change.plural == "pods" and _attempt(body) not in guard.books.fenced:
+    elif change.plural == "pods" and attempt_of(body) not in guard.books.fenced:
         yield f"pod {change.key[1]} was deleted, which is no fenced candidate's"
 
 
 def agents_outside_the_waves_stay(guard: Guard, sim: Simulation, change: Change) -> Iterator[str]:
-    """10: no agent is ended on a node that stands in no ledger of the running attempt."""
+    """10: no agent is ended on a node that stands in no ledger of the running attempt, nor one
+    that belongs where it runs: promotions restart nothing.
+    """
     before, after, rollout = change.before, change.after, guard.rollout
-    if change.plural != "pods" or before is None or not _is_agent(before):
+    if change.plural != "pods" or before is None or not is_agent(before):
         return
     ending = after is None or (
         "deletionTimestamp" in after["metadata"] and "deletionTimestamp" not in before["metadata"]
@@ -274,17 +316,22 @@ def agents_outside_the_waves_stay(guard: Guard, sim: Simulation, change: Change)
         return
     guard.counted[10] += 1
     node = target_of(before)
-    if node in guard.books.tampered or _attempt(before) in guard.books.fenced:
+    if node in guard.books.tampered or attempt_of(before) in guard.books.fenced:
         return
-    moved = guard.ledger_nodes(rollout.attempt) if rollout else {}
-    if node not in moved and sim.server.find("nodes", node) is not None:
+    body = sim.server.find("nodes", node)
+    if body is None:
+        return
+    attempt = rollout.attempt if rollout else ""
+    if node not in guard.ledger_nodes(attempt):
         yield f"the agent on {node} was ended, which stands in no ledger"
+    elif (side(body, sim.key) == attempt) == (attempt_of(before) == attempt):
+        yield f"the agent on {node} was ended, which belongs there"
 
 
 def one_agent_per_node(guard: Guard, sim: Simulation, change: Change) -> Iterator[str]:
     """11: one bound agent pod on a node; at most two revisions match any node at all."""
     if change.plural == "pods" and change.after and change.after["spec"].get("nodeName"):
-        if not _is_agent(change.after):
+        if not is_agent(change.after):
             return
         guard.counted[11] += 1
         node = sim.server.find("nodes", change.after["spec"]["nodeName"])
@@ -296,7 +343,7 @@ def one_agent_per_node(guard: Guard, sim: Simulation, change: Change) -> Iterato
         targeted = [
             body["metadata"]["name"]
             for body in sim.server.all("daemonsets")
-            if rules_of(body, sim.key) != ["Exists", "DoesNotExist"]
+            if rules_of(body, sim.key) != NOTHING
         ]
         if len(targeted) > 2:
             yield f"more than two revisions may match nodes: {targeted}"
@@ -322,18 +369,27 @@ def every_agent_is_matched(guard: Guard, sim: Simulation, change: Change) -> Ite
 
 CHECKS: tuple[tuple[int, Check], ...] = (
     (1, candidates_stand_in_ledgers),
-    (2, waves_pass_on_evidence),
+    (2, waves_open_in_order),
+    (2, the_way_back_is_proven),
     (3, exposure_is_bounded),
     (4, nothing_moves_after_a_fail),
+    (6, waves_pass_on_evidence),
     (9, only_our_own_is_written),
     (10, agents_outside_the_waves_stay),
     (11, one_agent_per_node),
+    (14, changes_carry_reasons),
     (16, every_agent_is_matched),
+    (18, a_fence_stays),
 )
-"""In the order in which they are asked; 2 covers 6, 1 and 4 cover 18, 16 covers 20."""
+"""In the order in which they are asked; 1 and 4 cover 18 too, 16 covers 20. 5, 8, 12, 15 and 19 are
+about whole runs: see promises.py.
+"""
 
 
-def _settled(guard: Guard, sim: Simulation, node: str, settle: float) -> bool:
+def _settled(guard: Guard, sim: Simulation, node: str, settle: float) -> bool | None:
+    """True = until its pods change; False = for a moment, as the operator can't know better yet;
+    None = it is not settled.
+    """
     pods = [p for p in sim.pods(node) if "deletionTimestamp" not in p["metadata"]]
     since = [guard.books.ready_since.get(p["metadata"]["uid"]) for p in pods]
     if any(
@@ -341,33 +397,12 @@ def _settled(guard: Guard, sim: Simulation, node: str, settle: float) -> bool:
         for at in since
     ):
         return True
-    return sim.now - guard.books.unready_at.get(node, -100.0) < LAG_SECONDS
+    return False if sim.now - guard.books.unready_at.get(node, -100.0) < LAG_SECONDS else None
 
 
-def _record(change: Change) -> Record | None:
-    if change.plural != "configmaps" or change.after is None:
-        return None
-    return stored_config_map(change.after, None, 0.0).record
-
-
-def _side(node: Body | None, key: str) -> str | None:
-    labels = ((node or {}).get("metadata") or {}).get("labels") or {}
-    return labels.get(key)
-
-
-def _attempt(pod: Body) -> str:
-    return str((pod["metadata"].get("labels") or {}).get(ATTEMPT_LABEL, ""))
-
-
-def _is_agent(pod: Body) -> bool:
-    return CHANNEL_LABEL in (pod["metadata"].get("labels") or {})
-
-
-def _only_our_label(change: Change, key: str) -> bool:
-    def rest(node: Body | None) -> object:
-        if node is None:
-            return None
-        labels = {k: v for k, v in (node["metadata"].get("labels") or {}).items() if k != key}
-        return labels, node.get("spec"), node.get("status")
-
-    return change.before is not None and rest(change.before) == rest(change.after)
+def _rollouts(guard: Guard, change: Change) -> tuple[Rollout | None, Rollout | None]:
+    """A rollout as it was stored before and after a change; None when it is not the same one."""
+    old, after = guard.rollout, record_in(change)
+    new = after.rollout if after else None
+    same = old is not None and new is not None and old.attempt == new.attempt
+    return (old, new) if same else (None, None)

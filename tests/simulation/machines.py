@@ -41,6 +41,10 @@ class Machine:
     """Its kubelet runs but its lease does not get through."""
     renewals: int = 0
     renewed_until: float = 0.0
+    due: float = 0.0
+    """No renewal is to be counted before this."""
+    listed: tuple[int, Body] | None = None
+    """Its lease as it was last listed, and at how many renewals: made anew only on change."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,15 +140,19 @@ class Machines:
     def leases(self) -> list[Body]:
         """All node leases, as they are now. A renewal is one more on its resourceVersion."""
         now = self._now()
+        listed = []
         for machine in self.machines.values():
             if machine.silent:
                 machine.renewed_until = now
-            elif machine.alive:
+            elif machine.alive and now >= machine.due:
                 self._count(machine, now)
-        return [
-            {"metadata": {"name": m.name, "resourceVersion": str(m.renewals)}}
-            for m in self.machines.values()
-        ]
+                machine.due = now + LEASE_SECONDS - (now - machine.beat) % LEASE_SECONDS
+            if machine.listed is None or machine.listed[0] != machine.renewals:
+                version = str(machine.renewals)
+                body = {"metadata": {"name": machine.name, "resourceVersion": version}}
+                machine.listed = (machine.renewals, body)
+            listed.append(machine.listed[1])
+        return listed
 
     def _take_over_pods(self, name: str) -> None:
         """What is bound to a machine that boots is started anew, unless it is being deleted."""
