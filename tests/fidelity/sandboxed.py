@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Any, Self
 
 from fidelity.stage import CHANNEL, HARMS, Stage, node_labels
-from fidelity.trace import KINDS, Body, Change, Trace, pod_state
+from fidelity.trace import KINDS, Body, Change, Trace
 from support.story import GROUP, digest
 from wavegate.rollout.names import KIND_LABEL, node_label
 from wavegate.rollout.steps import Target
@@ -162,11 +162,11 @@ class SandboxedStage(Stage):
         self._sandbox.request("DELETE", f"{self._path(kind)}/{name}")
 
     def join(self, *nodes: str) -> None:
+        left = [pod for pod in self.bodies("pods") if pod["spec"].get("nodeName") in nodes]
         self._sandbox.add_nodes([NodeSpec(n, node_labels(self.space, n)) for n in nodes], 120)
-        for pod in self.bodies("pods"):
-            if pod["spec"].get("nodeName") in nodes and pod_state(pod) == "ready":
-                # Bound to the machine that had this name before: a kubelet starts it anew.
-                self._sandbox._machines._restart(pod)
+        for pod in left:
+            # Bound to the machine that had this name before: a kubelet starts it anew.
+            self._sandbox._machines._restart(pod)
 
     def crash(self, node: str) -> None:
         self._sandbox.crash(node)

@@ -7,7 +7,7 @@ plays the same story.
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from fidelity.stage import CHANNEL, Stage
+from fidelity.stage import CHANNEL, QUICK, Stage
 
 
 @dataclass(frozen=True, slots=True)
@@ -197,6 +197,7 @@ def worker_cordoned(stage: Stage) -> None:
 def superseded(stage: Stage) -> None:
     """A newer release comes in the first wave."""
     stage.publish_to_canary()
+    stage.soak(QUICK)
     stage.publish("c")
     stage.until_phase("c", "Completed")
     stage.until_runs("c", stage.nodes)
