@@ -12,8 +12,10 @@ from dataclasses import dataclass
 from typing import Any
 
 from simulation.apiserver import Change, parse
+from simulation.bodies import NOTHING
 from simulation.cluster import Simulation
 from simulation.invariants import Guard
+from simulation.log import rules_of
 from simulation.promises import Requests
 from wavegate.api import WaveState
 
@@ -44,8 +46,10 @@ class Failure:
     stopped: int
     failed_after: float
     """Until the fail was stored."""
+    written_after: float
+    """From the fail until both DaemonSets were pointed away: no new pod is wanted."""
     fenced_after: float
-    """From the fail until the controller had seen the fence."""
+    """From the fail until the controller said that it had seen so, at the end of a whole sync."""
     healthy_after: float
     """From the fail until each machine that lives runs stable, Ready."""
 
@@ -97,6 +101,8 @@ def _stop_some(sim: Simulation, guard: Guard, nodes: int) -> Failure:
     def note(_sim: Simulation, _change: Change) -> None:
         if attempt in guard.books.fenced:
             times.setdefault("failed", sim.now)
+        if "failed" in times and _is_written(sim, attempt):
+            times.setdefault("written", sim.now)
         if attempt in guard.books.proven_fenced:
             times.setdefault("fenced", sim.now)
 
@@ -111,9 +117,16 @@ def _stop_some(sim: Simulation, guard: Guard, nodes: int) -> Failure:
     sim.until_phase("bad", "Reverted", PATIENCE)
     assert sim.everywhere("a")
     failed = times["failed"]
+    written, fenced = times["written"] - failed, times["fenced"] - failed
     return Failure(
-        nodes, len(exposed), len(victims), failed - harm, times["fenced"] - failed, healthy - failed
+        nodes, len(exposed), len(victims), failed - harm, written, fenced, healthy - failed
     )
+
+
+def _is_written(sim: Simulation, attempt: str) -> bool:
+    stable = sim.record.stable
+    bodies = [sim.daemon_set_of(a) for a in (attempt, stable.attempt if stable else "")]
+    return [rules_of(body, sim.key) for body in bodies if body] == [NOTHING, []]
 
 
 def _soaks(sim: Simulation, name: str) -> bool:
@@ -143,7 +156,10 @@ def main(nodes: int) -> None:
     print(f"  {cost.requests} requests; writes: {dict(cost.writes.most_common())}")
     bad = bad_rollout(nodes)
     print(f"bad release on {bad.exposed} of {nodes} nodes, {bad.stopped} machines stop at once:")
-    print(f"  fail stored after {bad.failed_after:.1f} s (NotReady takes 50 s)")
+    print(
+        f"  fail stored after {bad.failed_after:.1f} s (NotReady comes 40 to 55 s after a machine stopped)"
+    )
+    print(f"  fence written {bad.written_after:.2f} s later")
     print(f"  fence seen by the controller {bad.fenced_after:.1f} s later")
     print(f"  all others healthy on stable {bad.healthy_after:.1f} s after the fail")
 

@@ -146,7 +146,7 @@ class Machines:
                 machine.renewed_until = now
             elif machine.alive and now >= machine.due:
                 self._count(machine, now)
-                machine.due = now + LEASE_SECONDS - (now - machine.beat) % LEASE_SECONDS
+                machine.due = now + self.speeds.renewal - (now - machine.beat) % self.speeds.renewal
             if machine.listed is None or machine.listed[0] != machine.renewals:
                 version = str(machine.renewals)
                 body = {"metadata": {"name": machine.name, "resourceVersion": version}}

@@ -202,12 +202,12 @@ def sync_that_ignores_the_fence(story: Story) -> None:
     It makes pods of the fenced candidate for seconds more. They are deleted until there are none.
     """
     story.publish("bad")
-    exposed = story.until_moved(4)
+    story.until_moved(4)
     story.say("machine", "the controller-manager is slow: one write in two seconds")
     story.controller.rate.per_second = story.controller.rate.burst = 0.5
     story.until("more are moved", lambda: len(story.moved()) >= 8)
     story.run(1)
-    story.reboot(exposed[0])
+    story.people("decide: Revert bad", lambda: story.decide("back", "bad", "Revert"))
     story.until_ended("bad", Phase.Reverted)
     story.run(30)
     assert story.everywhere("a")
