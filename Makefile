@@ -35,6 +35,14 @@ test-unit: setup  ## Only the tests that need no control plane
 bench: setup  ## How long one pass takes at 100 to 10,000 nodes, as a table
 	@PYTHONPATH=operator:tests $(RUN) -m bench
 
+.PHONY: record
+record: setup  ## Record anew what the simulation is held against (tests/simulation/README.md)
+	WAVEGATE_RECORD=1 $(RUN) -m pytest tests/e2e/test_fidelity.py
+
+.PHONY: bench-rollout
+bench-rollout: setup  ## What a good and a bad rollout on 5,000 simulated nodes cost, and how long they take
+	@PYTHONPATH=operator:tests $(RUN) -m simulation.large 5000
+
 .PHONY: lint
 lint: setup  ## ruff, mypy strict, import-linter
 	$(VENV)/bin/ruff check .

@@ -36,7 +36,7 @@ def test_the_lines_of_the_status_revert_while_no_operator_runs(
         operator.start()
     status = story.until("b", "hands off", lambda status: status.get("reason") == "HandsOff")
     assert status["waitingFor"] == "Person"
-    (ready,) = story.channel_status()["conditions"]
+    ready = next(c for c in story.channel_status()["conditions"] if c["type"] == "Ready")
     assert ready["reason"] == "HandsOff"
 
     kubectl = Tool(sandbox, "kubectl", tmp_path)

@@ -10,9 +10,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
-from workloads import fleet
 
-ANOTHER = Path(__file__).parent / "another_sandbox.py"
+from support.workloads import fleet
+
+ANOTHER = Path(__file__).parents[1] / "support" / "another_sandbox.py"
 
 
 @dataclass(frozen=True)

@@ -1,8 +1,8 @@
 """Simulated machines on the session's control plane: hand-over, agent faults, real nodes."""
 
 import pytest
-from workloads import create, daemon_set, label, node_of, running
 
+from support.workloads import create, daemon_set, label, node_of, running
 from wavegate_sandbox.errors import NotOurs
 from wavegate_sandbox.faults import AgentCrashLoop
 

@@ -1,8 +1,8 @@
 """A second sandbox, of another process: independent, usable as an existing cluster, mortal."""
 
 import pytest
-from workloads import create, daemon_set, fleet, is_ready, label, node_of, running
 
+from support.workloads import create, daemon_set, fleet, is_ready, label, node_of, running
 from wavegate_sandbox import identity
 from wavegate_sandbox.client import wait_for
 from wavegate_sandbox.cluster import Sandbox

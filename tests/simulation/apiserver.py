@@ -34,13 +34,31 @@ class Change:
     after: Body | None
 
 
-class Stream:
-    """One watch: what it has not read yet."""
+FROZEN = ("data", "binaryData", "immutable")
+"""Fields of an immutable ConfigMap that can't be changed any more."""
 
-    def __init__(self, wake: Callable[[], None]) -> None:
+
+class Stream:
+    """One watch: what it has not read yet. `matches` is its selector: an object that begins or
+    ceases to match is ADDED or DELETED for it.
+    """
+
+    def __init__(self, wake: Callable[[], None], matches: Callable[[Body], bool]) -> None:
         self.waiting: deque[tuple[str, Body]] = deque()
         self.broken: ApiError | None = None
         self.wake = wake
+        self._matches = matches
+
+    def take(self, body: Body | None, old: Body | None, version: int) -> bool:
+        """A change of an object; whether this watch is told of it."""
+        is_now = body is not None and self._matches(body)
+        was = old is not None and self._matches(old)
+        if body is not None and is_now:
+            self.waiting.append(("MODIFIED" if was else "ADDED", body))
+        elif old is not None and was:
+            metadata = {**old["metadata"], "resourceVersion": str(version)}
+            self.waiting.append(("DELETED", {**old, "metadata": metadata}))
+        return is_now or was
 
 
 class Apiserver:
@@ -53,11 +71,14 @@ class Apiserver:
         """Called after each change, in order: controllers, then whoever watches the invariants."""
         self.refuses: list[Callable[[str, str, Body], str]] = []
         """Admission: (verb, plural, object) → why it is refused, or empty."""
+        self.tried: dict[tuple[str, str], float] = {}
+        """When a dry run last succeeded, by plural and name (empty: of a creation)."""
         self._now = now
         self._uids = 0
-        self._log: dict[str, deque[tuple[int, str, Body]]] = defaultdict(
+        self._log: dict[str, deque[tuple[int, Body | None, Body | None]]] = defaultdict(
             lambda: deque(maxlen=KEPT_EVENTS)
         )
+        """By kind: version, object after, object before."""
         self._streams: dict[str, list[Stream]] = defaultdict(list)
 
     # For controllers and people: direct, always allowed
@@ -96,8 +117,7 @@ class Apiserver:
         if stored is None:
             return
         self.version += 1
-        last = {**stored, "metadata": {**stored["metadata"], "resourceVersion": str(self.version)}}
-        self._tell(plural, "DELETED", last)
+        self._tell(plural, None, stored)
         self._after(Change(actor, plural, key, stored, None))
 
     def delete(self, actor: str, plural: str, body: Body) -> None:
@@ -144,13 +164,17 @@ class Apiserver:
 
     def watch(self, path: str, params: Mapping[str, str], wake: Callable[[], None]) -> Stream:
         """Open a watch from `resourceVersion` on. Raises ApiError 410 when that is too old."""
-        plural = parse(path)[0]
+        plural, namespace, *_ = parse(path)
         since = int(params.get("resourceVersion", "0"))
         log = self._log[plural]
         if len(log) == KEPT_EVENTS and since < log[0][0]:
             raise ApiError(410, "too old resource version")
-        stream = Stream(wake)
-        stream.waiting.extend((kind, body) for version, kind, body in log if version > since)
+        stream = Stream(wake, _within(namespace, selector(params)))
+        for version, body, old in log:
+            if version > since:
+                stream.take(body, old, version)
+        if stream.waiting:
+            stream.wake()
         self._streams[plural].append(stream)
         return stream
 
@@ -168,18 +192,18 @@ class Apiserver:
 
     def history(self, plural: str) -> list[tuple[int, Body]]:
         """All that was ever stored of a kind, with its version, the oldest first."""
-        return [(at, body) for at, kind, body in self._log[plural] if kind != "DELETED"]
+        return [(at, body) for at, body, _ in self._log[plural] if body is not None]
 
     def past(self, plural: str, version: int) -> list[Body]:
         """The objects of a kind as they were at `version`: what a cache that lags would list."""
         found: dict[Key, Body] = {}
-        for at, kind, body in self._log[plural]:
+        for at, body, old in self._log[plural]:
             if at > version:
                 break
-            if kind == "DELETED":
-                found.pop(key_of(body), None)
-            else:
+            if body is not None:
                 found[key_of(body)] = body
+            elif old is not None:
+                found.pop(key_of(old), None)
         return list(found.values())
 
     def _read(
@@ -194,6 +218,9 @@ class Apiserver:
         return {"metadata": {"resourceVersion": str(self.version)}, "items": chosen}
 
     def _select(self, plural: str, namespace: str, params: Mapping[str, str]) -> list[Body]:
+        if not params.keys() & {"labelSelector", "fieldSelector"}:
+            stored = self.objects[plural].items()
+            return [body for (space, _), body in stored if not namespace or space == namespace]
         matches = selector(params)
         return [
             body
@@ -209,6 +236,8 @@ class Apiserver:
         self._admit("POST", plural, new)
         if (namespace, metadata["name"]) in self.objects[plural]:
             raise ApiError(409, f"{plural} {metadata['name']} already exists")
+        if dry:
+            self.tried[plural, ""] = self._now()
         return new if dry else self.add(actor, plural, new)
 
     def _change(
@@ -222,11 +251,14 @@ class Apiserver:
         if part == "status":
             new = {**old, "status": new.get("status")}
         else:
-            new = {**new, **({"status": old["status"]} if "status" in old else {})}
-        if old.get("immutable") and any(old.get(f) != new.get(f) for f in ("data", "binaryData")):
+            rest = {field: value for field, value in new.items() if field != "status"}
+            new = {**rest, **({"status": old["status"]} if "status" in old else {})}
+        if old.get("immutable") and any(old.get(f) != new.get(f) for f in FROZEN):
             raise ApiError(422, "data: field is immutable when `immutable` is set")
         new = {**new, "metadata": {**old["metadata"], **new["metadata"]}}
         self._admit("PATCH", plural, new)
+        if dry:
+            self.tried[plural, old["metadata"]["name"]] = self._now()
         return new if dry else self._store(actor, plural, old, new)
 
     def _delete_all(
@@ -252,15 +284,15 @@ class Apiserver:
             metadata["generation"] = old["metadata"]["generation"] + 1
         stored = {**new, "metadata": metadata}
         self.objects[plural][key_of(stored)] = stored
-        self._tell(plural, "ADDED" if old is None else "MODIFIED", stored)
+        self._tell(plural, stored, old)
         self._after(Change(actor, plural, key_of(stored), old, stored))
         return stored
 
-    def _tell(self, plural: str, kind: str, body: Body) -> None:
-        self._log[plural].append((self.version, kind, body))
+    def _tell(self, plural: str, body: Body | None, old: Body | None) -> None:
+        self._log[plural].append((self.version, body, old))
         for stream in self._streams[plural]:
-            stream.waiting.append((kind, body))
-            stream.wake()
+            if stream.take(body, old, self.version):
+                stream.wake()
 
     def _after(self, change: Change) -> None:
         for listener in self.after:
@@ -298,6 +330,13 @@ def selector(params: Mapping[str, str]) -> Callable[[Mapping[str, Any]], bool]:
     return matches
 
 
+def _within(namespace: str, matches: Callable[[Body], bool]) -> Callable[[Body], bool]:
+    """The same, in one namespace only (empty: in all)."""
+    if not namespace:
+        return matches
+    return lambda body: body["metadata"].get("namespace", "") == namespace and matches(body)
+
+
 def patched(old: Body, patch: Any, kind: str) -> Body:
     """The object after a JSON, merge or apply patch. Raises ApiError 422 when a `test` fails."""
     if kind == JSON_PATCH:
@@ -330,7 +369,9 @@ def _json_patch(subject: Body, step: Mapping[str, Any], new: Body) -> Body:
 def _set(body: Mapping[str, Any], path: list[str], step: Mapping[str, Any]) -> Body:
     changed = dict(body)
     if len(path) > 1:
-        changed[path[0]] = _set(changed.get(path[0]) or {}, path[1:], step)
+        if path[0] not in changed:
+            raise ApiError(422, f"{step['op']}: {step['path']} has no parent")
+        changed[path[0]] = _set(changed[path[0]] or {}, path[1:], step)
     elif step["op"] == "remove":
         if path[0] not in changed:
             raise ApiError(422, f"remove: {step['path']} does not exist")

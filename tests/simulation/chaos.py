@@ -164,7 +164,6 @@ class Chaos:
         sim.prometheus.values.clear()
         sim.prometheus.error, sim.prometheus.default = "", 0.0
         sim.machines.unpullable.clear()
-        sim.machines.speeds.start = (0.5, 3.0)
         for name in self.nodes():
             sim.machines.machines[name].silent = False
             node = sim.server.find("nodes", name)

@@ -7,8 +7,7 @@ Everything happens on one virtual clock, in an order drawn from `seed`. A test a
 
 import asyncio
 import random
-import re
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from types import TracebackType
 from typing import Any, Self
 
@@ -16,6 +15,7 @@ from simulation.apiserver import Apiserver, Body, Change
 from simulation.clock import START, VirtualLoop
 from simulation.daemonsets import DaemonSetController, PodCollector
 from simulation.line import Weather
+from simulation.log import describe, rules_of
 from simulation.machines import LEASES, Autoscaler, Machines, Scheduler, Speeds, images
 from simulation.operators import SimOperator, SimPrometheus
 from support.builders import digest
@@ -44,6 +44,7 @@ class Simulation:
         speeds: Speeds | None = None,
         operators: int = 1,
         soak_floor: float = 10.0,
+        lease_duration: float = 15.0,
     ) -> None:
         self.seed, self.rng = seed, random.Random(seed)  # noqa: S311
         self.loop = VirtualLoop()
@@ -52,7 +53,7 @@ class Simulation:
         self.watchers: list[Watcher] = []
         self.log: list[str] = []
         """What was done, by whom, when: one line for each change that matters."""
-        self.broken: list[AssertionError] = []
+        self.broken: list[Exception] = []
         """What watchers found broken: kept here, as whoever wrote would catch what is raised."""
         self.sequence = 0
         speeds = speeds or Speeds()
@@ -70,6 +71,7 @@ class Simulation:
                 weather=self.weather,
                 prometheus=self.prometheus,
                 soak_floor=soak_floor,
+                lease_duration=lease_duration,
             )
             for number in range(1, operators + 1)
         ]
@@ -243,12 +245,12 @@ class Simulation:
         )
 
     def pods(self, node: str = "") -> list[Body]:
-        """Agent pods of the channel, those on one node or all."""
+        """Agent pods of the channel: those bound to one node, or all."""
+        found = self.machines.pods_on[node].values() if node else self.server.all("pods")
         return [
             pod
-            for pod in self.server.all("pods")
+            for pod in found
             if (pod["metadata"].get("labels") or {}).get(CHANNEL_LABEL) == CHANNEL
-            and node in ("", pod["spec"].get("nodeName"))
         ]
 
     def agents(self) -> dict[str, str]:
@@ -340,7 +342,7 @@ class Simulation:
         for watcher in self.watchers:
             try:
                 watcher(self, change)
-            except AssertionError as error:
+            except Exception as error:  # noqa: BLE001 (an error in a check is no pass)
                 self.broken.append(error)
 
 
@@ -392,64 +394,3 @@ def content_of(pod: Body) -> str:
     """The digest of a pod's content, `sha256:…`."""
     found = (r.partition("@")[2] for r in images(pod) if "/content@" in r)
     return next(found, "")
-
-
-def rules_of(daemon_set: Body, key: str) -> list[str]:
-    """How a DaemonSet is targeted: the operators of our expressions, `In abc`."""
-    affinity = daemon_set["spec"]["template"]["spec"].get("affinity") or {}
-    required = (affinity.get("nodeAffinity") or {}).get(REQUIRED) or {"nodeSelectorTerms": []}
-    found: Iterable[Mapping[str, Any]] = (
-        expression
-        for term in required["nodeSelectorTerms"]
-        for expression in term.get("matchExpressions") or []
-        if expression["key"] == key
-    )
-    return [" ".join([e["operator"], *(e.get("values") or [])]) for e in found]
-
-
-def describe(change: Change, key: str) -> str:
-    """One line about a change, for the log; empty when it says nothing to a reader."""
-    kind, (_, name) = change.plural, change.key
-    if kind == "events" or (kind == "leases" and change.before is not None):
-        return ""
-    if change.before is None:
-        return f"{kind[:-1]} {name} is created"
-    if change.after is None:
-        return f"{kind[:-1]} {name} is gone"
-    if kind == "daemonsets":
-        rules = rules_of(change.after, key)
-        if rules != rules_of(change.before, key):
-            return f"{name} targets {' and '.join(rules) or 'all'}"
-        return ""
-    if kind == "nodes":
-        return _node_change(change.before, change.after, name, key)
-    if kind == "configmaps":
-        return f"{name} is written: {_gist(change.after)}"
-    if kind == "pods" and change.before["metadata"] != change.after["metadata"]:
-        deleting = "deletionTimestamp" in change.after["metadata"]
-        was = "deletionTimestamp" in change.before["metadata"]
-        return f"pod {name} is ending" if deleting and not was else ""
-    return ""
-
-
-def _node_change(before: Body, after: Body, name: str, key: str) -> str:
-    old, new = (b["metadata"].get("labels", {}).get(key) for b in (before, after))
-    if old != new:
-        return f"node {name}: side {old} → {new}"
-    if before["status"] != after["status"]:
-        return f"node {name}: Ready {after['status']['conditions'][0]['status']}"
-    return f"node {name} is changed"
-
-
-def _gist(body: Body) -> str:
-    record = stored_config_map(body, None, 0.0).record
-    if record is None:
-        return "not a record"
-    rollout = record.rollout
-    if rollout is None:
-        last = record.outcomes[0] if record.outcomes else None
-        return re.sub(r"\s+", " ", f"{last.release} {last.phase} ({last.reason})") if last else "-"
-    wave = rollout.waves[-1] if rollout.waves else None
-    state = f", wave {wave.name} {wave.state}" if wave else ""
-    why = f", {rollout.incident.reason}" if rollout.incident else ""
-    return f"{rollout.candidate.release} {rollout.phase}{state}{why}"

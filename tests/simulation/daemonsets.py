@@ -23,6 +23,8 @@ ACTOR = "daemonset-controller"
 BURST = 250
 QUERIES_PER_SECOND = 20.0
 QUERY_BURST = 30
+MADE_FROM = "pod-template-generation"
+"""Label of a pod: the generation of the DaemonSet that it was made from."""
 ORPHAN_SECONDS = 40.0
 """Pods of a node that is gone are deleted after this (pod GC's quarantine)."""
 
@@ -87,7 +89,11 @@ class DaemonSetController:
         if change.plural == "daemonsets":
             self._set_changed(change)
         elif change.plural == "nodes":
-            if change.after is None or change.before is None or _moved(change):
+            if change.after is None:
+                for key, work in self._sets.items():
+                    if change.key[1] in self._pods[key]:
+                        work.dirty.add(change.key[1])  # a Node's end wakes no DaemonSet (source)
+            elif change.before is None or _moved(change):
                 for key in self._sets:
                     self._stir(key, {change.key[1]})
         elif change.plural == "pods":
@@ -172,8 +178,8 @@ class DaemonSetController:
         """Whether the node needs a pod, and which of its pods must go."""
         pods = list(self._pods[key].get(name, {}).values())
         node = self._server.find("nodes", name)
-        if node is None:
-            return False, []  # pod GC's work
+        if node is None:  # those that are bound are pod GC's work
+            return False, [pod for pod in pods if not pod["spec"].get("nodeName")]
         template = daemon_set["spec"]["template"]
         should_run, should_stay = fits(template["spec"], node)
         staying = [pod for pod in pods if "deletionTimestamp" not in pod["metadata"]]
@@ -181,6 +187,12 @@ class DaemonSetController:
             return True, []
         if not should_stay:
             return False, staying
+        if _rolling(daemon_set):
+            old = [
+                p for p in staying if p["metadata"]["labels"][MADE_FROM] != _made_from(daemon_set)
+            ]
+            if old:
+                return False, old[:1]
         failed = [p for p in staying if p["status"].get("phase") in ("Failed", "Succeeded")]
         running = [p for p in staying if p not in failed]
         extra = sorted(running, key=_age)[1:]
@@ -203,7 +215,10 @@ class DaemonSetController:
             "metadata": {
                 "name": f"{metadata['name']}-{self._names:05d}",
                 "namespace": metadata["namespace"],
-                "labels": dict((template.get("metadata") or {}).get("labels") or {}),
+                "labels": {
+                    **((template.get("metadata") or {}).get("labels") or {}),
+                    MADE_FROM: _made_from(daemon_set),
+                },
                 "ownerReferences": [{"kind": "DaemonSet", "name": metadata["name"]}],
             },
             "spec": {**template["spec"], "affinity": affinity},
@@ -226,7 +241,7 @@ class DaemonSetController:
 
 
 class PodCollector:
-    """Deletes pods of nodes that are gone, some time later, by force."""
+    """Deletes pods of nodes that are gone, some time later, by force; Failed first."""
 
     def __init__(self, server: Apiserver, rng: random.Random) -> None:
         self._server, self._rng = server, rng
@@ -242,7 +257,9 @@ class PodCollector:
             return
         for pod in self._server.all("pods"):
             if pod["spec"].get("nodeName") == node:
-                self._server.remove("pod-garbage-collector", "pods", pod)
+                failed = {**(pod.get("status") or {}), "phase": "Failed"}
+                last = self._server.update("pod-garbage-collector", "pods", pod, status=failed)
+                self._server.remove("pod-garbage-collector", "pods", last)
 
 
 def fits(spec: Mapping[str, Any], node: Body) -> tuple[bool, bool]:
@@ -314,6 +331,16 @@ def _expression(expression: Mapping[str, Any], values: Mapping[str, str]) -> boo
     }[expression["operator"]]()
 
 
+def _rolling(daemon_set: Body) -> bool:
+    """Whether a change of the template restarts pods. Wavegate never asks for it; a bug might."""
+    strategy = daemon_set["spec"].get("updateStrategy") or {}
+    return bool(strategy.get("type") != "OnDelete")
+
+
+def _made_from(daemon_set: Body) -> str:
+    return str(daemon_set["metadata"]["generation"])
+
+
 def _owner(pod: Body) -> str | None:
     owners = pod["metadata"].get("ownerReferences") or []
     return next((str(o["name"]) for o in owners if o["kind"] == "DaemonSet"), None)
@@ -324,11 +351,11 @@ def _age(pod: Body) -> tuple[str, int]:
 
 
 def _moved(change: Change) -> bool:
-    """Whether a node changed in what the controller looks at."""
+    """Whether a node changed in what the controller looks at: labels and taints."""
     before, after = change.before or {}, change.after or {}
     if before["metadata"].get("labels") != after["metadata"].get("labels"):
         return True
-    return bool(before.get("spec") != after.get("spec"))
+    return bool(before["spec"].get("taints") != after["spec"].get("taints"))
 
 
 def _ended(change: Change) -> bool:

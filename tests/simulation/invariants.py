@@ -4,20 +4,31 @@ The guard keeps its own books from the changes alone (records, ledgers, pods, re
 what is true of the machines, which the operator can only guess. Numbers are those of DESIGN §10.
 """
 
-import math
 from collections import defaultdict
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 
-from simulation.apiserver import Body, Change
+from simulation.apiserver import Change
+from simulation.bodies import (
+    NOTHING,
+    attempt_of,
+    is_agent,
+    only_our_label,
+    record_in,
+    restarts,
+    side,
+)
 from simulation.clock import START
 from simulation.cluster import SPACE, Simulation, is_ready, rules_of
 from simulation.daemonsets import fits, target_of
-from simulation.machines import HOST, LEASE_SECONDS
+from simulation.fences import a_fence_stays, the_way_back_is_proven
+from simulation.hands import Hands, drained
+from simulation.machines import HOST
+from simulation.reasons import changes_carry_reasons
 from wavegate.api import Phase, WaveState
 from wavegate.cluster.projections import stored_config_map
 from wavegate.evidence import Ledger
-from wavegate.rollout.names import ATTEMPT_LABEL, CHANNEL_LABEL, KIND_LABEL
+from wavegate.rollout.names import KIND_LABEL
 from wavegate.rollout.record import Record, Rollout
 
 LAG_SECONDS = 1.0
@@ -45,6 +56,12 @@ class Books:
 
     record: Record = field(default_factory=lambda: Record(SPACE, "rules"))
     ledgers: dict[tuple[str, int], Ledger] = field(default_factory=dict)
+    healthy: dict[str, set[str]] = field(default_factory=lambda: defaultdict(set))
+    """By attempt: nodes that stand healthy in a ledger."""
+    on_side: dict[str, set[str]] = field(default_factory=lambda: defaultdict(set))
+    """By attempt: nodes that carry its label."""
+    settled: dict[str, set[str]] = field(default_factory=lambda: defaultdict(set))
+    """By attempt: those of them that were seen settled, and whose pods did not change since."""
     ready_since: dict[str, float] = field(default_factory=dict)
     """By pod UID: since when its Ready condition is True without a break."""
     unready_at: dict[str, float] = field(default_factory=dict)
@@ -52,19 +69,13 @@ class Books:
     crashed_at: dict[str, float] = field(default_factory=dict)
     """By pod UID: when a container of it was first restarted."""
     had_agent: set[str] = field(default_factory=set)
-    hand_labelled: dict[str, str | None] = field(default_factory=dict)
-    """Nodes whose side a person chose, and which: until the operator chooses, or the node goes."""
-    foreign_sets: dict[str, float] = field(default_factory=dict)
-    """Attempts whose DaemonSet a person edited or deleted, until the controller has seen a
-    generation that the operator wrote: that generation, infinite before the operator wrote."""
+    hands: Hands = field(default_factory=Hands)
+    begun: set[tuple[str, int]] = field(default_factory=set)
+    """Waves of which a node was labelled: attempt and number of the ledger."""
     fenced: set[str] = field(default_factory=set)
     """Attempts that a Reverting was stored for."""
     proven_fenced: set[str] = field(default_factory=set)
     """Attempts whose fence the DaemonSet controller has seen."""
-    by_hand: bool = False
-    """A person wrote the record that is stored now."""
-    travelled: bool = False
-    """A person wrote or deleted the record: what it forgot, nobody knows any more."""
 
 
 Check = Callable[["Guard", Simulation, Change], Iterator[str]]
@@ -82,6 +93,7 @@ class Guard:
         """By how many seconds the operator may see a change late."""
         self.counted: dict[int, int] = defaultdict(int)
         """How often each invariant was asked about something that could have broken it."""
+        self._known: tuple[object, dict[str, str]] = (None, {})
 
     def __call__(self, sim: Simulation, change: Change) -> None:
         for number, check in CHECKS:
@@ -103,81 +115,81 @@ class Guard:
         if rollout is None or rollout.attempt != attempt:
             return {}
         opened = {w.ledger for w in rollout.waves if w.state is not WaveState.Pending}
-        found = (self.books.ledgers.get((attempt, number)) for number in sorted(opened))
-        return {node.name: node.uid for ledger in found if ledger for node in ledger.nodes}
+        asked = (attempt, opened, len(self.books.ledgers))
+        if self._known[0] != asked:  # 5,000 nodes ask for it 10,000 times
+            found = (self.books.ledgers.get((attempt, number)) for number in sorted(opened))
+            nodes = {node.name: node.uid for ledger in found if ledger for node in ledger.nodes}
+            self._known = (asked, nodes)
+        return self._known[1]
 
     def _note(self, sim: Simulation, change: Change) -> None:
+        self.books.hands.note(change, sim.key)
         if change.plural == "configmaps":
             self._note_stored(change)
         elif change.plural == "pods":
             self._note_pod(sim, change)
         elif change.plural == "nodes":
-            self._note_node(sim, change)
+            self._note_side(change, sim.key)
+            if change.after is None:
+                self.books.had_agent.discard(change.key[1])
         elif change.plural == "daemonsets":
             self._note_set(sim, change)
-
-    def _note_node(self, sim: Simulation, change: Change) -> None:
-        name, side = change.key[1], _side(change.after, sim.key)
-        if change.after is None:
-            self.books.had_agent.discard(name)
-            self.books.hand_labelled.pop(name, None)
-        elif side != _side(change.before, sim.key):
-            if change.actor == "people":
-                self.books.hand_labelled[name] = side
-            else:
-                self.books.hand_labelled.pop(name, None)
 
     def _note_stored(self, change: Change) -> None:
         stored = stored_config_map(change.after or change.before or {}, None, 0.0)
         if stored.kind == "record":
-            self.books.by_hand = change.actor == "people"
-            self.books.travelled |= self.books.by_hand
+            self.books.hands.note_record(change)
         if change.after is None:
             return
         if stored.ledger is not None:
-            self.books.ledgers[stored.ledger.attempt, stored.ledger.number] = stored.ledger
+            ledger = stored.ledger
+            self.books.ledgers[ledger.attempt, ledger.number] = ledger
+            self.books.healthy[ledger.attempt] |= {n.name for n in ledger.nodes if n.healthy}
         if stored.record is None:
             return
         self.books.record = stored.record
-        rollout = stored.record.rollout
-        if self.books.travelled and stored.record.stable is not None:
-            self.books.fenced.discard(stored.record.stable.attempt)
-            self.books.proven_fenced.discard(stored.record.stable.attempt)
-        if rollout is None and stored.record.stable is None:
+        rollout, stable = stored.record.rollout, stored.record.stable
+        if self.books.hands.travelled and stable is not None:
+            self.books.fenced.discard(stable.attempt)
+            self.books.proven_fenced.discard(stable.attempt)
+        if rollout is None and stable is None:
             self.books.had_agent.clear()  # a first release that was reverted leaves none
         if rollout is not None and rollout.phase is Phase.Reverting:
             self.books.fenced.add(rollout.attempt)
 
+    def _note_side(self, change: Change, key: str) -> None:
+        old, new, name = side(change.before, key), side(change.after, key), change.key[1]
+        if old is not None and old != new:
+            self.books.on_side[old].discard(name)
+            self.books.settled[old].discard(name)
+        if new is not None:
+            self.books.on_side[new].add(name)
+
     def _note_pod(self, sim: Simulation, change: Change) -> None:
         pod = change.after or change.before
-        if pod is None or not _is_agent(pod):
+        if pod is None or not is_agent(pod):
             return
         uid, node = pod["metadata"]["uid"], target_of(pod)
-        if _restarts(pod):
+        if restarts(pod):
             self.books.crashed_at.setdefault(uid, sim.now)
+        for names in self.books.settled.values():
+            names.discard(node)
         if change.after is not None and is_ready(change.after):
             self.books.ready_since.setdefault(uid, sim.now)
-            if _attempt(pod) not in self.books.foreign_sets:
+            if attempt_of(pod) not in self.books.hands.sets:
                 self.books.had_agent.add(node)
         elif self.books.ready_since.pop(uid, None) is not None:
             self.books.unready_at[node] = sim.now
 
     def _note_set(self, sim: Simulation, change: Change) -> None:
-        attempt = (change.after or change.before or {})["metadata"]["labels"][ATTEMPT_LABEL]
-        if change.actor == "people":
-            self.books.foreign_sets[attempt] = math.inf
-            if change.after is None:  # that person took the agents away
-                staying = [p for p in sim.pods() if "deletionTimestamp" not in p["metadata"]]
-                self.books.had_agent &= {target_of(p) for p in staying if _attempt(p) != attempt}
-        body = change.after
+        body, attempt = change.after, attempt_of(change.after or change.before or {})
         if body is None:
+            if change.actor == "people":  # that person took the agents away
+                staying = [p for p in sim.pods() if "deletionTimestamp" not in p["metadata"]]
+                self.books.had_agent &= {target_of(p) for p in staying if attempt_of(p) != attempt}
             return
         observed = (body.get("status") or {}).get("observedGeneration", 0)
-        if change.actor.startswith("operator") and attempt in self.books.foreign_sets:
-            self.books.foreign_sets[attempt] = body["metadata"]["generation"]
-        if observed >= self.books.foreign_sets.get(attempt, math.inf):
-            del self.books.foreign_sets[attempt]
-        nothing = rules_of(body, sim.key) == ["Exists", "DoesNotExist"]
+        nothing = rules_of(body, sim.key) == NOTHING
         if nothing and observed >= body["metadata"]["generation"] and attempt in self.books.fenced:
             self.books.proven_fenced.add(attempt)
 
@@ -186,8 +198,8 @@ def candidates_stand_in_ledgers(guard: Guard, sim: Simulation, change: Change) -
     """1 and 18: the operator labels, and a candidate pod is made, only for an opened ledger."""
     rollout = guard.rollout
     if change.plural == "nodes" and change.actor.startswith("operator") and change.after:
-        attempt = _side(change.after, sim.key)
-        if attempt is None or attempt == _side(change.before, sim.key):
+        attempt = side(change.after, sim.key)
+        if attempt is None or attempt == side(change.before, sim.key):
             return
         guard.counted[1] += 1
         known = guard.ledger_nodes(attempt)
@@ -195,31 +207,33 @@ def candidates_stand_in_ledgers(guard: Guard, sim: Simulation, change: Change) -
         if known.get(change.key[1]) != change.after["metadata"]["uid"] and not stale:
             yield f"{change.key[1]} was moved to {attempt} and stands in no opened ledger"
     if change.plural == "pods" and change.before is None and change.after and rollout:
-        attempt, node = _attempt(change.after), target_of(change.after)
-        if attempt != rollout.attempt or rollout.promoting or not _is_agent(change.after):
+        attempt, node = attempt_of(change.after), target_of(change.after)
+        if attempt != rollout.attempt or rollout.promoting or not is_agent(change.after):
             return
-        if guard.books.by_hand:
-            return  # the DaemonSet is where a record of another time had it
+        hands = guard.books.hands
+        if hands.record or attempt in hands.sets or hands.labelled.get(node) == attempt:
+            return
         guard.counted[1] += 1
-        by_hand = guard.books.hand_labelled.get(node) == attempt
-        if attempt in guard.books.foreign_sets or by_hand:
-            return
         if node not in guard.ledger_nodes(attempt):
             yield f"a candidate pod was made for {node}, which stands in no opened ledger"
 
 
-def waves_pass_on_evidence(guard: Guard, sim: Simulation, change: Change) -> Iterator[str]:
-    """2 and 6: waves open one after the other, each on true signs of life after the soak."""
-    after = _record(change)
-    if after is None or after.rollout is None or change.actor == "people":
-        return
-    old, new = guard.rollout, after.rollout
-    if old is None or old.attempt != new.attempt:
+def waves_open_in_order(guard: Guard, sim: Simulation, change: Change) -> Iterator[str]:
+    """2: a wave opens only when the one before has passed."""
+    old, new = _rollouts(guard, change)
+    if old is None or new is None:
         return
     if len(new.waves) > len(old.waves) and old.waves:
         guard.counted[2] += 1
         if old.waves[-1].state is not WaveState.Passed:
             yield f"wave {new.waves[-1].name} opened after one that is {old.waves[-1].state}"
+
+
+def waves_pass_on_evidence(guard: Guard, sim: Simulation, change: Change) -> Iterator[str]:
+    """6: a wave passes on true signs of life after its soak."""
+    old, new = _rollouts(guard, change)
+    if old is None or new is None:
+        return
     for index, wave in enumerate(new.waves):
         before = old.waves[index].state if index < len(old.waves) else WaveState.Pending
         if wave.state is WaveState.Passed and before is not WaveState.Passed and wave.nodes:
@@ -230,28 +244,26 @@ def waves_pass_on_evidence(guard: Guard, sim: Simulation, change: Change) -> Ite
 def _no_evidence(guard: Guard, sim: Simulation, rollout: Rollout, index: int) -> Iterator[str]:
     wave, plan = rollout.waves[index], rollout.plan
     soak = plan.waves[min(index, len(plan.waves) - 1)].soak
-    ledger = guard.books.ledgers.get((rollout.attempt, wave.ledger))
+    judged_at = (wave.judged_since or START) - START
     sim.machines.renew()
-    since = (wave.judged_since or START) - START
+    ledger = guard.books.ledgers.get((rollout.attempt, wave.ledger))
     for entry in ledger.nodes if ledger else ():
         node, machine = sim.server.find("nodes", entry.name), sim.machines.machines.get(entry.name)
         if node is None or machine is None or not entry.healthy:
             continue
-        if _side(node, sim.key) != rollout.attempt or node["metadata"]["uid"] != entry.uid:
+        if side(node, sim.key) != rollout.attempt or node["metadata"]["uid"] != entry.uid:
             continue
-        crashed = [
-            p for p in sim.pods(entry.name) if _restarts(p) and _attempt(p) == rollout.attempt
-        ]
-        if any(guard.books.crashed_at[p["metadata"]["uid"]] < since for p in crashed):
+        pods = [pod for pod in sim.pods(entry.name) if attempt_of(pod) == rollout.attempt]
+        if any(guard.books.crashed_at.get(p["metadata"]["uid"], sim.now) < judged_at for p in pods):
             yield f"wave {wave.name} passed; the agent on {entry.name} crashed in its soak"
+        if machine.heard_at - START < judged_at:
+            silent = f"is silent since {machine.heard_at - START:.1f} < {judged_at:.1f} s"
+            yield f"wave {wave.name} passed; {entry.name} {silent}"
         alive_until = sim.now if machine.alive else machine.died_at - START
         if alive_until < (wave.opened_at - START) + soak:
             yield f"wave {wave.name} passed; {entry.name} is dead since {alive_until:.0f} s"
         if sim.now - (wave.opened_at - START) < soak:
             yield f"wave {wave.name} passed within its soak, at {sim.now:.0f} s"
-        if machine.heard_at - START < since:
-            at = machine.heard_at - START
-            yield f"wave {wave.name} passed; {entry.name} is silent since {at:.1f} < {since:.1f} s"
 
 
 def exposure_is_bounded(guard: Guard, sim: Simulation, change: Change) -> Iterator[str]:
@@ -259,36 +271,35 @@ def exposure_is_bounded(guard: Guard, sim: Simulation, change: Change) -> Iterat
     rollout = guard.rollout
     if change.plural != "nodes" or not change.actor.startswith("operator") or rollout is None:
         return
-    if _side(change.after, sim.key) != rollout.attempt:
+    if side(change.after, sim.key) != rollout.attempt:
         return
     guard.counted[3] += 1
-    healthy = {
-        node.name
-        for (attempt, _), ledger in guard.books.ledgers.items()
-        for node in ledger.nodes
-        if attempt == rollout.attempt and node.healthy
-    }
-    moved = [n for n in sim.server.all("nodes") if _side(n, sim.key) == rollout.attempt]
-    names = [n["metadata"]["name"] for n in moved]
-    settled = [n for n in names if _settled(guard, sim, n, rollout.plan.settle)]
-    in_flight = [n for n in names if n not in settled and n in healthy]
+    attempt = rollout.attempt
+    before, settled = guard.books.on_side[attempt], guard.books.settled[attempt]
     limit = rollout.plan.max_unavailable.resolve(len(sim.server.objects["nodes"]))
-    if len(in_flight) > min(limit, max(1, len(settled))):
-        yield f"{len(in_flight)} in flight ({in_flight}), {len(settled)} settled, limit {limit}"
+    if len(before) + 1 - len(settled) <= min(limit, max(1, len(settled))):
+        return  # few enough even if none has settled since the last look
+    moved, healthy, brief = before | {change.key[1]}, guard.books.healthy[attempt], set()
+    for name in moved - settled:
+        if (is_settled := _settled(guard, sim, name, rollout.plan.settle)) is not None:
+            (settled if is_settled else brief).add(name)
+    in_flight = sorted((moved - settled - brief) & healthy)
+    count = len(settled) + len(brief)
+    if len(in_flight) > min(limit, max(1, count)):
+        yield f"{len(in_flight)} in flight ({in_flight}), {count} settled, limit {limit}"
 
 
 def nothing_moves_after_a_fail(guard: Guard, sim: Simulation, change: Change) -> Iterator[str]:
     """4 and 18: after a stored fail no node is moved, after the fence was seen no pod is made."""
     if change.plural == "nodes" and change.actor.startswith("operator") and change.after:
-        attempt = _side(change.after, sim.key)
+        attempt = side(change.after, sim.key)
         guard.counted[4] += 1
-        moved = attempt != _side(change.before, sim.key)
+        moved = attempt != side(change.before, sim.key)
         if moved and attempt in guard.books.fenced and not guard.two_leaders:
             yield f"{change.key[1]} was moved to {attempt} after its fail"
     if change.plural == "pods" and change.before is None and change.after:
-        attempt = _attempt(change.after)
-        by_hand = attempt in guard.books.foreign_sets
-        if attempt in guard.books.proven_fenced and not by_hand:
+        attempt = attempt_of(change.after)
+        if attempt in guard.books.proven_fenced and attempt not in guard.books.hands.sets:
             yield f"a pod of the fenced attempt {attempt} was made after the fence was seen"
 
 
@@ -301,46 +312,48 @@ def only_our_own_is_written(guard: Guard, sim: Simulation, change: Change) -> It
     labels = body["metadata"].get("labels") or {}
     if change.plural in ("configmaps", "daemonsets") and KIND_LABEL not in labels:
         yield f"{change.plural} {change.key} is not ours"
-    elif change.plural == "nodes" and not _only_our_label(change, sim.key):
+    elif change.plural == "nodes" and not only_our_label(change, sim.key):
         yield f"more than our label was written on node {change.key[1]}"
     elif change.plural.startswith("securitycontent"):
         before = change.before or {}
         if change.after is None or before.get("spec") != change.after.get("spec"):
             yield f"the spec of {change.plural} {change.key[1]} was written"
-    elif change.plural == "pods" and _attempt(body) not in guard.books.fenced:
+    elif change.plural == "pods" and attempt_of(body) not in guard.books.fenced:
         yield f"pod {change.key[1]} was deleted, which is no fenced candidate's"
 
 
 def agents_outside_the_waves_stay(guard: Guard, sim: Simulation, change: Change) -> Iterator[str]:
-    """10: no agent is ended on a node that stands in no ledger of the running attempt."""
+    """10: no agent is ended on a node that stands in no ledger of the running attempt, nor one
+    that belongs where it runs: promotions restart nothing.
+    """
     before, after, rollout = change.before, change.after, guard.rollout
-    if change.plural != "pods" or before is None or not _is_agent(before):
+    if change.plural != "pods" or before is None or not is_agent(before):
         return
     ending = after is None or (
         "deletionTimestamp" in after["metadata"] and "deletionTimestamp" not in before["metadata"]
     )
     ours = change.actor.startswith("operator") or change.actor == "daemonset-controller"
-    if not ending or not ours or not is_ready(before):
-        return
-    node, attempt = target_of(before), _attempt(before)
-    if attempt in guard.books.foreign_sets:
+    node, own, hands = target_of(before), attempt_of(before), guard.books.hands
+    if not ending or not ours or not is_ready(before) or own in hands.sets:
         return
     guard.counted[10] += 1
-    if node in guard.books.hand_labelled or attempt in guard.books.fenced:
+    if node in hands.labelled or own in guard.books.fenced:
         return
-    if rollout is not None and attempt == rollout.attempt:
-        return  # the candidate's, where a person wanted it: it goes towards stable
-    if _drained(sim.server.find("nodes", node)):
+    body, attempt = sim.server.find("nodes", node), rollout.attempt if rollout else ""
+    if body is None or drained(body):
         return
-    moved = guard.ledger_nodes(rollout.attempt) if rollout else {}
-    if node not in moved and sim.server.find("nodes", node) is not None:
+    if own == attempt and node not in guard.ledger_nodes(attempt):
+        return  # the candidate's, where a person wanted it: the node goes towards stable
+    if node not in guard.ledger_nodes(attempt):
         yield f"the agent on {node} was ended, which stands in no ledger"
+    elif (side(body, sim.key) == attempt) == (own == attempt):
+        yield f"the agent on {node} was ended, which belongs there"
 
 
 def one_agent_per_node(guard: Guard, sim: Simulation, change: Change) -> Iterator[str]:
     """11: one bound agent pod on a node; at most two revisions match any node at all."""
     if change.plural == "pods" and change.after and change.after["spec"].get("nodeName"):
-        if not _is_agent(change.after):
+        if not is_agent(change.after):
             return
         guard.counted[11] += 1
         node = sim.server.find("nodes", change.after["spec"]["nodeName"])
@@ -352,8 +365,7 @@ def one_agent_per_node(guard: Guard, sim: Simulation, change: Change) -> Iterato
         targeted = [
             body["metadata"]["name"]
             for body in sim.server.all("daemonsets")
-            if rules_of(body, sim.key) != ["Exists", "DoesNotExist"]
-            and body["metadata"]["labels"][ATTEMPT_LABEL] not in guard.books.foreign_sets
+            if rules_of(body, sim.key) != NOTHING and attempt_of(body) not in guard.books.hands.sets
         ]
         if len(targeted) > 2:
             yield f"more than two revisions may match nodes: {targeted}"
@@ -371,79 +383,50 @@ def every_agent_is_matched(guard: Guard, sim: Simulation, change: Change) -> Ite
     names = guard.books.had_agent if change.plural == "daemonsets" else {change.key[1]}
     for name in sorted(names & guard.books.had_agent):
         node = sim.server.find("nodes", name)
-        if node is None or _drained(node) or any(fits(spec, node)[1] for spec in specs):
+        if node is None or drained(node) or any(fits(spec, node)[1] for spec in specs):
             continue
-        if not _taken_by_hand(guard, sim, node):
+        if not guard.books.hands.excuse(guard.books.record, node, sim.key):
             yield f"no revision matches {name}, which had an agent"
 
 
 CHECKS: tuple[tuple[int, Check], ...] = (
     (1, candidates_stand_in_ledgers),
-    (2, waves_pass_on_evidence),
+    (2, waves_open_in_order),
+    (2, the_way_back_is_proven),
     (3, exposure_is_bounded),
     (4, nothing_moves_after_a_fail),
+    (6, waves_pass_on_evidence),
     (9, only_our_own_is_written),
     (10, agents_outside_the_waves_stay),
     (11, one_agent_per_node),
+    (14, changes_carry_reasons),
     (16, every_agent_is_matched),
+    (18, a_fence_stays),
 )
-"""In the order in which they are asked; 2 covers 6, 1 and 4 cover 18, 16 covers 20."""
+"""In the order in which they are asked; 1 and 4 cover 18 too, 16 covers 20. 5, 8, 12, 15 and 19 are
+about whole runs: see promises.py.
+"""
 
 
-def _settled(guard: Guard, sim: Simulation, node: str, settle: float) -> bool:
+def _settled(guard: Guard, sim: Simulation, node: str, settle: float) -> bool | None:
+    """True = until its pods change; False = for a moment, as the operator can't know better yet;
+    None = it is not settled.
+    """
     pods = [p for p in sim.pods(node) if "deletionTimestamp" not in p["metadata"]]
     since = [guard.books.ready_since.get(p["metadata"]["uid"]) for p in pods]
-    if any(at is not None and sim.now - at >= settle - LEASE_SECONDS / 100 for at in since):
+    if any(
+        at is not None and sim.now - at >= settle - sim.machines.speeds.renewal / 100
+        for at in since
+    ):
         return True
-    return sim.now - guard.books.unready_at.get(node, -1e9) < guard.lag
+    return False if sim.now - guard.books.unready_at.get(node, -1e9) < guard.lag else None
 
 
-def _drained(node: Body | None) -> bool:
-    """Whether a taint ends agents there, whatever we do."""
-    taints = (node or {"spec": {}})["spec"].get("taints") or []
-    return any(t["effect"] == "NoExecute" and t["key"] == "by-people" for t in taints)
-
-
-def _taken_by_hand(guard: Guard, sim: Simulation, node: Body) -> bool:
-    """Whether the revision that should match the node is one that a person edited or deleted, or
-    that person chose its side.
-    """
-    record, side = guard.books.record, _side(node, sim.key)
-    moved = record.rollout is not None and side == record.rollout.attempt
-    mine = record.rollout.attempt if moved and record.rollout else ""
-    mine = mine or (record.stable.attempt if record.stable else "")
-    return mine in guard.books.foreign_sets or node["metadata"]["name"] in guard.books.hand_labelled
-
-
-def _record(change: Change) -> Record | None:
-    if change.plural != "configmaps" or change.after is None:
-        return None
-    return stored_config_map(change.after, None, 0.0).record
-
-
-def _side(node: Body | None, key: str) -> str | None:
-    labels = ((node or {}).get("metadata") or {}).get("labels") or {}
-    return labels.get(key)
-
-
-def _attempt(pod: Body) -> str:
-    return str((pod["metadata"].get("labels") or {}).get(ATTEMPT_LABEL, ""))
-
-
-def _restarts(pod: Body) -> int:
-    containers = (pod.get("status") or {}).get("containerStatuses") or []
-    return sum(int(container["restartCount"]) for container in containers)
-
-
-def _is_agent(pod: Body) -> bool:
-    return CHANNEL_LABEL in (pod["metadata"].get("labels") or {})
-
-
-def _only_our_label(change: Change, key: str) -> bool:
-    def rest(node: Body | None) -> object:
-        if node is None:
-            return None
-        labels = {k: v for k, v in (node["metadata"].get("labels") or {}).items() if k != key}
-        return labels, node.get("spec"), node.get("status")
-
-    return change.before is not None and rest(change.before) == rest(change.after)
+def _rollouts(guard: Guard, change: Change) -> tuple[Rollout | None, Rollout | None]:
+    """A rollout as it was stored before and after a change; None when it is not the same one."""
+    if change.actor == "people":
+        return None, None  # a backup is restored
+    old, after = guard.rollout, record_in(change)
+    new = after.rollout if after else None
+    same = old is not None and new is not None and old.attempt == new.attempt
+    return (old, new) if same else (None, None)

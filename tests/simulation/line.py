@@ -61,7 +61,6 @@ class Line(Client):
         self._alive()
         stirred = asyncio.Event()
         stream = self._server.watch(path, params, stirred.set)
-        matches = selector(params)
         loop = asyncio.get_running_loop()
         ends = loop.time() + float(params.get("timeoutSeconds", "290"))
         try:
@@ -76,8 +75,7 @@ class Line(Client):
                 await asyncio.sleep(late + self._weather.lag(path))
                 stirred.clear()
                 for kind, body in _read(stream):
-                    if matches(body):
-                        yield {"type": kind, "object": body}
+                    yield {"type": kind, "object": body}
                 if stream.broken is not None:
                     raise stream.broken
         finally:

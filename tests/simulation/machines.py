@@ -1,8 +1,8 @@
-"""Machines and what lives off them: kubelets, their leases, the node controller, the scheduler.
+"""Machines and what lives off them: kubelets, their leases, the scheduler.
 
-A machine that is not alive does nothing: its pods stay as they are, its Node stays Ready for 50 s.
-A machine that boots starts the containers that are bound to it anew, and never those of a pod that
-is being deleted (source: kubelet; seen on a real one).
+A machine that is not alive does nothing: its pods stay as they are, its Node stays Ready for about
+50 s. A machine that boots starts the containers that are bound to it anew, and never those of a pod
+that is being deleted (source: kubelet; seen on a real one).
 """
 
 import asyncio
@@ -13,11 +13,14 @@ from dataclasses import dataclass, field
 
 from simulation.apiserver import Apiserver, Body, Change, Key
 from simulation.daemonsets import fits, target_of
+from simulation.nodecontroller import NEW, NodeController
 
 NOT_READY_SECONDS = 50.0
 """node-monitor-grace-period: silence until the node controller says NotReady."""
 LEASE_SECONDS = 10.0
 """A kubelet renews its lease this often."""
+MONITOR_SECONDS = 5.0
+"""The node controller looks at all nodes this often (node-monitor-period)."""
 LEASES = "leases"
 HOST = "kubernetes.io/hostname"
 
@@ -40,20 +43,30 @@ class Machine:
     renewed_until: float = 0.0
     heard_at: float = 0.0
     """When its lease was last renewed."""
+    due: float = 0.0
+    """No renewal is to be counted before this."""
+    listed: tuple[int, Body] | None = None
+    """Its lease as it was last listed, and at how many renewals: made anew only on change."""
 
 
-@dataclass(slots=True)
+@dataclass(frozen=True, slots=True)
 class Speeds:
-    """How long things take, in seconds: drawn evenly between the two."""
+    """How long things take, in seconds; pairs are drawn evenly between the two."""
 
     start: tuple[float, float] = (0.5, 3.0)
     end: tuple[float, float] = (0.2, 2.0)
     bind: tuple[float, float] = (0.01, 0.3)
+    renewal: float = LEASE_SECONDS
+    """Of node leases. The next two: until a silent node counts as lost, and between two looks."""
+    grace: float = NOT_READY_SECONDS
+    monitor: float = MONITOR_SECONDS
+    taint: tuple[float, float] = (0.05, 1.0)
+    """How far a node's taints lag behind its Ready condition."""
 
 
 class Machines:
-    """All machines and the node controller. `harms` maps a content (a part of an image reference)
-    to what it does to machines.
+    """All machines; `controller` is the node controller. `harms` maps a content (a part of an
+    image reference) to what it does to machines.
     """
 
     def __init__(self, server: Apiserver, rng: random.Random, speeds: Speeds) -> None:
@@ -63,7 +76,7 @@ class Machines:
         self.unpullable: set[str] = set()
         """Contents whose image can't be fetched."""
         self.pods_on: dict[str, dict[Key, Body]] = defaultdict(dict)
-        self.grace = NOT_READY_SECONDS
+        self.controller = NodeController(server, rng, speeds.taint, speeds.monitor)
         server.after.append(self._changed)
 
     # What happens to machines
@@ -72,7 +85,7 @@ class Machines:
         """A machine joins: its Node appears, Ready."""
         known = self.machines.get(name)
         boots = known.boots + 1 if known else 1
-        machine = Machine(name, self.rng.uniform(0.0, LEASE_SECONDS), boots=boots)
+        machine = Machine(name, self.rng.uniform(0.0, self.speeds.renewal), boots=boots)
         machine.renewed_until = machine.heard_at = self._now()
         machine.renewals = known.renewals + 1 if known else 1
         self.machines[name] = machine
@@ -81,7 +94,7 @@ class Machines:
             "nodes",
             {
                 "metadata": {"name": name, "labels": {HOST: name, **(labels or {})}},
-                "spec": {},
+                "spec": {"taints": [NEW]},
                 "status": self._status(machine, "True"),
             },
         )
@@ -101,7 +114,9 @@ class Machines:
             return
         machine.alive, machine.died_at = False, self._now()
         self._count(machine, machine.died_at)
-        asyncio.get_running_loop().call_later(self.grace, self._not_ready, name, machine.died_at)
+        renewed = machine.died_at - (machine.died_at - machine.beat) % self.speeds.renewal
+        found = self.controller.next_look(renewed + self.speeds.grace)
+        asyncio.get_running_loop().call_at(found, self._lost, name, machine.died_at)
 
     def boot(self, name: str) -> None:
         """The machine starts (again): another bootID, its pods' containers started anew."""
@@ -111,10 +126,8 @@ class Machines:
             return
         machine.alive, machine.boots = True, machine.boots + 1
         machine.renewed_until = self._now()
-        spec = {**node["spec"], "taints": _without_unreachable(node)}
-        self.server.update(
-            f"kubelet {name}", "nodes", node, spec=spec, status=self._status(machine, "True")
-        )
+        status = self._status(machine, "True")
+        self.server.update(f"kubelet {name}", "nodes", node, status=status)
         self._take_over_pods(name)
 
     def restart_container(self, name: str, pod: Body, why: str = "Error", code: int = 1) -> None:
@@ -129,10 +142,14 @@ class Machines:
     def leases(self) -> list[Body]:
         """All node leases, as they are now. A renewal is one more on its resourceVersion."""
         self.renew()
-        return [
-            {"metadata": {"name": m.name, "resourceVersion": str(m.renewals)}}
-            for m in self.machines.values()
-        ]
+        listed = []
+        for machine in self.machines.values():
+            if machine.listed is None or machine.listed[0] != machine.renewals:
+                version = str(machine.renewals)
+                body = {"metadata": {"name": machine.name, "resourceVersion": version}}
+                machine.listed = (machine.renewals, body)
+            listed.append(machine.listed[1])
+        return listed
 
     def renew(self) -> None:
         """Bring the renewals of all machines up to now."""
@@ -140,23 +157,31 @@ class Machines:
         for machine in self.machines.values():
             if machine.silent:
                 machine.renewed_until = now
-            elif machine.alive:
+            elif machine.alive and now >= machine.due:
                 self._count(machine, now)
+                machine.due = now + self.speeds.renewal - (now - machine.beat) % self.speeds.renewal
 
     def _take_over_pods(self, name: str) -> None:
         """What is bound to a machine that boots is started anew, unless it is being deleted."""
         for pod in list(self.pods_on[name].values()):
             if "deletionTimestamp" in pod["metadata"]:
                 self._end_soon(name, pod)
-            else:
-                self._start_soon(name, pod, restarted=1)
+                continue
+            if pod["status"].get("phase") == "Running":  # its containers ended with the machine
+                self._report(name, pod, ready=False, restarts=_restarts(pod) + 1)
+            self._start_soon(name, pod)
+
+    def _lost(self, name: str, died_at: float) -> None:
+        machine = self.machines[name]
+        if not machine.alive and machine.died_at == died_at:
+            self.controller.lose(name, list(self.pods_on[name].values()))
 
     def _count(self, machine: Machine, now: float) -> None:
-        beats = int((now - machine.beat) // LEASE_SECONDS)
-        before = int((machine.renewed_until - machine.beat) // LEASE_SECONDS)
+        beats = int((now - machine.beat) // self.speeds.renewal)
+        before = int((machine.renewed_until - machine.beat) // self.speeds.renewal)
         if beats > before:
             machine.renewals += beats - before
-            machine.heard_at = machine.beat + beats * LEASE_SECONDS
+            machine.heard_at = machine.beat + beats * self.speeds.renewal
         machine.renewed_until = now
 
     def _changed(self, change: Change) -> None:
@@ -177,13 +202,13 @@ class Machines:
         elif bound:
             self._start_soon(node, after)
 
-    def _start_soon(self, name: str, pod: Body, restarted: int = 0) -> None:
+    def _start_soon(self, name: str, pod: Body) -> None:
         pause = self.rng.uniform(*self.speeds.start)
         boots = self.machines[name].boots if name in self.machines else 0
         loop = asyncio.get_running_loop()
-        loop.call_later(pause, self._start, name, boots, pod, restarted)
+        loop.call_later(pause, self._start, name, boots, pod)
 
-    def _start(self, name: str, boots: int, pod: Body, restarted: int) -> None:
+    def _start(self, name: str, boots: int, pod: Body) -> None:
         machine, stored = self.machines.get(name), self._current(pod)
         if machine is None or not machine.alive or machine.boots != boots or stored is None:
             return
@@ -191,9 +216,9 @@ class Machines:
             return
         if any(content in reference for content in self.unpullable for reference in images(stored)):
             self._report(name, stored, ready=False, restarts=0, waiting="ImagePullBackOff")
-            self._start_soon(name, stored, restarted)
+            self._start_soon(name, stored)
             return
-        self._report(name, stored, ready=True, restarts=_restarts(stored) + restarted)
+        self._report(name, stored, ready=True, restarts=_restarts(stored))
         for content, harm in self.harms.items():
             if any(content in reference for reference in images(stored)):
                 harm(self, name, stored)
@@ -236,23 +261,6 @@ class Machines:
         metadata = pod["metadata"]
         stored = self.server.find("pods", metadata["name"], metadata["namespace"])
         return stored if stored and stored["metadata"]["uid"] == metadata["uid"] else None
-
-    # What the node controller does
-
-    def _not_ready(self, name: str, died_at: float) -> None:
-        machine, node = self.machines[name], self.server.find("nodes", name)
-        if machine.alive or machine.died_at != died_at or node is None:
-            return
-        effects = ("NoSchedule", "NoExecute")
-        unreachable = [{"key": "node.kubernetes.io/unreachable", "effect": e} for e in effects]
-        taints = [*_without_unreachable(node), *unreachable]
-        spec = {**node["spec"], "taints": taints}
-        status = self._status(machine, "Unknown")
-        self.server.update("node-controller", "nodes", node, spec=spec, status=status)
-        for pod in list(self.pods_on[name].values()):
-            conditions = [{"type": "Ready", "status": "False"}]
-            status = {**pod["status"], "conditions": conditions}
-            self.server.update("node-controller", "pods", pod, status=status)
 
     def _status(self, machine: Machine, ready: str) -> Body:
         return {
@@ -309,8 +317,8 @@ class Scheduler:
 
     def _bind(self, key: Key) -> None:
         pod = self._server.find("pods", key[1], key[0])
-        if pod is None or pod["spec"].get("nodeName"):
-            return
+        if pod is None or pod["spec"].get("nodeName") or "affinity" not in pod["spec"]:
+            return  # gone, bound, or no DaemonSet's pod
         name = target_of(pod)
         node = self._server.find("nodes", name)
         if node is None or not self._may_run(pod, node):
@@ -362,11 +370,6 @@ def _keeps_away(pod: Body, other: Body) -> bool:
 def _restarts(pod: Body) -> int:
     containers = (pod["status"].get("containerStatuses")) or []
     return sum(int(c["restartCount"]) for c in containers)
-
-
-def _without_unreachable(node: Body) -> list[Body]:
-    taints = node["spec"].get("taints") or []
-    return [t for t in taints if t["key"] != "node.kubernetes.io/unreachable"]
 
 
 # What content may do to machines

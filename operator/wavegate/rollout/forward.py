@@ -153,6 +153,9 @@ def _move(obs: Observation, rollout: Rollout, findings: tuple[Finding, ...], now
         if rollout.planned is not None and not waves.has_moved_any(obs, rollout):
             # Its nodes changed before they were moved: the wave chooses others.
             return save(obs.record, rollout.with_new_ledger())
+        gap = soak.gap(findings)
+        if gap is not None:  # a soak that it would end at once is not begun
+            return wait(gap.message)
         return save(obs.record, soak.begin(rollout, now))
     batch = measured.unmoved[: min(measured.room, BATCH)]
     seen = labels.seen(obs, rollout, measured.unmoved)

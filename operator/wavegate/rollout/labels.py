@@ -61,13 +61,17 @@ def all_removed(obs: Observation, rollout: Rollout) -> Iterator[Finding]:
     wave = rollout.waves[-1] if rollout.waves else None
     if wave is None or wave.state is WaveState.Passed or not wave.labelled:
         return
-    entries = _entries(obs, wave)
-    if any(not _lacks(obs, rollout, obs.nodes.get(entry.name)) for entry in entries):
-        return
-    aside = set_aside(obs, rollout)
+    entries, aside = _entries(obs, wave), set_aside(obs, rollout)
+    if any(_is_left(obs, entry) and entry.name not in aside for entry in entries):
+        return  # it has the label, or may still be moved
     if any(entry.name in aside for entry in entries):
         message = f"someone took the candidate's label from all nodes of wave {wave.name}"
         yield Finding(Verdict.HOLD, Reason.LabelRemoved, message)
+
+
+def _is_left(obs: Observation, entry: LedgerNode) -> bool:
+    node = obs.nodes.get(entry.name)
+    return node is not None and _same(node, entry)
 
 
 def _entries(obs: Observation, wave: WaveRun) -> tuple[LedgerNode, ...]:

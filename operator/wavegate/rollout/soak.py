@@ -69,11 +69,16 @@ def hold(obs: Observation, rollout: Rollout, message: str, now: float) -> Step:
     return wait(message, max(left, TICK))
 
 
+def gap(findings: tuple[Finding, ...]) -> Finding | None:
+    """What keeps this moment from being good time; None when nothing does."""
+    return next((finding for finding in findings if finding.reason not in _ON_ITS_WAY), None)
+
+
 def _soak(obs: Observation, rollout: Rollout, findings: tuple[Finding, ...], now: float) -> Step:
     """Collect good time; a gap ends the stretch and the wave looks at its nodes again."""
-    gap = next((f for f in findings if f.reason not in _ON_ITS_WAY), None)
-    if gap is not None:
-        ended = _interrupted(obs, rollout, gap.message, now)
+    ends = gap(findings)
+    if ends is not None:
+        ended = _interrupted(obs, rollout, ends.message, now)
         return save(obs.record, ended.with_wave(state=WaveState.Moving))
     left = _length(rollout) - rollout.waves[-1].soaked_until(now, obs.watching_since)
     if left > 0:

@@ -60,6 +60,17 @@ def test_a_broken_watch_passes_no_wave(moving):
         sim.record = step.record
 
 
+def test_while_a_watch_is_broken_the_record_is_not_written_again_and_again(moving):
+    sim = moving
+    sim.run(60, until=lambda: sim.record.rollout.waves[-1].state is WaveState.Soaking)
+    written = 0
+    for _ in range(20):
+        step = decide(replace(sim.observe(), blind="a watch is interrupted"), sim.now)
+        written += step.record is not None
+        sim.record = step.record or sim.record
+    assert written == 1  # the stretch of good time has ended
+
+
 def test_a_broken_watch_proves_no_node_to_be_back(sim):
     sim.harms[digest("b")] = "loop"
     sim.publish("b", 2)

@@ -171,6 +171,17 @@ def test_a_wave_whose_every_label_was_taken_holds_and_asks_a_person(make_sim):
     assert labelled(sim) == set()
 
 
+def test_a_wave_with_nodes_left_to_move_goes_on_when_the_label_of_its_only_moved_one_is_taken(
+    make_sim,
+):
+    sim = with_stable(make_sim(workers=4))
+    sim.publish("b", 2)
+    sim.step_until(lambda: moving(sim, "all") and len(labelled(sim)) == 2)
+    sim.step_until(lambda: sim.record.rollout.waves[-1].labelled == 1)
+    sim.nodes[moved_worker(sim)].attempt = None
+    complete(sim)
+
+
 def test_a_person_who_sets_the_label_again_lets_the_wave_go_on(make_sim):
     sim = with_stable(make_sim())
     sim.publish("b", 2)

@@ -1,0 +1,50 @@
+"""Reading what is stored in the simulated cluster: small questions about one object."""
+
+from simulation.apiserver import Body, Change
+from wavegate.cluster.projections import stored_config_map
+from wavegate.rollout.names import ATTEMPT_LABEL, CHANNEL_LABEL
+from wavegate.rollout.record import Record
+
+NOTHING = ["Exists", "DoesNotExist"]
+"""The rules of a DaemonSet that is pointed at no node."""
+
+
+def record_in(change: Change) -> Record | None:
+    """The record that a change stored; None when it stored something else."""
+    if change.plural != "configmaps" or change.after is None:
+        return None
+    return stored_config_map(change.after, None, 0.0).record
+
+
+def side(node: Body | None, key: str) -> str | None:
+    """The attempt that a node is labelled with; None without label, or without node."""
+    labels = ((node or {}).get("metadata") or {}).get("labels") or {}
+    return labels.get(key)
+
+
+def attempt_of(pod: Body) -> str:
+    """The attempt that a pod or DaemonSet belongs to; empty when it is none of ours."""
+    return str((pod["metadata"].get("labels") or {}).get(ATTEMPT_LABEL, ""))
+
+
+def restarts(pod: Body) -> int:
+    """How often containers of a pod were restarted."""
+    containers = (pod.get("status") or {}).get("containerStatuses") or []
+    return sum(int(container["restartCount"]) for container in containers)
+
+
+def is_agent(pod: Body) -> bool:
+    """Whether a pod is an agent of a channel."""
+    return CHANNEL_LABEL in (pod["metadata"].get("labels") or {})
+
+
+def only_our_label(change: Change, key: str) -> bool:
+    """Whether nothing but our label was changed on a node."""
+
+    def rest(node: Body | None) -> object:
+        if node is None:
+            return None
+        labels = {k: v for k, v in (node["metadata"].get("labels") or {}).items() if k != key}
+        return labels, node.get("spec"), node.get("status")
+
+    return change.before is not None and rest(change.before) == rest(change.after)

@@ -1,0 +1,78 @@
+"""Invariant 14: every change of state carries reason, evidence and actor, stored."""
+
+from collections.abc import Iterator
+from typing import Any
+
+from simulation.apiserver import Body, Change
+from wavegate.api import PLURALS, Phase, Reason
+from wavegate.cluster.projections import stored_config_map
+from wavegate.rollout.record import Incident, Record
+
+RELEASES = PLURALS["SecurityContentRelease"]
+PEOPLE = {Reason.RevertDecided: "decision ", Reason.ReleaseDeleted: "release "}
+"""What an incident's message begins with when people caused it: whose act it was."""
+ON_NODES = {
+    Reason.NodeNotReady,
+    Reason.NodeRebooted,
+    Reason.NodeVanished,
+    Reason.NodeReplaced,
+    Reason.AgentRestarted,
+    Reason.AgentNotReady,
+    Reason.AgentOOMKilled,
+    Reason.CannotFetch,
+}
+"""Reasons whose evidence is a node."""
+
+
+def changes_carry_reasons(guard: Any, sim: Any, change: Change) -> Iterator[str]:
+    """14: records, status and Events say why, on what evidence, and who."""
+    del sim
+    if not change.actor.startswith("operator") or change.after is None:
+        return
+    if change.plural == "configmaps":
+        after = stored_config_map(change.after, None, 0.0).record
+        if after is not None:
+            guard.counted[14] += 1
+            yield from _record(guard.books.record, after)
+    elif change.plural == RELEASES:
+        yield from _status(change.after)
+    elif change.plural == "events":
+        yield from _event(change.after)
+
+
+def _record(before: Record, after: Record) -> Iterator[str]:
+    old, new = before.rollout, after.rollout
+    if new is not None and new.phase is Phase.Reverting:
+        yield from _incident(new.incident)
+    if new is None and old is not None:
+        outcome = after.outcomes[0]
+        if not outcome.message or not outcome.finished_at or outcome.attempt != old.attempt:
+            yield f"the end of {old.candidate.release} is stored without reason, time or attempt"
+        if outcome.phase is Phase.Reverted and outcome.reason is not Reason.StateLost:
+            yield from _incident(outcome.incident)
+    for block in after.blocked:
+        if not block.digest or not block.release or not block.since:
+            yield "a digest is blocked without saying since when and by which release"
+    for note in after.decisions:
+        if not note.uid or not note.release_uid or not note.at:
+            yield "a decision is noted without saying whose, on what, and when"
+
+
+def _incident(incident: Incident | None) -> Iterator[str]:
+    if incident is None or not incident.message or not incident.at:
+        yield "a revert is stored without reason, message and time"
+    elif incident.reason in ON_NODES and not incident.nodes:
+        yield f"a revert for {incident.reason} is stored without a node as evidence"
+    elif not incident.message.startswith(PEOPLE.get(incident.reason, "")):
+        yield f"a revert for {incident.reason} does not say whose act it was: {incident.message}"
+
+
+def _status(body: Body) -> Iterator[str]:
+    status = body.get("status") or {}
+    if status and (not status.get("message") or status.get("reason") not in set(Reason)):
+        yield f"status of {body['metadata']['name']} says {status.get('phase')} without a reason"
+
+
+def _event(event: Body) -> Iterator[str]:
+    if event["reason"] not in set(Reason) or not event["note"] or not event["reportingInstance"]:
+        yield f"an Event says {event['reason']} without reason, note or actor"

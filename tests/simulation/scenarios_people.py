@@ -1,0 +1,231 @@
+"""Stories about people, and about the operator's own end: nothing depends on it being there."""
+
+from simulation.machines import kills
+from simulation.scenarios import scenario
+from simulation.story import Story
+from wavegate.api import Phase, WaveState
+
+
+@scenario()
+def paused_by_a_decision(story: Story) -> None:
+    """A person pauses a release for ten minutes
+    No node is moved meanwhile; the pause ends by itself.
+    """
+    story.publish("b")
+    story.until_moved(1)
+    story.people(
+        "decide: Pause b for 10m", lambda: story.decide("wait", "b", "Pause", expiresAfter="10m")
+    )
+    moved = len(story.moved())
+    story.run(590)
+    assert len(story.moved()) == moved
+    story.until_ended("b", Phase.Completed)
+    assert story.everywhere("b")
+
+
+@scenario()
+def paused_and_harmed(story: Story) -> None:
+    """A machine stops while the release is paused
+    A pause stops moving, never watching and reverting.
+    """
+    story.publish("bad")
+    victim = story.until_moved(1)[0]
+    story.people("decide: Pause bad", lambda: story.decide("wait", "bad", "Pause"))
+    story.run(60)
+    story.crash(victim)
+    story.until_phase("bad", Phase.Reverting)
+    story.run(20)
+    story.boot(victim)
+    story.until_ended("bad", Phase.Reverted)
+    assert story.everywhere("a")
+
+
+@scenario()
+def suspended(story: Story) -> None:
+    """A person suspends the release, then the channel
+    Both mean: no node is moved. Unset, the release goes on where it was.
+    """
+    story.publish("b")
+    story.until_moved(1)
+    story.suspend("Release", "b", on=True)
+    story.run(300)
+    story.suspend("Release", "b", on=False)
+    story.until_moved(2)
+    story.suspend("Channel", "rules", on=True)
+    story.run(300)
+    story.suspend("Channel", "rules", on=False)
+    story.until_ended("b", Phase.Completed)
+    assert story.everywhere("b")
+
+
+@scenario()
+def reverted_by_a_decision(story: Story) -> None:
+    """A person takes a release back
+    No harm was seen, so its content is not blocked.
+    """
+    story.publish("b")
+    story.until_moved(2)
+    story.people("decide: Revert b", lambda: story.decide("back", "b", "Revert"))
+    story.until_ended("b", Phase.Reverted)
+    assert story.everywhere("a")
+    assert not story.record.blocked
+
+
+@scenario()
+def release_deleted(story: Story) -> None:
+    """The running release is deleted
+    That reverts it.
+    """
+    story.publish("b")
+    story.until_moved(2)
+    story.people("delete release b", lambda: story.delete("Release", "b"))
+    story.until("the rollout has ended", lambda: story.record.rollout is None)
+    story.run(20)
+    assert story.everywhere("a")
+
+
+@scenario()
+def channel_deleted_in_flight(story: Story) -> None:
+    """The channel is deleted while a release runs
+    Its rollout ends, and the stable agent stays on every node: uninstalling never unprotects.
+    """
+    story.publish("b")
+    story.until_moved(2)
+    story.people("delete channel rules", lambda: story.delete("Channel", "rules"))
+    story.until("the rollout has ended", lambda: story.record.rollout is None)
+    story.run(60)
+    assert story.everywhere("a")
+    story.add_nodes("workers", 1)
+    story.run(20)
+    assert story.everywhere("a")
+
+
+@scenario()
+def candidate_fenced_by_hand(story: Story) -> None:
+    """A person fences the candidate with kubectl, as the runbook says for an absent operator
+    It counts as a revert: the operator does not undo it.
+    """
+    story.publish("b")
+    story.until_moved(2)
+    nothing = [{"key": story.key, "operator": o} for o in ("Exists", "DoesNotExist")]
+    story.edit_set("b", nothing)
+    story.until_ended("b", Phase.Reverted)
+    assert story.everywhere("a")
+
+
+@scenario()
+def stable_edited_by_hand(story: Story) -> None:
+    """A person points the stable DaemonSet at no node
+    The agents of all nodes that are not moved yet would go; it is pointed back within a second.
+    """
+    story.publish("b")
+    story.until_moved(1)
+    story.edit_set("a", [{"key": story.key, "operator": o} for o in ("Exists", "DoesNotExist")])
+    story.until_ended("b", Phase.Completed)
+    assert story.everywhere("b")
+
+
+@scenario()
+def superseded_queue(story: Story) -> None:
+    """Three releases are published while one runs
+    The running one ends first; then the newest runs, and those between never do.
+    """
+    story.publish("b")
+    story.until_moved(1)
+    for name in ("c", "d", "e"):
+        story.publish(name)
+        story.run(2)
+    story.until_ended("e", Phase.Completed)
+    assert story.everywhere("e")
+
+
+@scenario(workers=8)
+def operator_dead_for_an_hour(story: Story) -> None:
+    """The operator is dead for an hour while machines with the candidate stop
+    It dies in the middle of a wave, and nothing moves without it. When it is back it finds them,
+    and reverts.
+    """
+    story.publish("bad")
+    exposed = story.until_moved(4)
+    story.kill()
+    story.run(60)
+    story.crash(*exposed[:2])
+    story.run(3_600)
+    story.start()
+    story.until_phase("bad", Phase.Reverting)
+    story.run(20)
+    story.boot(*exposed[:2])
+    story.until_ended("bad", Phase.Reverted)
+    assert story.everywhere("a")
+
+
+@scenario(operators=2)
+def leader_killed_in_mid_fence(story: Story) -> None:
+    """The leader is killed between the writes of its fence
+    The other process takes the lease over and finishes the fence before anything else.
+    """
+    story.publish("bad")
+    exposed = story.until_moved(2)
+    leader = next(o for o in story.operators if o.leader is not None)
+    line = leader.line
+    assert line is not None
+    line.dies_after = line.writes + 2  # the record that says Reverting, and the candidate's fence
+    line.killed = lambda: (
+        story.say("machine", f"the process of {leader.name.replace('-', ' ')} is killed"),
+        leader.kill(),
+    )
+    story.reboot(exposed[0])
+    story.until_ended("bad", Phase.Reverted)
+    assert story.everywhere("a")
+
+
+@scenario()
+def apiserver_gone_in_the_soak(story: Story) -> None:
+    """The apiserver is gone for five minutes in the soak, and hides a reboot
+    The operator gives its lease up and moves nothing. When it sees again, it finds another bootID.
+    """
+    story.publish("bad")
+    story.until_wave("canary", WaveState.Soaking)
+    story.run(5)
+    story.cut()
+    story.run(60)
+    story.reboot("canary-1")
+    story.run(240)
+    story.mend()
+    story.until_ended("bad", Phase.Reverted)
+    assert story.everywhere("a")
+
+
+@scenario()
+def blind_for_a_moment(story: Story) -> None:
+    """The leader sees nothing for a few seconds in the soak, and nothing happened meanwhile
+    What was not watched is no good time; then the release goes on.
+    """
+    story.publish("b")
+    story.until_wave("canary", WaveState.Soaking)
+    story.run(10)
+    story.blind()
+    story.run(5)
+    story.mend()
+    story.until_ended("b", Phase.Completed)
+    assert story.everywhere("b")
+
+
+@scenario()
+def failure_that_only_pauses(story: Story) -> None:
+    """Content that stops machines, on a channel that only pauses on failure
+    onFailure: Pause stops moving and asks a person, who reverts.
+    """
+    story.people(
+        "set onFailure: Pause", lambda: story.apply_channel(rollout={"onFailure": "Pause"})
+    )
+    story.bring("bad", "stops a machine two seconds after it runs", kills())
+    story.publish("bad")
+    story.until_phase("bad", Phase.Paused)
+    story.run(600)
+    story.people("decide: Revert bad", lambda: story.decide("back", "bad", "Revert"))
+    story.until_phase("bad", Phase.Reverting)
+    story.run(10)
+    story.boot("canary-1")
+    story.until_ended("bad", Phase.Reverted)
+    assert story.everywhere("a")

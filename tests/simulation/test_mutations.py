@@ -1,0 +1,330 @@
+"""For each invariant one deliberate bug that makes its test red; without the bug it is green.
+
+The bugs exist here only: each replaces a function of the operator while one run is played.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+
+import pytest
+
+from simulation import daemonsets, promises
+from simulation.cluster import Simulation
+from simulation.invariants import CHECKS, OWED, BrokenInvariant
+from simulation.machines import crash_loops
+from wavegate.api import WaveState
+from wavegate.cluster import paths
+from wavegate.cluster import status as statuses
+from wavegate.cluster.store import Store
+from wavegate.rollout import decide, exposure, forward, revert, soak, templates, way_back
+from wavegate.rollout.steps import Forget, MoveNodes, Step, Target, save, wait
+
+Bug = Callable[[pytest.MonkeyPatch], None]
+
+
+def good(sim: Simulation) -> None:
+    """Two good releases, one after the other."""
+    for name in ("a", "b"):
+        sim.publish(name)
+        sim.until_phase(name, "Completed", 600)
+
+
+def bad(sim: Simulation) -> None:
+    """A good release, then one whose agent crashes on some workers only, in the second wave."""
+    sim.publish("a")
+    sim.until_phase("a", "Completed", 600)
+    sim.publish("bad")
+    victim = next(n for n in promises.until_moved(sim, 3) if n.startswith("workers"))
+    sim.act(lambda: crash_loops(0.0)(sim.machines, victim, sim.pods(victim)[0]))
+    sim.until_phase("bad", "Reverted", 600)
+
+
+def dead_in_the_soak(sim: Simulation) -> None:
+    """The canary dies in the soak, too late to be seen NotReady before its end."""
+    sim.publish("a")
+    sim.until("a soak", lambda: in_state(sim, WaveState.Soaking))
+    sim.run(12)
+    sim.crash("canary-1")
+    sim.run(120)
+
+
+def fenced_by_hand(sim: Simulation) -> None:
+    """A person points the candidate's DaemonSet at no node."""
+    sim.publish("a")
+    sim.until_phase("a", "Completed", 600)
+    sim.publish("b")
+    promises.until_moved(sim, 3)
+    body = sim.daemon_set_of(sim.record.rollout.attempt)
+    rule = [{"key": sim.key, "operator": o} for o in ("Exists", "DoesNotExist")]
+    template = body["spec"]["template"]
+    required = "requiredDuringSchedulingIgnoredDuringExecution"
+    node = {required: {"nodeSelectorTerms": [{"matchExpressions": rule}]}}
+    affinity = {**template["spec"]["affinity"], "nodeAffinity": node}
+    new = {**template, "spec": {**template["spec"], "affinity": affinity}}
+    spec = {**body["spec"], "template": new}
+    sim.act(lambda: sim.server.update("people", "daemonsets", body, spec=spec))
+    sim.run(60)
+
+
+def channel_deleted(sim: Simulation) -> None:
+    """The channel is deleted when all is quiet."""
+    sim.publish("a")
+    sim.until_phase("a", "Completed", 600)
+    sim.delete("Channel", "rules")
+    sim.run(60)
+
+
+def in_state(sim: Simulation, state: WaveState) -> bool:
+    rollout = sim.record.rollout
+    return bool(rollout and rollout.waves and rollout.waves[-1].state is state)
+
+
+# The bugs
+
+
+def moves_one_more(patch) -> None:
+    """Whenever a node is moved, so is one that stands in no ledger."""
+    move = Store.move_node
+
+    async def both(self, name, uid, attempt) -> None:
+        await move(self, name, uid, attempt)
+        other = await self._client.get(paths.node("workers-1"))
+        await move(self, "workers-1", other["metadata"]["uid"], attempt)
+
+    patch.setattr(Store, "move_node", both)
+
+
+def opens_the_next_wave_early(patch) -> None:
+    """A wave that soaks opens the next one."""
+    advance = soak.advance
+
+    def hasty(obs, rollout, findings, now) -> Step | None:
+        if rollout.waves[-1].state is WaveState.Soaking and len(rollout.waves) < 2:
+            return save(obs.record, rollout.with_next_wave())
+        return advance(obs, rollout, findings, now)
+
+    patch.setattr(soak, "advance", hasty)
+
+
+def moves_all_at_once(patch) -> None:
+    """The exposure rule has no limit."""
+    measure = exposure.measure
+    patch.setattr(exposure, "measure", lambda *a: replace(measure(*a), limit=1_000))
+
+
+def moves_on_after_a_fail(patch) -> None:
+    """A revert moves the rest of the wave first."""
+    advance = revert.advance
+
+    def stubborn(obs, rollout, now) -> Step:
+        left = exposure.measure(obs, rollout, now).unmoved[:1]
+        if left:
+            return Step(actions=(MoveNodes(((left[0].name, left[0].uid),), rollout.attempt),))
+        return advance(obs, rollout, now)
+
+    patch.setattr(revert, "advance", stubborn)
+
+
+def waits_for_nodes_before_it_fences(patch) -> None:
+    """A fence waits until no node is down."""
+    fence = revert._fence
+
+    def patient(obs, rollout, now):
+        if any(not node.ready for node in obs.nodes.values()):
+            return ()
+        return fence(obs, rollout, now)
+
+    patch.setattr(revert, "_fence", patient)
+
+
+def passes_on_time_alone(patch) -> None:
+    """When the soak is over, nobody is asked for a sign of life."""
+    patch.setattr(soak, "_missing", lambda *_: "")
+
+
+def forgets_a_half_done_revert(patch) -> None:
+    """Only the process that began a revert finishes it."""
+    advance = revert.advance
+
+    def forgetful(obs, rollout, now) -> Step:
+        if obs.watching_since > (rollout.reverting_since or 0.0):
+            return wait("whoever began")
+        return advance(obs, rollout, now)
+
+    patch.setattr(revert, "advance", forgetful)
+
+
+def cordons_what_it_moves(patch) -> None:
+    """A move writes more than the label."""
+    move = Store.move_node
+
+    async def cordon(self, name, uid, attempt) -> None:
+        await self._client.patch(paths.node(name), {"spec": {"unschedulable": True}})
+        await move(self, name, uid, attempt)
+
+    patch.setattr(Store, "move_node", cordon)
+
+
+def rolls_pods_on_template_changes(patch) -> None:
+    """The DaemonSet controller takes OnDelete for RollingUpdate. (A revision that is made with
+    RollingUpdate would not get past the operator's proof of the way back.)
+    """
+    patch.setattr(daemonsets, "_rolling", lambda _set: True)
+
+
+def begins_without_a_proof(patch) -> None:
+    """The way back is never tried."""
+    patch.setattr(way_back, "is_due", lambda *_: False)
+    patch.setattr(way_back, "is_proven", lambda *_: True)
+
+
+def leaves_the_anti_affinity_out(patch) -> None:
+    """Nothing keeps two agents from one node."""
+    patch.setattr(templates, "_one_agent_per_node", lambda affinity, _label: dict(affinity))
+
+
+def says_the_same_again(patch) -> None:
+    """Status is written whether it says something new or not."""
+    patch.setattr(statuses, "_same", lambda *_: False)
+
+
+def keeps_the_reason_to_itself(patch) -> None:
+    """A fail is stored without a message."""
+    patch.setattr(revert, "_summary", lambda *_: "")
+
+
+def forgets_unlabelled_nodes(patch) -> None:
+    """Stable wants nodes that carry some label of ours: all that ever had a release."""
+    rule = templates._rule
+
+    def wrong(key, target, attempt):
+        made = rule(key, target, attempt)
+        return [*made, {"key": key, "operator": "Exists"}] if target is Target.NOT_IN else made
+
+    patch.setattr(templates, "_rule", wrong)
+
+
+def points_stable_at_the_candidates_nodes(patch) -> None:
+    """In and NotIn are mixed up for stable."""
+    rule = templates._rule
+
+    def wrong(key, target, attempt):
+        return rule(key, Target.IN if target is Target.NOT_IN else target, attempt)
+
+    patch.setattr(templates, "_rule", wrong)
+
+
+def undoes_a_fence_of_people(patch) -> None:
+    """A candidate that someone fenced is drift like any other."""
+    advance = forward.advance
+    targets = forward.Target.NOTHING
+
+    def repair(obs, rollout, paused, now) -> Step:
+        view = obs.revision(rollout.candidate)
+        if view is not None and view.targets(obs.key, targets):
+            return Step(actions=(forward.Retarget(rollout.attempt, Target.IN, rollout.attempt),))
+        return advance(obs, rollout, paused, now)
+
+    patch.setattr(forward, "advance", repair)
+
+
+def pauses_before_it_looks(patch) -> None:
+    """While a release is paused or held its evidence is not looked at."""
+    advance = forward.advance
+
+    def blindfold(obs, rollout, paused, now) -> Step:
+        held = bool(rollout.waves) and rollout.waves[-1].state is WaveState.Held
+        return wait("a person") if paused or held else advance(obs, rollout, paused, now)
+
+    patch.setattr(forward, "advance", blindfold)
+
+
+def takes_the_agent_along(patch) -> None:
+    """A channel that is gone takes its stable DaemonSet with it."""
+    tidy = decide._tidy
+
+    def eager(obs) -> Step:
+        if obs.channel is None and obs.revision(obs.record.stable):
+            return Step(actions=(Forget(revision=obs.record.stable.attempt),))
+        return tidy(obs)
+
+    patch.setattr(decide, "_tidy", eager)
+
+
+@dataclass(frozen=True, slots=True)
+class Mutation:
+    """A bug, the run that shows it, and the numbers of the invariants: DESIGN's, and reported."""
+
+    number: int
+    bug: Bug
+    run: Callable[[], None]
+    reported: int = 0
+
+    def __str__(self) -> str:
+        return f"{self.number}-{self.bug.__name__}"
+
+
+def on(play: Callable[[Simulation], None]) -> Callable[[], None]:
+    """A run under the Guard."""
+    return lambda: promises.guarded(play)
+
+
+def paused(hold: str) -> Callable[[], None]:
+    return lambda: promises.a_pause_never_stops_reverting(hold)
+
+
+MUTATIONS = (
+    Mutation(1, moves_one_more, on(good)),
+    Mutation(2, opens_the_next_wave_early, on(good)),
+    Mutation(2, begins_without_a_proof, on(good)),
+    Mutation(3, moves_all_at_once, on(good)),
+    Mutation(4, moves_on_after_a_fail, on(bad)),
+    Mutation(5, waits_for_nodes_before_it_fences, promises.a_fence_costs_two_writes),
+    Mutation(6, passes_on_time_alone, on(dead_in_the_soak)),
+    Mutation(8, forgets_a_half_done_revert, promises.kills_change_nothing),
+    Mutation(9, cordons_what_it_moves, on(good)),
+    Mutation(10, rolls_pods_on_template_changes, on(good)),
+    Mutation(11, leaves_the_anti_affinity_out, on(good)),
+    Mutation(12, says_the_same_again, promises.a_quiet_cluster_gets_no_writes),
+    Mutation(14, keeps_the_reason_to_itself, on(bad)),
+    Mutation(15, forgets_unlabelled_nodes, promises.without_the_operator_all_stays),
+    Mutation(16, points_stable_at_the_candidates_nodes, on(good)),
+    Mutation(18, undoes_a_fence_of_people, on(fenced_by_hand)),
+    *(Mutation(19, pauses_before_it_looks, paused(hold)) for hold in promises.HOLDS),
+    Mutation(20, takes_the_agent_along, on(channel_deleted), reported=16),
+)
+RUNS = {
+    "good": on(good),
+    "bad": on(bad),
+    "dead in the soak": on(dead_in_the_soak),
+    "fenced by hand": on(fenced_by_hand),
+    "channel deleted": on(channel_deleted),
+    "fence": promises.a_fence_costs_two_writes,
+    "kills": promises.kills_change_nothing,
+    "quiet": promises.a_quiet_cluster_gets_no_writes,
+    "no operator": promises.without_the_operator_all_stays,
+    **{hold: paused(hold) for hold in promises.HOLDS},
+}
+
+
+@pytest.mark.parametrize("mutation", MUTATIONS, ids=str)
+def test_a_bug_makes_the_test_of_its_invariant_red(mutation, monkeypatch) -> None:
+    mutation.bug(monkeypatch)
+    with pytest.raises(BrokenInvariant) as broken:
+        mutation.run()
+    assert broken.value.number == (mutation.reported or mutation.number)
+
+
+@pytest.mark.parametrize("run", RUNS)
+def test_without_a_bug_each_of_these_runs_is_green(run) -> None:
+    RUNS[run]()
+
+
+def test_a_fence_costs_as_much_for_thirty_nodes_as_for_six() -> None:
+    promises.a_fence_costs_two_writes(30)
+
+
+def test_each_invariant_of_the_design_has_a_bug_or_is_owed() -> None:
+    shown = {mutation.number for mutation in MUTATIONS}
+    assert shown | set(OWED) == set(range(1, 21))
+    assert {number for number, _ in CHECKS} <= shown
