@@ -156,9 +156,7 @@ def main(nodes: int) -> None:
     print(f"  {cost.requests} requests; writes: {dict(cost.writes.most_common())}")
     bad = bad_rollout(nodes)
     print(f"bad release on {bad.exposed} of {nodes} nodes, {bad.stopped} machines stop at once:")
-    print(
-        f"  fail stored after {bad.failed_after:.1f} s (NotReady comes 40 to 55 s after a machine stopped)"
-    )
+    print(f"  fail stored after {bad.failed_after:.1f} s (NotReady comes after 40 to 55 s)")
     print(f"  fence written {bad.written_after:.2f} s later")
     print(f"  fence seen by the controller {bad.fenced_after:.1f} s later")
     print(f"  all others healthy on stable {bad.healthy_after:.1f} s after the fail")
