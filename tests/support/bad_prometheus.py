@@ -116,6 +116,7 @@ class _Handler(BaseHTTPRequestHandler):
 
     def hang(self) -> None:
         self.server.owner.release.wait(30)
+        self.close_connection = True
 
     def drip(self, raw: bytes) -> None:
         """A byte each 20 ms: no single read ever takes long."""
