@@ -16,8 +16,8 @@ VARIABLES = {
     "matches no node when there is none",
     "pool": "names of the current wave's pools, as a regular expression",
     "release": "name of the release",
-    "elapsed": "time since the current wave opened, as a PromQL duration such as 412s",
-    "t0": "when the current wave opened, in seconds since 1970 by the operator's clock",
+    "elapsed": "time since the newest open wave opened, as a PromQL duration such as 412s",
+    "t0": "when the newest open wave opened, in seconds since 1970 by the operator's clock",
 }
 """The CRD refuses any other. All of them are replaced in `query` and in `freshness.series`."""
 NO_NODE = "_none_"
@@ -36,7 +36,8 @@ class Questions:
     def substituted(self, check: CheckSpec, obs: Observation, now: float) -> CheckSpec:
         """The check with all variables replaced, once: what they stand for holds none."""
         text = check.query + check.age_of
-        opened = self.rollout.waves[-1].opened_at
+        # A wave that is still pending has not opened: then it is about those before it.
+        opened = max(wave.opened_at for wave in self.rollout.waves) or now
         planned = self.rollout.planned
         pools = planned.pools if planned else [pool.name for pool in self.rollout.plan.pools]
         control = _control(obs, self) if "$control_nodes" in text else frozenset[str]()

@@ -15,8 +15,6 @@ from urllib.parse import urlsplit
 
 import requests
 
-FILES = ("url", "token", "username", "password", "ca.crt", "tls.crt", "tls.key", "headers")
-"""What may lie in the folder of a connection, besides `namespaces`. Only `url` must."""
 _MAX_FILE = 64 * 1024
 _LONG = 6
 """A header's value that is shorter names a tenant, and would be cut out of every message."""
@@ -48,7 +46,7 @@ class Connection:
     """How to reach one Prometheus. `cert` is paths of certificate and key."""
 
     url: str
-    authorization: "Authorization | None" = None
+    authorization: "Authorization" = field(default_factory=lambda: Authorization(""))
     headers: Mapping[str, str] = field(default_factory=dict, repr=False)
     ca: str = ""
     cert: tuple[str, str] | None = None
@@ -63,14 +61,15 @@ class Connection:
 
 
 class Authorization(requests.auth.AuthBase):
-    """The header Authorization. Given so, requests looks into no .netrc and replaces it by none."""
+    """The header Authorization; empty = none. Given so, requests looks into no .netrc for one."""
 
     def __init__(self, value: str) -> None:
         self._value = value
 
     def __call__(self, request: requests.PreparedRequest) -> requests.PreparedRequest:
         """Add the header to one request."""
-        request.headers["Authorization"] = self._value
+        if self._value:
+            request.headers["Authorization"] = self._value
         return request
 
 
@@ -88,8 +87,8 @@ def connect(folder: Path, source: Source) -> Connection:
     # Kubernetes swaps all files at once by this link; what we read must be of one version.
     newest = here / "..data"
     files = _Files(newest.resolve() if newest.exists() else here, name)
-    allowed = files.text("namespaces")
-    if allowed and source.namespace not in re.split(r"[\s,]+", allowed):
+    allowed = re.split(r"[\s,]+", files.text("namespaces"))
+    if files.has("namespaces") and source.namespace not in allowed:
         raise ConnectionUnusable(
             f"connection {name} is not for channels of namespace {source.namespace}: its file "
             "`namespaces` does not name it"
@@ -128,6 +127,10 @@ class _Files:
         except UnicodeDecodeError:
             raise self.unusable(f"its file {file} is no UTF-8 text") from None
 
+    def has(self, file: str) -> bool:
+        """Whether the file is there, be it empty."""
+        return (self._folder / file).exists()
+
     def path(self, file: str) -> str:
         """The path of a file; empty when there is none, or nothing in it."""
         return str(self._folder / file) if self.text(file) else ""
@@ -160,7 +163,7 @@ def _connection(files: _Files) -> Connection:
     )
 
 
-def _authorization(files: _Files) -> tuple[Authorization | None, tuple[str, ...]]:
+def _authorization(files: _Files) -> tuple[Authorization, tuple[str, ...]]:
     """The header, and what of it must not be shown."""
     token, user, password = (files.text(name) for name in ("token", "username", "password"))
     if token and (user or password):
@@ -172,7 +175,7 @@ def _authorization(files: _Files) -> tuple[Authorization | None, tuple[str, ...]
     if bool(user) != bool(password):
         raise files.unusable("it needs both files username and password, or neither")
     if not user:
-        return None, ()
+        return Authorization(""), ()
     if ":" in user:
         raise files.unusable("its file username holds a colon, which basic auth can't send")
     basic = base64.b64encode(f"{user}:{password}".encode()).decode()

@@ -276,6 +276,15 @@ def test_all_variables_are_replaced_once_in_query_and_series(sim):
     assert found.age_of == r'up{n=~"canary\\-0"}'
 
 
+def test_a_wave_that_is_pending_has_no_time_yet_and_those_before_it_count(sim):
+    rollout = sim.record.rollout
+    check = CheckSpec("c", "$elapsed $t0", True, "node", 0.0, 30.0, 10.0)
+    opened = rollout.waves[-1].opened_at
+    later = Questions(rollout.with_next_wave(), frozenset({"canary-0"}), 0.0)
+    found = later.substituted(check, sim.observe(), opened + 90.0)
+    assert found.query == f"90s {opened:.0f}"
+
+
 def test_without_a_control_node_the_expression_matches_no_node(sim):
     check = CheckSpec("c", "$control_nodes", True, "node", 0.0, 30.0, 10.0)
     asked_of = Questions(sim.record.rollout, frozenset(sim.nodes), 0.0)
