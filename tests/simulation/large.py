@@ -157,7 +157,8 @@ def main(nodes: int) -> None:
     bad = bad_rollout(nodes)
     print(f"bad release on {bad.exposed} of {nodes} nodes, {bad.stopped} machines stop at once:")
     print(
-        f"  fail stored after {bad.failed_after:.1f} s (NotReady comes 40 to 55 s after a machine stopped)"
+        f"  fail stored after {bad.failed_after:.1f} s "
+        "(NotReady comes 40 to 55 s after a machine stopped)"
     )
     print(f"  fence written {bad.written_after:.2f} s later")
     print(f"  fence seen by the controller {bad.fenced_after:.1f} s later")
