@@ -43,6 +43,11 @@ record: setup  ## Record anew what the simulation is held against (tests/simulat
 bench-rollout: setup  ## What a good and a bad rollout on 5,000 simulated nodes cost, and how long they take
 	@PYTHONPATH=operator:tests $(RUN) -m simulation.large 5000
 
+SECONDS := 600
+.PHONY: soak
+soak: setup  ## Random stories on the simulated cluster, with fresh seeds, for SECONDS (default 600)
+	@PYTHONPATH=operator:tests $(RUN) -m simulation.soak --seconds $(SECONDS)
+
 .PHONY: lint
 lint: setup  ## ruff, mypy strict, import-linter
 	$(VENV)/bin/ruff check .

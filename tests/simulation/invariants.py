@@ -140,6 +140,8 @@ class Guard:
         if stored.kind == "record":
             self.books.hands.note_record(change)
         if change.after is None:
+            if stored.kind == "record":
+                self.books.record = Record(SPACE, "rules")
             return
         if stored.ledger is not None:
             ledger = stored.ledger

@@ -32,7 +32,9 @@ def dies_in_a_later_wave(sim):
 
 def is_deleted(sim):
     sim.publish("b")
-    sim.later(60.0, lambda: sim.delete("Release", "b"))
+    plural = "securitycontentreleases"
+    b = sim.server.find(plural, "b", "agents")
+    sim.later(40.0, lambda: sim.server.remove("people", plural, b))
 
 
 def tell(story, deaths) -> tuple[End, int]:

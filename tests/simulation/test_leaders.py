@@ -2,6 +2,7 @@
 
 import pytest
 
+from simulation.bodies import NOTHING
 from simulation.cluster import Simulation
 from simulation.invariants import Guard
 from simulation.line import Weather
@@ -46,7 +47,7 @@ def test_a_leader_with_an_old_record_gives_no_node_back_to_an_old_revision(sim) 
     sim.publish("b")
     sim.until_phase("b", "Completed")
     sim.run(60)
-    assert sim.targets(old) == ["Exists", "DoesNotExist"]
+    assert sim.targets(old) == NOTHING
     assert sim.everywhere("b")
 
 
@@ -55,8 +56,29 @@ def test_a_revision_that_was_replaced_and_is_pointed_at_nodes_again_is_taken_bac
     sim.publish("b")
     sim.until_phase("b", "Completed")
     sim.retarget(old, [])
-    sim.until("it matches no node", lambda: sim.targets(old) == ["Exists", "DoesNotExist"])
+    sim.until("it matches no node", lambda: sim.targets(old) == NOTHING)
     assert sim.everywhere("b")
+
+
+def test_a_leader_that_repeats_a_fence_of_the_past_stops_no_later_release(sim) -> None:
+    """A fence is unconditional: while it believes, the revision before stable matches nodes too."""
+    sim.publish("b")
+    sim.until("a node runs b", lambda: len(set(sim.agents().values())) == 2)
+    old = sim.record.stable.attempt
+    sim.crash("canary-1")  # so that the revert can't end
+    sim.decide("back", "b", "Revert")
+    sim.until_phase("b", "Reverting")
+    mislead(sim, "configmaps")
+    sim.boot("canary-1")
+    sim.until_phase("b", "Reverted")
+    sim.publish("c")
+    sim.until_phase("c", "Completed")
+    assert any(f"operator-2: rules-{old} targets all" in line for line in sim.log)
+    sim.operators[1].believes = False
+    sim.act(sim.operators[1].kill)
+    sim.until("it matches no node", lambda: sim.targets(old) == NOTHING)
+    sim.run(30)
+    assert sim.everywhere("c")
 
 
 def test_a_leader_that_has_not_seen_a_release_yet_does_not_take_it_for_deleted(sim) -> None:

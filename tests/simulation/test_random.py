@@ -15,7 +15,7 @@ from simulation.chaos import Chaos
 from simulation.deeds import BACKUPS, MACHINES, PEOPLE, TIME, WEATHER
 
 SEED = int(os.environ.get("WAVEGATE_SEED") or random.SystemRandom().randrange(10**9))
-STORIES = int(os.environ.get("WAVEGATE_STORIES") or 150)
+STORIES = int(os.environ.get("WAVEGATE_STORIES") or 300)
 STEPS = 30
 
 PICK = st.integers(0, 999)

@@ -83,3 +83,15 @@ def test_a_crash_that_a_late_watch_has_not_shown_yet_passes_no_wave() -> None:
         sim.act(lambda: sim.machines.restart_container("canary-1", pod))
         sim.until_phase("b", "Reverting")
         assert sim.record.rollout.wave == 0
+
+
+def test_a_wave_that_waits_for_evidence_after_its_soak_writes_no_status_each_minute() -> None:
+    with Simulation(2) as sim:
+        judging(sim)
+        sim.weather.fails = lambda _verb, path: 500 if "kube-node-lease" in path else None
+        sim.run(90)
+        assert wave(sim) == ("canary", WaveState.Judging)
+        version = sim.server.version
+        sim.run(200)
+        releases = sim.server.history("securitycontentreleases")
+        assert not [body for at, body in releases if at > version]

@@ -18,7 +18,7 @@ from wavegate.api import (
     WaveState,
 )
 from wavegate.evidence import Verdict, worst
-from wavegate.rollout import bake_report, breakglass, exposure, lost, movable, queue
+from wavegate.rollout import bake_report, breakglass, exposure, lost, movable, queue, soak
 from wavegate.rollout.decide import expires_at, pause_reason, refusal
 from wavegate.rollout.names import ledger_name
 from wavegate.rollout.observation import Observation
@@ -334,7 +334,7 @@ def _wave(
 ) -> dict[str, Any]:
     """The current wave. Time soaked is rounded down to whole minutes: no write per second."""
     wave = rollout.waves[-1]
-    soaked = wave.soaked_until(now, obs.watching_since)
+    soaked = soak.collected(obs, rollout, now)
     return {
         "number": len(rollout.waves),
         "of": max(len(rollout.plan.waves), len(rollout.waves)),

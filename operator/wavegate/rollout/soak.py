@@ -192,6 +192,11 @@ def _interrupted(obs: Observation, rollout: Rollout, why: str, now: float) -> Ro
     )
 
 
+def collected(obs: Observation, rollout: Rollout, now: float) -> float:
+    """Seconds of the current wave's soak so far; its whole length once it is judged."""
+    return min(rollout.waves[-1].soaked_until(now, obs.watching_since), _length(rollout))
+
+
 def _length(rollout: Rollout) -> float:
     """Seconds of good time that the wave needs; none for the last, small ledger."""
     if rollout.waves[-1].last:
