@@ -12,7 +12,7 @@ import pytest
 
 from support.chart import CHART, IMAGE, apply_rights, parse, render
 from support.operator_process import OperatorProcess
-from support.story import GROUP, Story, digest
+from support.story import GROUP, PATIENCE, Story, digest
 from support.tools import Tool
 from wavegate_sandbox.cluster import Options, Sandbox
 from wavegate_sandbox.faults import AgentCrashLoop, Faults
@@ -133,7 +133,7 @@ def test_crds_deleted_under_the_operator_with_a_release_in_flight_leave_all_agen
     before, sets = uids(story), revisions(story)
 
     delete_crds(alone)
-    alone.wait_for("the operator to say so", lambda: says_what_is_missing(operator))
+    alone.wait_for("the operator to say so", lambda: says_what_is_missing(operator), PATIENCE)
     story.until_agents("stable is everywhere", story.everywhere("a"))
     assert operator.get("/healthz")[0] == 200
     assert {node: uid for node, uid in uids(story).items() if node != story.nodes[0]} == {
@@ -163,7 +163,7 @@ def test_an_operator_that_leads_without_crds_moves_nothing_but_still_reverts_on_
     assert story.agents() == {n: digest(c) for n, c in mixed(story).items()}
 
     operator.start()
-    alone.wait_for("the operator to say so", lambda: says_what_is_missing(operator))
+    alone.wait_for("the operator to say so", lambda: says_what_is_missing(operator), PATIENCE)
     alone.wait_for("it leads", lambda: operator.metrics().get("wavegate_leader") == 1.0)
     alone.wait_for("passes", lambda: operator.metrics()["wavegate_pass_seconds_count"] > 5)
     assert uids(story) == before
@@ -186,7 +186,7 @@ def test_an_operator_that_waits_for_its_crds_stops_when_it_is_asked_to(
     alone: Sandbox, operator: OperatorProcess
 ) -> None:
     delete_crds(alone)
-    alone.wait_for("the operator to say so", lambda: says_what_is_missing(operator))
+    alone.wait_for("the operator to say so", lambda: says_what_is_missing(operator), PATIENCE)
     assert operator.stop() == 0, operator.log_tail()
 
 

