@@ -15,6 +15,8 @@ from typing import Any
 import yaml
 
 from wavegate.api import Reason, reasons
+from wavegate.controller.queries import VARIABLES
+from wavegate.evidence import truth
 from wavegate.rollout import transitions
 from wavegate.settings import Settings
 from wavegate.telemetry import metrics
@@ -37,6 +39,7 @@ def pages() -> dict[str, str]:
     """Return the text of each page by file name."""
     made = {
         "api.md": _api(),
+        "evidence.md": _evidence(),
         "metrics.md": _metrics(),
         "reasons.md": _reasons(),
         "settings.md": _settings(),
@@ -114,6 +117,32 @@ def _rows(rows: Iterable[transitions.Row]) -> Iterator[str]:
         source = f"`{row.source}`" if row.source else "(none)"
         why = ", ".join(f"`{reason}`" for reason in row.reasons)
         yield f"| {source} | {_cell(row.when)} | `{row.to}` | {why} |"
+
+
+# Evidence
+
+
+def _evidence() -> Iterator[str]:
+    yield from _head("Answers of Prometheus", "operator/wavegate/evidence/truth.py")
+    yield (
+        "What each kind of answer to a check means. Nothing else passes a wave, and no silence "
+        "does; a hold ends by itself when answers are back. A test asks about every row. Why it "
+        "is so is told in [003](../design/003-evidence.md)."
+    )
+    yield from ("", "| Prometheus' answer | `per: Node` | `per: Wave` |", "|---|---|---|")
+    for row in truth.TABLE:
+        yield f"| {_cell(row.answer)} | {_meaning(row.node)} | {_meaning(row.wave)} |"
+    yield from ("", "## Variables of a query", "")
+    yield "Replaced in `query` and in `freshness.series`, each time it is asked."
+    yield from ("", "| Variable | Stands for |", "|---|---|")
+    yield from (f"| `${name}` | {_cell(text)} |" for name, text in VARIABLES.items())
+
+
+def _meaning(meaning: truth.Meaning | None) -> str:
+    if meaning is None:
+        return "(not possible)"
+    why = f" `{meaning.reason}`" if meaning.reason else ""
+    return f"{meaning.verdict.name.title()}{why}"
 
 
 # Settings

@@ -11,6 +11,7 @@ import logging
 import signal
 import time
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import kopf
@@ -97,7 +98,7 @@ class Operator:
     async def _lead(self) -> None:
         leader = Leader(
             client=self._client,
-            reader=PrometheusReader(),
+            reader=PrometheusReader(Path(self._settings.prometheus_connections)),
             metrics=self._metrics,
             clock=self._clock,
             may_act=lambda: self._leadership.held,

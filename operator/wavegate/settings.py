@@ -33,6 +33,8 @@ class Settings:
     """WAVEGATE_LEASE_DURATION: a leader that is silent for so long is replaced. Default 15s."""
     identity: str = ""
     """WAVEGATE_IDENTITY: the name of this process in the Lease. Default: host name and process."""
+    prometheus_connections: str = "/etc/wavegate/prometheus"
+    """WAVEGATE_PROMETHEUS_CONNECTIONS: folder of connections. Default /etc/wavegate/prometheus."""
     log_level: str = "info"
     """WAVEGATE_LOG_LEVEL: debug, info, warning or error. Default info."""
 

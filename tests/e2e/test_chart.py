@@ -173,6 +173,8 @@ def test_helm_lint_finds_nothing_wrong(helm: Tool) -> None:
         ("replicas=9", "/replicas"),
         ("nodeSelectors.a=b", "'nodeSelectors' not allowed"),
         ("admissionPolicies.enabled=maybe", "admissionPolicies/enabled"),
+        ("prometheusConnections[0].name=thanos", "prometheusConnections/0"),
+        ("prometheusConnections[0].secret=thanos", "'secret' not allowed"),
     ],
 )
 def test_a_value_that_would_not_act_is_refused(sandbox: Sandbox, value: str, words: str) -> None:
@@ -214,6 +216,44 @@ def test_values_reach_the_pod(sandbox: Sandbox) -> None:
     assert deployment["spec"]["replicas"] == 3
     assert deployment["spec"]["template"]["metadata"]["labels"]["team"] == "security"
     assert deployment["spec"]["template"]["metadata"]["annotations"] == {"mesh": "off"}
+
+
+def test_a_prometheus_connection_is_mounted_and_optional_and_gives_no_right(
+    sandbox: Sandbox,
+) -> None:
+    values = (
+        "prometheusConnections[0].name=thanos",
+        "prometheusConnections[0].secretName=reader",
+        "prometheusConnections[0].configMapName=address",
+        "prometheusConnections[0].serviceAccountToken.audience=prom",
+    )
+    plain = render(sandbox.tool("helm"), "anywhere")
+    rendered = render(sandbox.tool("helm"), "anywhere", values=values)
+    (volume,) = rendered.pod_spec["volumes"]
+    (mount,) = rendered.container["volumeMounts"]
+    assert volume == {
+        "name": mount["name"],
+        "projected": {
+            "sources": [
+                {"secret": {"name": "reader", "optional": True}},
+                {"configMap": {"name": "address", "optional": True}},
+                {
+                    "serviceAccountToken": {
+                        "path": "token",
+                        "audience": "prom",
+                        "expirationSeconds": 3600,
+                    }
+                },
+            ]
+        },
+    }
+    folder = {item["name"]: item.get("value") for item in rendered.container["env"]}
+    assert mount["mountPath"] == f"{folder['WAVEGATE_PROMETHEUS_CONNECTIONS']}/thanos"
+    others = [
+        [item for item in made.objects if item["kind"] != "Deployment"]
+        for made in (plain, rendered)
+    ]
+    assert others[0] == others[1], "no role changes"
 
 
 def test_every_object_of_the_chart_is_on_the_server(sandbox: Sandbox, installed: Rendered) -> None:

@@ -267,7 +267,16 @@ def test_absent_fields_of_a_channel_get_their_documented_defaults(crds, sandbox,
     assert spec["suspend"] is False
     assert "waves" not in spec
     assert spec["checks"] == [
-        {"name": "a", "query": "up", "max": 0, "per": "Node", "interval": "30s", "timeout": "10s"}
+        {
+            "name": "a",
+            "query": "up",
+            "max": 0,
+            "per": "Node",
+            "interval": "30s",
+            "timeout": "10s",
+            "consecutive": 1,
+            "dryRun": False,
+        }
     ]
 
 

@@ -101,21 +101,34 @@ class Rollout(ApiModel):
 
 
 class Prometheus(ApiModel):
-    """Where the checks are asked."""
+    """Where the checks are asked. Exactly one field is set."""
 
-    url: str
+    url: str | None = None
+    connection: str | None = None
+
+
+class Freshness(ApiModel):
+    """How old a sample may be. `series` is a plain selector; without it, the query is one."""
+
+    max_age: Duration
+    series: str | None = None
 
 
 class Check(ApiModel):
-    """A PromQL query; a sample above `max` fails the wave."""
+    """A PromQL query; a sample above `max`, or below `min`, fails the wave. One of them is set."""
 
     name: str
     query: str
-    max: Number
+    max: Number | None = None
+    min: Number | None = None
     per: CheckScope = CheckScope.Node
     node_label: str = "node"
     interval: Duration = Duration.parse("30s")
     timeout: Duration = Duration.parse("10s")
+    freshness: Freshness | None = None
+    coverage: IntOrPercent | None = None
+    consecutive: int = 1
+    dry_run: bool = False
 
 
 DEFAULT_WAVES = (

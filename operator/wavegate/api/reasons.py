@@ -397,7 +397,17 @@ class Reason(StrEnum):
     CheckUnreachable = _reason(
         "CheckUnreachable",
         "Prometheus did not answer in time or with an error, so the wave is held; look at the "
-        "channel's spec.prometheus.url and at Prometheus.",
+        "channel's spec.prometheus and at Prometheus.",
+    )
+    CheckIncomplete = _reason(
+        "CheckIncomplete",
+        "Prometheus warns that its answer may lack data, so the wave is held whatever the values "
+        "are; look at what the warning names, often a store or a replica that is down.",
+    )
+    CheckStale = _reason(
+        "CheckStale",
+        "Samples are older than the check's freshness.maxAge, so the wave is held; look at the "
+        "scrape targets in Prometheus.",
     )
     CheckInvalid = _reason(
         "CheckInvalid",
@@ -410,6 +420,11 @@ class Reason(StrEnum):
         "CheckAboveMax",
         "A check's sample was above its max, so the wave failed; run the query by hand to see "
         "what rose.",
+    )
+    CheckBelowMin = _reason(
+        "CheckBelowMin",
+        "A check's sample was below its min, so the wave failed; run the query by hand to see "
+        "what fell.",
     )
 
     # Decisions

@@ -1,41 +1,41 @@
 """Keeps the Prometheus checks of rollouts and bakes answered, each at its interval."""
 
 import asyncio
+import logging
 import math
-import re
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import replace
 
+from wavegate.controller.queries import Questions
 from wavegate.controller.work import Key
-from wavegate.evidence import CheckResult, CheckSpec
+from wavegate.evidence import CheckResult, CheckSpec, Verdict, assess_check, worst
 from wavegate.rollout.judge import judged_nodes
 from wavegate.rollout.observation import Observation
-from wavegate.rollout.record import Plan, Record
+from wavegate.rollout.record import Record
 from wavegate.rollout.watch import watched
+from wavegate.telemetry.connections import Source
+from wavegate.telemetry.metrics import Metrics
 from wavegate.telemetry.prometheus import PrometheusReader
+
+log = logging.getLogger(__name__)
 
 EARLY_SECONDS = 1.0
 """A soak that ended, or nodes that joined, are asked about after this, not the interval."""
-
-
-@dataclass(frozen=True, slots=True)
-class _Asked:
-    """One attempt's checks, about these nodes; an answer from before `since` is outdated."""
-
-    attempt: str
-    plan: Plan
-    nodes: frozenset[str]
-    since: float
 
 
 class CheckRunner:
     """Asks in the background; `wake` is called when an answer is in."""
 
     def __init__(
-        self, reader: PrometheusReader, clock: Callable[[], float], wake: Callable[[Key], None]
+        self,
+        reader: PrometheusReader,
+        clock: Callable[[], float],
+        wake: Callable[[Key], None],
+        metrics: Metrics | None = None,
     ) -> None:
-        self._reader, self._clock, self._wake = reader, clock, wake
+        self._reader, self._clock, self._wake, self._metrics = reader, clock, wake, metrics
+        self._verdicts: dict[Key, dict[tuple[str, str], Verdict]] = defaultdict(dict)
         self._results: dict[Key, dict[str, dict[str, CheckResult]]] = defaultdict(dict)
         self._running: dict[tuple[Key, str, str], asyncio.Task[None]] = {}
 
@@ -58,34 +58,78 @@ class CheckRunner:
         known, attempts = self._results[key], attempts_of(obs.record)
         self._results[key] = {attempt: known.get(attempt, {}) for attempt in attempts}
         left = []
-        for asked in _asked(obs):
-            for check in asked.plan.checks:
+        questions = list(_asked(obs))
+        self._forget(key, frozenset(_places(questions)))
+        for asked in questions:
+            for check in asked.rollout.plan.checks:
                 seconds = self._due_in(key, check, asked)
                 left.append(seconds)
                 if seconds <= 0:
-                    work = self._ask(key, check, asked)
-                    place = (key, asked.attempt, check.name)
+                    work = self._ask(key, check, asked, obs)
+                    place = (key, asked.rollout.attempt, check.name)
                     self._running[place] = asyncio.create_task(work)
         return min((seconds for seconds in left if 0 < seconds < math.inf), default=None)
 
-    def _due_in(self, key: Key, check: CheckSpec, asked: _Asked) -> float:
+    def _due_in(self, key: Key, check: CheckSpec, asked: Questions) -> float:
         """Seconds until this check is asked; endless while its answer is awaited, which wakes."""
-        if (key, asked.attempt, check.name) in self._running:
+        if (key, asked.rollout.attempt, check.name) in self._running:
             return math.inf
-        last = self._results[key][asked.attempt].get(check.name)
+        last = self._results[key][asked.rollout.attempt].get(check.name)
         if last is None:
             return 0.0
         outdated = last.asked_at < asked.since or not asked.nodes <= last.nodes
         pause = min(EARLY_SECONDS, check.interval) if outdated else check.interval
         return max(0.0, last.asked_at + pause - self._clock())
 
-    async def _ask(self, key: Key, check: CheckSpec, asked: _Asked) -> None:
-        url, nodes = asked.plan.prometheus, asked.nodes
-        query = check.query.replace("$nodes", nodes_pattern(nodes))
-        result = await self._reader.ask(url, check, query, nodes, self._clock())
-        if asked.attempt in self._results[key]:
-            self._results[key][asked.attempt][check.name] = result
-            self._wake(key)
+    async def _ask(self, key: Key, check: CheckSpec, asked: Questions, obs: Observation) -> None:
+        plan, attempt = asked.rollout.plan, asked.rollout.attempt
+        source, now = Source(plan.prometheus, plan.connection, key[0]), self._clock()
+        question = asked.substituted(check, obs, now)
+        result = await self._reader.ask(source, question, question.query, asked.nodes, now)
+        known = self._results[key].get(attempt)
+        if known is None:
+            return
+        known[check.name] = _counted(check, result, known.get(check.name))
+        self._tell(key, attempt, check, known[check.name])
+        self._wake(key)
+
+    def _tell(self, key: Key, attempt: str, check: CheckSpec, result: CheckResult) -> None:
+        """Record what the answer means, also where it decides nothing."""
+        findings = list(assess_check(check, result, result.nodes, 0.0))
+        verdict = worst(findings)
+        before = self._verdicts[key].get((attempt, check.name))
+        self._verdicts[key][attempt, check.name] = verdict
+        if self._metrics is not None:
+            all_of_it = [v for (_, name), v in self._verdicts[key].items() if name == check.name]
+            self._metrics.check_verdict.labels(*key, check.name).set(max(all_of_it))
+        if check.dry_run and verdict is not before:
+            said = findings[0].message if findings else f"check {check.name} passes"
+            log.info("%s/%s: dry run, %s: %s", *key, verdict.name, said)
+
+    def _forget(self, key: Key, asked: frozenset[tuple[str, str]]) -> None:
+        """Say no more of checks that are not asked any more."""
+        verdicts = self._verdicts[key]
+        gone = {name for _, name in verdicts} - {name for _, name in asked}
+        self._verdicts[key] = {place: v for place, v in verdicts.items() if place in asked}
+        if self._metrics is not None:
+            for name in gone:
+                self._metrics.check_verdict.remove(*key, name)
+
+
+def _places(questions: list[Questions]) -> Iterator[tuple[str, str]]:
+    """Attempt and name of each check."""
+    for asked in questions:
+        for check in asked.rollout.plan.checks:
+            yield asked.rollout.attempt, check.name
+
+
+def _counted(check: CheckSpec, result: CheckResult, last: CheckResult | None) -> CheckResult:
+    """The answer with its number in the row of good answers about all of its nodes."""
+    single = replace(check, consecutive=1)
+    if any(assess_check(single, result, result.nodes, 0.0)):
+        return replace(result, passes=0)
+    goes_on = last is not None and result.nodes <= last.nodes
+    return replace(result, passes=last.passes + 1 if last is not None and goes_on else 1)
 
 
 def attempts_of(record: Record) -> tuple[str, ...]:
@@ -95,7 +139,7 @@ def attempts_of(record: Record) -> tuple[str, ...]:
     return (*running, record.bake.attempt) if record.bake and baking else running
 
 
-def _asked(obs: Observation) -> Iterator[_Asked]:
+def _asked(obs: Observation) -> Iterator[Questions]:
     """What is to be asked now."""
     now_running = attempts_of(obs.record)
     rollout, bake = obs.record.rollout, obs.record.bake
@@ -103,13 +147,8 @@ def _asked(obs: Observation) -> Iterator[_Asked]:
         nodes = judged_nodes(obs, rollout)
         since = rollout.waves[-1].judged_since or 0.0
         if nodes:
-            yield _Asked(rollout.attempt, rollout.plan, nodes, since)
+            yield Questions(rollout, nodes, since)
     if bake is not None and bake.attempt in now_running and bake.rollout.plan.checks:
         nodes = frozenset(watched(obs, bake))
         if nodes:
-            yield _Asked(bake.attempt, bake.rollout.plan, nodes, 0.0)
-
-
-def nodes_pattern(nodes: frozenset[str]) -> str:
-    """The regular expression that `$nodes` stands for, escaped for a PromQL string."""
-    return "|".join(re.escape(name).replace("\\", "\\\\") for name in sorted(nodes))
+            yield Questions(bake.rollout, nodes, 0.0)

@@ -35,7 +35,7 @@ class Leader:
         self._may_act, self._identity, self._soak_floor = may_act, identity, soak_floor
         self._queue = WorkQueue(clock)
         self.world = World(client, clock, self._queue.add)
-        self._checks = CheckRunner(reader, clock, self._queue.add)
+        self._checks = CheckRunner(reader, clock, self._queue.add, metrics)
         self._proofs = ProofRunner(client, clock, self._queue.add)
 
     async def start(self, tasks: asyncio.TaskGroup) -> None:

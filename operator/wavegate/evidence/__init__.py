@@ -5,6 +5,7 @@ from wavegate.evidence.background import is_beyond_chance, most_by_chance
 from wavegate.evidence.findings import Finding, Verdict, worst
 from wavegate.evidence.nodes import LEASE_STALE_SECONDS, is_leaving, judge_node
 from wavegate.evidence.observation import (
+    EVERY_NODE,
     CheckResult,
     CheckSpec,
     Ledger,
@@ -15,9 +16,10 @@ from wavegate.evidence.observation import (
     Side,
     Taint,
 )
-from wavegate.evidence.promql import judge_check
+from wavegate.evidence.promql import assess_check, judge_check, outside_limits, reported_node
 
 __all__ = [
+    "EVERY_NODE",
     "LEASE_STALE_SECONDS",
     "CheckResult",
     "CheckSpec",
@@ -30,12 +32,15 @@ __all__ = [
     "Side",
     "Taint",
     "Verdict",
+    "assess_check",
     "is_beyond_chance",
     "is_leaving",
     "judge_agent",
     "judge_check",
     "judge_node",
     "most_by_chance",
+    "outside_limits",
+    "reported_node",
     "standing",
     "worst",
 ]

@@ -7,6 +7,11 @@ wrote: a node with a wrong clock must not look healthy for longer than it was.
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from wavegate.api import IntOrPercent
+
+EVERY_NODE = IntOrPercent(100, is_percent=True)
+"""The coverage of a check that names none."""
+
 
 @dataclass(frozen=True, slots=True)
 class Taint:
@@ -109,6 +114,14 @@ class CheckResult:
     """What went wrong, for a person; empty when Prometheus answered."""
     refused: bool = False
     """The error is the query's own: Prometheus answered that it can't run it."""
+    ages: tuple[Sample, ...] = ()
+    """Seconds since each series of `CheckSpec.age_of` was sampled, by Prometheus' own clock."""
+    warnings: tuple[str, ...] = ()
+    """Prometheus says that its answer may be incomplete."""
+    infos: tuple[str, ...] = ()
+    """Prometheus doubts that the query means what its author meant."""
+    passes: int = 1
+    """This answer is so many-th in a row that was good about all these nodes."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,6 +132,19 @@ class CheckSpec:
     query: str
     per_node: bool
     node_label: str
-    max: float
+    max: float | None
+    """The highest good value; None = any."""
     interval: float
     timeout: float
+    min: float | None = None
+    """The lowest good value; None = any."""
+    max_age: float = 0.0
+    """A sample that is older, in seconds, is no evidence; 0 = the age is not asked."""
+    age_of: str = ""
+    """The selector of the series whose age counts; empty = the age is not asked."""
+    coverage: IntOrPercent = EVERY_NODE
+    """So many of the nodes must report."""
+    consecutive: int = 1
+    """So many answers in a row must be good."""
+    dry_run: bool = False
+    """It is asked and told of, but decides nothing."""

@@ -1,17 +1,30 @@
 """Prometheus checks. Only a finite, fresh value about every moved node lets a check pass.
 
-An outage, an empty answer or NaN is a Hold: never a Pass, never an instant Fail.
+An outage, an empty answer or NaN is a Hold: never a Pass, never an instant Fail. `truth.TABLE` says
+it row by row.
 """
 
 import math
-from collections.abc import Iterator
+import re
+from collections.abc import Iterable, Iterator, Mapping
 
 from wavegate.api import Reason
 from wavegate.evidence.findings import Finding, Verdict
 from wavegate.evidence.observation import CheckResult, CheckSpec, Sample
 
+_NOT_FINITE = "answered NaN or infinity"
+_PORT = re.compile(r":[0-9]{1,5}$")
+
 
 def judge_check(
+    check: CheckSpec, result: CheckResult | None, moved: frozenset[str], since: float
+) -> Iterator[Finding]:
+    """What decides: nothing of a check that is only a dry run, else what `assess_check` finds."""
+    if not check.dry_run:
+        yield from assess_check(check, result, moved, since)
+
+
+def assess_check(
     check: CheckSpec, result: CheckResult | None, moved: frozenset[str], since: float
 ) -> Iterator[Finding]:
     """Judge the newest answer to `check` about the `moved` nodes; one asked before `since`, or
@@ -20,50 +33,142 @@ def judge_check(
     if result is None:
         yield _finding(check, Verdict.WAIT, Reason.CheckNoData, "was not asked yet")
         return
-    if result.error:
-        reason = Reason.CheckInvalid if result.refused else Reason.CheckUnreachable
-        yield _finding(check, Verdict.HOLD, reason, result.error)
+    lost = _no_answer(check, result)
+    if lost is not None:
+        yield lost
         return
     relevant = [sample for sample in result.samples if _is_about(check, sample, moved)]
-    above = [
-        sample for sample in relevant if math.isfinite(sample.value) and sample.value > check.max
-    ]
-    if above:
-        yield _above(check, max(above, key=lambda sample: sample.value))
+    harm = list(outside_limits(check, result, moved))
+    if harm:
+        yield from harm
     elif any(not math.isfinite(sample.value) for sample in relevant):
-        yield _finding(check, Verdict.HOLD, Reason.CheckNoData, "answered NaN or infinity")
+        yield _finding(check, Verdict.HOLD, Reason.CheckNoData, _NOT_FINITE)
     elif result.asked_at < since or not moved <= result.nodes:
         yield _finding(check, Verdict.WAIT, Reason.CheckNoData, "has no fresh answer yet")
     else:
-        yield from _coverage(check, relevant, moved)
+        yield from _proof(check, result, relevant, moved)
 
 
-def _coverage(check: CheckSpec, samples: list[Sample], moved: frozenset[str]) -> Iterator[Finding]:
+def outside_limits(
+    check: CheckSpec, result: CheckResult | None, nodes: Iterable[str]
+) -> Iterator[Finding]:
+    """One finding for each of these nodes (or one for all, `per: Wave`) whose worst fresh value is
+    above `max` or below `min`; the worst first. None without a whole answer, nor of a dry run.
+    """
+    if result is None or _no_answer(check, result) is not None:
+        return
+    wanted, ages = frozenset(nodes), _ages(check, result)
+    worst: dict[str, Sample] = {}
+    for sample in result.samples:
+        node = reported_node(check, sample) if check.per_node else ""
+        excess = _excess(check, sample) if node in wanted or not check.per_node else 0.0
+        known = _excess(check, worst[node]) if node in worst else 0.0
+        if excess > known and _is_fresh(check, ages, node):
+            worst[node] = sample
+    for node, sample in sorted(worst.items(), key=lambda item: -_excess(check, item[1])):
+        yield _outside(check, sample, node or None)
+
+
+def reported_node(check: CheckSpec, sample: Sample) -> str:
+    """The node that a sample speaks about: its label, without a port as in `instance`."""
+    return _PORT.sub("", sample.labels.get(check.node_label, ""))
+
+
+def _no_answer(check: CheckSpec, result: CheckResult) -> Finding | None:
+    """Why this answer says nothing at all."""
+    if result.error:
+        reason = Reason.CheckInvalid if result.refused else Reason.CheckUnreachable
+        return _finding(check, Verdict.HOLD, reason, result.error)
+    if result.warnings:
+        what = f"was answered with warnings: {'; '.join(result.warnings)}"
+        return _finding(check, Verdict.HOLD, Reason.CheckIncomplete, what)
+    return None
+
+
+def _proof(
+    check: CheckSpec, result: CheckResult, samples: list[Sample], moved: frozenset[str]
+) -> Iterator[Finding]:
+    """What keeps good values from proving that no harm was done."""
+    missing = _missing(check, result, samples, moved)
+    if missing is not None:
+        yield missing
+    elif result.passes < check.consecutive:
+        what = f"was good {result.passes} times in a row; {check.consecutive} are needed"
+        yield _finding(check, Verdict.WAIT, Reason.CheckNoData, what)
+
+
+def _missing(
+    check: CheckSpec, result: CheckResult, samples: list[Sample], moved: frozenset[str]
+) -> Finding | None:
+    """What the answer lacks; None when enough nodes reported, and lately."""
+    ages = _ages(check, result)
     if not check.per_node:
         if len(samples) != 1:
-            message = f"answered {len(samples)} series where `per: Wave` needs exactly one"
-            yield _finding(check, Verdict.HOLD, Reason.CheckNoData, message)
-        return
-    silent = moved - {_node(check, sample) for sample in samples}
-    if silent:
-        names = ", ".join(sorted(silent)[:5])
-        message = f"has no series for {len(silent)} of {len(moved)} nodes ({names})"
-        yield _finding(check, Verdict.HOLD, Reason.CheckNoData, message)
+            what = f"answered {len(samples)} series where `per: Wave` needs exactly one"
+            return _finding(check, Verdict.HOLD, Reason.CheckNoData, _with_infos(result, what))
+        return None if _is_fresh(check, ages, "") else _stale(check, "", ages.get(""))
+    seen = {reported_node(check, sample) for sample in samples}
+    needed = min(len(moved), check.coverage.resolve(len(moved)))
+    old = sorted(node for node in seen if not _is_fresh(check, ages, node))
+    if len(seen) - len(old) >= needed:
+        return None
+    if len(seen) >= needed:
+        whose = f" for {len(old)} of {len(moved)} nodes ({', '.join(old[:5])})"
+        return _stale(check, whose, max(ages.get(node, math.inf) for node in old))
+    silent = sorted(moved - seen)
+    what = f"has no series for {len(silent)} of {len(moved)} nodes ({', '.join(silent[:5])})"
+    what += f"; {needed} must report" if needed < len(moved) else ""
+    return _finding(check, Verdict.HOLD, Reason.CheckNoData, _with_infos(result, what))
 
 
-def _node(check: CheckSpec, sample: Sample) -> str:
-    return sample.labels.get(check.node_label, "")
+def _ages(check: CheckSpec, result: CheckResult) -> dict[str, float]:
+    """The age of each node's oldest series; of all of them together (key ""), `per: Wave`."""
+    oldest: dict[str, float] = {}
+    for age in result.ages:
+        node = reported_node(check, age) if check.per_node else ""
+        seconds = age.value if math.isfinite(age.value) else math.inf
+        oldest[node] = max(seconds, oldest.get(node, seconds))
+    return oldest
+
+
+def _is_fresh(check: CheckSpec, ages: Mapping[str, float], node: str) -> bool:
+    """Whether the samples of a node are young enough to be evidence."""
+    return not check.age_of or ages.get(node, math.inf) <= check.max_age
+
+
+def _stale(check: CheckSpec, whose: str, age: float | None) -> Finding:
+    known = age is not None and math.isfinite(age)
+    seen = f"the oldest is from {age:.0f} s ago" if known else "no age is known of some"
+    what = f"has no sample of the last {check.max_age:g} s{whose}: {seen}"
+    return _finding(check, Verdict.HOLD, Reason.CheckStale, what)
+
+
+def _with_infos(result: CheckResult, what: str) -> str:
+    """What is missing, and what Prometheus remarks on the query: often that is why."""
+    return f"{what} (Prometheus remarks: {'; '.join(result.infos)})" if result.infos else what
 
 
 def _is_about(check: CheckSpec, sample: Sample, moved: frozenset[str]) -> bool:
-    return not check.per_node or _node(check, sample) in moved
+    return not check.per_node or reported_node(check, sample) in moved
 
 
-def _above(check: CheckSpec, sample: Sample) -> Finding:
-    node = _node(check, sample) if check.per_node else None
+def _excess(check: CheckSpec, sample: Sample) -> float:
+    """How far a value is outside of the limits; 0 = it is not, or is no number."""
+    if not math.isfinite(sample.value):
+        return 0.0
+    above = sample.value - check.max if check.max is not None else 0.0
+    below = check.min - sample.value if check.min is not None else 0.0
+    return max(0.0, above, below)
+
+
+def _outside(check: CheckSpec, sample: Sample, node: str | None) -> Finding:
     where = f" on node {node}" if node else ""
-    message = f"check {check.name} saw {sample.value:g}{where}, more than {check.max:g}"
-    return Finding(Verdict.FAIL, Reason.CheckAboveMax, message, node)
+    message = f"check {check.name} saw {sample.value:g}{where}"
+    if check.max is not None and sample.value > check.max:
+        message += f", more than {check.max:g}"
+        return Finding(Verdict.FAIL, Reason.CheckAboveMax, message, node)
+    message += f", less than {check.min:g}"
+    return Finding(Verdict.FAIL, Reason.CheckBelowMin, message, node)
 
 
 def _finding(check: CheckSpec, verdict: Verdict, reason: Reason, what: str) -> Finding:

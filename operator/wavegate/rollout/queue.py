@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Sequence
 
 from wavegate.api import Channel, ContentKind, OnFailure, Phase, Reason, Release
-from wavegate.evidence import CheckSpec
+from wavegate.evidence import EVERY_NODE, CheckSpec
 from wavegate.rollout import lost
 from wavegate.rollout.names import (
     HANDS_OFF_ANNOTATION,
@@ -113,7 +113,7 @@ def start(obs: Observation, channel: Channel, release: Release, now: float) -> R
 def freeze(channel: Channel) -> Plan:
     """The plan that this channel's spec means now."""
     rollout = channel.spec.rollout
-    waves = channel.spec.planned_waves()
+    waves, prometheus = channel.spec.planned_waves(), channel.spec.prometheus
     return Plan(
         pools=channel.spec.pools,
         waves=tuple(
@@ -125,7 +125,8 @@ def freeze(channel: Channel) -> Plan:
         hold_timeout=float(rollout.hold_timeout),
         on_failure=OnFailure(rollout.on_failure),
         checks=tuple(_checks(channel)),
-        prometheus=channel.spec.prometheus.url if channel.spec.prometheus else "",
+        prometheus=(prometheus.url if prometheus else "") or "",
+        connection=(prometheus.connection if prometheus else "") or "",
         bake=float(rollout.bake),
     )
 
@@ -142,9 +143,15 @@ def _checks(channel: Channel) -> Iterator[CheckSpec]:
             query=check.query,
             per_node=check.per == "Node",
             node_label=check.node_label,
-            max=float(check.max),
+            max=check.max,
+            min=check.min,
             interval=float(check.interval),
             timeout=float(check.timeout),
+            max_age=float(check.freshness.max_age) if check.freshness else 0.0,
+            age_of=(check.freshness.series or check.query) if check.freshness else "",
+            coverage=check.coverage or EVERY_NODE,
+            consecutive=check.consecutive,
+            dry_run=check.dry_run,
         )
 
 

@@ -65,6 +65,8 @@ class Plan:
     on_failure: OnFailure
     checks: tuple[CheckSpec, ...] = ()
     prometheus: str = ""
+    connection: str = ""
+    """Name of the operator's Prometheus connection; empty when `prometheus` is its URL."""
     bake: float = 86_400.0
     """For so long it is watched after its completion; 0 = not at all."""
 

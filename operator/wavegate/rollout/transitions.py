@@ -34,6 +34,7 @@ HARM = (
     Reason.CannotFetch,
     Reason.Unschedulable,
     Reason.CheckAboveMax,
+    Reason.CheckBelowMin,
 )
 """What fails a wave."""
 BY_PERSON = (Reason.RevertDecided, Reason.ReleaseDeleted, Reason.ChannelDeleted)

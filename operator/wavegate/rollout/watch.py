@@ -6,11 +6,9 @@ baseline. Silence proves nothing: the bake ends well only on a last look at ever
 """
 
 import hashlib
-import math
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
 
-from wavegate.api import Reason
 from wavegate.evidence import (
     Finding,
     LedgerNode,
@@ -19,6 +17,7 @@ from wavegate.evidence import (
     is_beyond_chance,
     judge_check,
     most_by_chance,
+    outside_limits,
 )
 from wavegate.rollout.judge import judge_nodes, judged_nodes
 from wavegate.rollout.observation import Observation
@@ -156,12 +155,8 @@ def _harm(
             yield finding
     asked = nodes.keys() - bake.excused.keys()
     for check in bake.rollout.plan.checks:
-        answer = obs.bake_checks.get(check.name)
-        for sample in answer.samples if answer is not None and check.per_node else ():
-            name = sample.labels.get(check.node_label, "")
-            if name in asked and math.isfinite(sample.value) and sample.value > check.max:
-                message = f"check {check.name} saw {sample.value:g}"
-                yield Finding(Verdict.FAIL, Reason.CheckAboveMax, message, name)
+        if check.per_node and not check.dry_run:
+            yield from outside_limits(check, obs.bake_checks.get(check.name), asked)
 
 
 def _left_as_announced(obs: Observation, bake: Bake, entry: LedgerNode) -> str | None:

@@ -44,6 +44,12 @@ class Metrics:
             registry=self.registry,
             buckets=(0.01, 0.05, 0.1, 0.5, 1, 5, 30),
         )
+        self.check_verdict = Gauge(
+            "wavegate_check_verdict",
+            "The newest answer of a check, also of a dry run: 0 Pass, 1 Wait, 2 Hold, 3 Fail.",
+            ["namespace", "channel", "check"],
+            registry=self.registry,
+        )
         self.phase = Gauge(
             "wavegate_rollout_phase",
             "1 for the phase that the channel's running release is in.",

@@ -139,7 +139,7 @@ def test_the_limit_of_a_check_is_a_decimal_number(raw, number):
     assert Check.model_validate({"name": "a", "query": "up", "max": raw}).max == number
 
 
-@pytest.mark.parametrize("raw", ["nan", "inf", "1e3", "", " 1", "1_000", True, None, [1]])
+@pytest.mark.parametrize("raw", ["nan", "inf", "1e3", "", " 1", "1_000", True, [1]])
 def test_a_limit_that_is_no_decimal_number_is_refused(raw):
     with pytest.raises(ValidationError, match="max"):
         Check.model_validate({"name": "a", "query": "up", "max": raw})

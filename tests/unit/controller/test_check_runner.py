@@ -12,8 +12,11 @@ from hypothesis import strategies as st
 from support.builders import make_channel
 from support.fake_apiserver import until
 from support.world import SimCluster
-from wavegate.controller.checks import CheckRunner, nodes_pattern
-from wavegate.evidence import CheckResult, Sample
+from wavegate.controller.checks import CheckRunner
+from wavegate.controller.queries import VARIABLES, Questions, nodes_pattern
+from wavegate.evidence import CheckResult, CheckSpec, Sample
+from wavegate.telemetry.connections import Source
+from wavegate.telemetry.metrics import Metrics
 
 KEY = ("agents", "rules")
 names = st.from_regex(r"[a-z0-9]([-a-z0-9.]{0,20}[a-z0-9])?", fullmatch=True)
@@ -51,13 +54,14 @@ class Reader:
 
     def __init__(self):
         self.asked = []
+        self.value = 0.0
         self.answers = asyncio.Event()
         self.answers.set()
 
-    async def ask(self, url, check, query, nodes, now):
-        self.asked.append((url, check.name, query, nodes, now))
+    async def ask(self, source, check, query, nodes, now):
+        self.asked.append((source, check.name, query, nodes, now))
         await self.answers.wait()
-        samples = tuple(Sample({"node": node}, 0.0) for node in nodes)
+        samples = tuple(Sample({"node": node}, self.value) for node in nodes)
         return CheckResult(now, nodes, samples)
 
 
@@ -83,8 +87,13 @@ def reader():
 
 
 @pytest.fixture
-async def runner(sim, reader):
-    made = CheckRunner(reader, lambda: sim.now, lambda _key: None)
+def metrics():
+    return Metrics()
+
+
+@pytest.fixture
+async def runner(sim, reader, metrics):
+    made = CheckRunner(reader, lambda: sim.now, lambda _key: None, metrics)
     yield made
     made.close()
 
@@ -105,8 +114,11 @@ def answers(runner, sim):
 
 async def test_all_checks_are_asked_about_the_judged_nodes(runner, sim, reader):
     assert await asked(runner, sim, reader) == ["crashes", "slow"]
-    url, _, query, nodes, _ = reader.asked[0]
-    assert (url, query) == ("http://prometheus", r'up{node=~"canary\\-0"}')
+    source, _, query, nodes, _ = reader.asked[0]
+    assert (source, query) == (
+        Source("http://prometheus", namespace="agents"),
+        r'up{node=~"canary\\-0"}',
+    )
     assert nodes == {"canary-0"}
     await until(lambda: len(answers(runner, sim)) == 2)
 
@@ -190,3 +202,106 @@ async def test_the_checks_of_a_candidate_and_of_what_bakes_are_asked_apart(runne
         frozenset(rest),
     }
     await until(lambda: [len(found) for found in runner.results(KEY).values()] == [2, 2])
+
+
+async def answered_again(runner, sim, reader, value):
+    """One more answer to `crashes`, with this value on each node."""
+    reader.value, sim.now = value, sim.now + 30
+    await asked(runner, sim, reader)
+    await until(lambda: answers(runner, sim)["crashes"].asked_at == sim.now)
+    return answers(runner, sim)["crashes"].passes
+
+
+async def test_good_answers_in_a_row_are_counted_and_a_bad_one_begins_anew(runner, sim, reader):
+    await asked(runner, sim, reader)
+    await until(lambda: len(answers(runner, sim)) == 2)
+    counted = [await answered_again(runner, sim, reader, value) for value in (0, 0, 9, 0, 0)]
+    assert counted == [2, 3, 0, 1, 2]
+    sim.run(120, until=lambda: len(sim.running()) > 1)
+    assert await answered_again(runner, sim, reader, 0) == 1, "nothing is known of who joined"
+
+
+def shown(metrics, check):
+    labels = {"namespace": KEY[0], "channel": KEY[1], "check": check}
+    return metrics.registry.get_sample_value("wavegate_check_verdict", labels)
+
+
+async def test_the_verdict_of_each_check_is_a_metric_until_it_is_not_asked_any_more(
+    runner, sim, reader, metrics
+):
+    await asked(runner, sim, reader)
+    await until(lambda: len(answers(runner, sim)) == 2)
+    assert (shown(metrics, "crashes"), shown(metrics, "slow")) == (0.0, 0.0)
+    await answered_again(runner, sim, reader, 9)
+    assert (shown(metrics, "crashes"), shown(metrics, "slow")) == (3.0, 0.0)
+    del sim.releases["a"]
+    sim.run(60, until=lambda: sim.record.rollout is None)
+    runner.ensure(KEY, sim.observe())
+    assert shown(metrics, "crashes") is None
+
+
+async def test_a_dry_run_is_told_of_once_for_each_verdict(runner, sim, reader, caplog):
+    caplog.set_level("INFO")
+    rollout = sim.record.rollout
+    checks = tuple(replace(check, dry_run=True) for check in rollout.plan.checks)
+    plan = replace(rollout.plan, checks=checks)
+    sim.record = replace(sim.record, rollout=replace(rollout, plan=plan))
+    await asked(runner, sim, reader)
+    await until(lambda: len(answers(runner, sim)) == 2)
+    for value in (0, 9, 9):
+        await answered_again(runner, sim, reader, value)
+    told = [line for line in caplog.messages if "check crashes" in line]
+    assert told == [
+        "agents/rules: dry run, PASS: check crashes passes",
+        "agents/rules: dry run, FAIL: check crashes saw 9 on node canary-0, more than 0",
+    ]
+
+
+def test_all_variables_are_replaced_once_in_query_and_series(sim):
+    query = ";".join(f"${name}" for name in sorted(VARIABLES))
+    check = CheckSpec("c", query, True, "node", 0.0, 30.0, 10.0, age_of='up{n=~"$nodes"}')
+    rollout = sim.record.rollout
+    asked_of = Questions(rollout, frozenset({"canary-0"}), 0.0)
+    opened = rollout.waves[-1].opened_at
+    found = asked_of.substituted(check, sim.observe(), opened + 412.7)
+    pools = nodes_pattern(rollout.planned.pools)
+    assert found.query.split(";") == [
+        nodes_pattern(set(sim.nodes) - {"canary-0"}),
+        "412s",
+        nodes_pattern(["canary-0"]),
+        pools,
+        "a",
+        f"{opened:.0f}",
+    ]
+    assert found.age_of == r'up{n=~"canary\\-0"}'
+
+
+def test_a_wave_that_is_pending_has_no_time_yet_and_those_before_it_count(sim):
+    rollout = sim.record.rollout
+    check = CheckSpec("c", "$elapsed $t0", True, "node", 0.0, 30.0, 10.0)
+    opened = rollout.waves[-1].opened_at
+    later = Questions(rollout.with_next_wave(), frozenset({"canary-0"}), 0.0)
+    found = later.substituted(check, sim.observe(), opened + 90.0)
+    assert found.query == f"90s {opened:.0f}"
+
+
+def test_without_a_control_node_the_expression_matches_no_node(sim):
+    check = CheckSpec("c", "$control_nodes", True, "node", 0.0, 30.0, 10.0)
+    asked_of = Questions(sim.record.rollout, frozenset(sim.nodes), 0.0)
+    assert asked_of.substituted(check, sim.observe(), sim.now).query == "_none_"
+
+
+def test_a_node_that_is_not_ready_is_no_control(sim):
+    check = CheckSpec("c", "$control_nodes", True, "node", 0.0, 30.0, 10.0)
+    (sick, well), obs = sorted(set(sim.nodes) - {"canary-0"}), sim.observe()
+    obs = replace(obs, nodes={**obs.nodes, sick: replace(obs.nodes[sick], ready=False)})
+    asked_of = Questions(sim.record.rollout, frozenset({"canary-0"}), 0.0)
+    assert asked_of.substituted(check, obs, sim.now).query == nodes_pattern([well])
+
+
+async def test_a_connection_is_asked_by_name_and_for_the_channel_s_namespace(sim, runner, reader):
+    rollout = sim.record.rollout
+    plan = replace(rollout.plan, prometheus="", connection="thanos")
+    sim.record = replace(sim.record, rollout=replace(rollout, plan=plan))
+    await asked(runner, sim, reader)
+    assert reader.asked[0][0] == Source(connection="thanos", namespace="agents")

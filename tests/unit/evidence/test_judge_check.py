@@ -1,9 +1,10 @@
-"""A check passes only on a finite, fresh value about every moved node: the whole truth table."""
+"""A check passes only on a finite, fresh value about every moved node; see test_truth.py too."""
 
 import math
 
 import pytest
 
+from wavegate.api import IntOrPercent
 from wavegate.evidence import CheckResult, CheckSpec, Sample, Verdict, judge_check, worst
 
 MOVED = frozenset({"n1", "n2"})
@@ -25,7 +26,7 @@ def found(result, since=100.0, **changes):
 
 def verdict(result, since=100.0, **changes):
     findings = found(result, since, **changes)
-    assert len(findings) <= 1
+    assert len({finding.verdict for finding in findings}) <= 1
     return (worst(findings).name, findings[0].reason.value if findings else "")
 
 
@@ -104,10 +105,40 @@ def test_an_error_holds_and_is_told_apart_from_a_query_that_can_t_run(refused, r
     assert "is down" in found(result)[0].message
 
 
-def test_what_is_above_names_the_worst_node_and_does_not_block():
-    (finding,) = found(CheckResult(100.0, MOVED, samples(n1=2.0, n2=7.5)))
-    assert (finding.node, finding.blocks) == ("n2", False)
-    assert finding.message == "check c saw 7.5 on node n2, more than 1"
+def test_each_node_above_is_named_once_the_worst_first_and_does_not_block():
+    answer = samples(n1=2.0, n2=7.5) + samples(n1=3.0, n2=0.0)
+    findings = found(CheckResult(100.0, MOVED, answer))
+    assert [(finding.node, finding.blocks) for finding in findings] == [
+        ("n2", False),
+        ("n1", False),
+    ]
+    assert [finding.message for finding in findings] == [
+        "check c saw 7.5 on node n2, more than 1",
+        "check c saw 3 on node n1, more than 1",
+    ]
+
+
+def test_a_port_in_the_label_of_the_node_is_left_out():
+    answer = (Sample({"instance": "n1:9100"}, 0.0), Sample({"instance": "n2:9182"}, 9.0))
+    (finding,) = found(CheckResult(100.0, MOVED, answer), node_label="instance")
+    assert finding.node == "n2"
+
+
+def test_what_is_stale_or_too_few_is_told_with_figures():
+    ages = samples(n1=30.0, n2=400.0)
+    stale = CheckResult(100.0, MOVED, samples(n1=0.0, n2=0.0), ages=ages)
+    (finding,) = found(stale, max_age=60.0, age_of="up")
+    assert finding.message == (
+        "check c has no sample of the last 60 s for 1 of 2 nodes (n2): the oldest is from 400 s ago"
+    )
+    moved = frozenset(f"n{n}" for n in range(10))
+    few = CheckResult(100.0, moved, samples(n0=0.0), infos=("no counter",))
+    check = spec(coverage=IntOrPercent(90, is_percent=True))
+    (finding,) = judge_check(check, few, moved, 100.0)
+    assert finding.message == (
+        "check c has no series for 9 of 10 nodes (n1, n2, n3, n4, n5); 9 must report "
+        "(Prometheus remarks: no counter)"
+    )
 
 
 def test_missing_nodes_are_named():

@@ -567,6 +567,24 @@ def test_a_check_above_its_limit_on_one_node_is_chance_and_on_two_it_is_not(baki
     assert sim.record.blocked == ()
 
 
+def test_a_dry_run_above_its_limit_on_all_nodes_harms_no_bake(baking):
+    """Was: a bake read the samples past `judge_check`."""
+    dry = [{**check, "dryRun": True} for check in (PER_NODE, PER_WAVE)]
+    sim = baking(checks=dry, prometheus=PROMETHEUS)
+    sim.check_value = 9.0
+    sim.run(700, until=baked(sim, "b"))
+    assert sim.record.outcomes[0].incident is None
+
+
+def test_a_value_below_min_on_two_nodes_fails_a_bake_too(baking):
+    check = {"name": "alive", "query": "q", "min": 0, "interval": "5s", "timeout": "5s"}
+    sim = baking(checks=[check], prometheus=PROMETHEUS)
+    for name in ("workers-2", "workers-4"):
+        sim.check_values[name] = -1.0
+    sim.run(200, until=lambda: phase_of(sim, "b")[0] == "Reverted")
+    assert sim.record.outcomes[0].incident.reason is Reason.CheckBelowMin
+
+
 def test_a_node_counts_once_and_by_the_worst_that_it_showed(baking):
     sim = baking(checks=[PER_NODE], prometheus=PROMETHEUS)
     sim.check_values["workers-2"] = 1.0

@@ -3,9 +3,11 @@
 from dataclasses import replace
 
 import pytest
+from pydantic import TypeAdapter
 
 from support.builders import digest, make_channel, make_release
-from wavegate.api import OnFailure, Phase, Reason
+from wavegate.api import IntOrPercent, OnFailure, Phase, Reason
+from wavegate.evidence import CheckSpec
 from wavegate.rollout import queue
 from wavegate.rollout.record import Blocked, Outcome, Record, Revision
 
@@ -96,6 +98,35 @@ def test_a_plan_is_the_channel_s_policy_in_seconds():
         60.0,
         10.0,
     )
+
+
+def frozen(**options):
+    """The frozen form of one check, of a channel with a named connection."""
+    check = {"name": "c", "query": "up", **options}
+    plan = queue.freeze(make_channel(checks=[check], prometheus={"connection": "thanos"}))
+    assert (plan.prometheus, plan.connection) == ("", "thanos")
+    return plan.checks[0]
+
+
+def test_the_options_of_a_check_are_frozen_with_their_defaults():
+    plain = CheckSpec("c", "up", True, "node", 1.0, 30.0, 10.0)
+    assert frozen(max=1) == plain
+    assert frozen(min="0.5") == replace(plain, max=None, min=0.5)
+    assert frozen(max=1, freshness={"maxAge": "2m"}) == replace(plain, max_age=120.0, age_of="up")
+    series = {"maxAge": "2m", "series": "x"}
+    assert frozen(max=1, freshness=series) == replace(plain, max_age=120.0, age_of="x")
+    rest = frozen(max=1, coverage="90%", consecutive=3, dryRun=True)
+    share = IntOrPercent(90, is_percent=True)
+    assert rest == replace(plain, coverage=share, consecutive=3, dry_run=True)
+
+
+def test_a_check_that_an_older_version_stored_is_read_with_the_defaults():
+    stored = {"name": "c", "query": "up", "per_node": True, "node_label": "node", "max": 1.0}
+    read = TypeAdapter(CheckSpec).validate_python({**stored, "interval": 30.0, "timeout": 10.0})
+    assert read == CheckSpec("c", "up", True, "node", 1.0, 30.0, 10.0)
+    everything = frozen(max=1, coverage="90%", freshness={"maxAge": "2m"})
+    adapter = TypeAdapter(CheckSpec)
+    assert adapter.validate_json(adapter.dump_json(everything)) == everything
 
 
 def test_an_attempt_is_started_from_the_release(sim):

@@ -10,6 +10,7 @@ from aiohttp import web
 
 from wavegate.evidence import CheckSpec, judge_check
 from wavegate.telemetry import prometheus
+from wavegate.telemetry.connections import Source
 from wavegate.telemetry.prometheus import PrometheusReader
 
 NODES = frozenset({"n1", "n2"})
@@ -36,7 +37,7 @@ def ask(reader, server):
             return web.Response(text=text, status=status, content_type="application/json")
 
         server.handler = answer
-        return await reader.ask(server.url, spec(timeout), "up", NODES, 7.0)
+        return await reader.ask(Source(server.url), spec(timeout), "up", NODES, 7.0)
 
     return run
 
@@ -123,7 +124,7 @@ async def test_an_answer_of_another_form_is_an_error_in_words(ask, server, text)
 
 
 async def test_a_prometheus_that_is_down_is_an_error_in_words(reader):
-    result = await reader.ask("http://127.0.0.1:1", spec(), "up", NODES, 7.0)
+    result = await reader.ask(Source("http://127.0.0.1:1"), spec(), "up", NODES, 7.0)
     assert "could not be asked at http://127.0.0.1:1" in result.error
     assert "refused" in result.error.lower()
     assert not result.refused
@@ -152,8 +153,8 @@ async def test_one_that_hangs_does_not_keep_the_others_waiting(reader, server):
         return web.Response(text=vector(), content_type="application/json")
 
     server.handler = answer
-    hanging = asyncio.create_task(reader.ask(server.url, spec(), "hangs", NODES, 7.0))
-    answered = await reader.ask(server.url, spec(), "up", NODES, 7.0)
+    hanging = asyncio.create_task(reader.ask(Source(server.url), spec(), "hangs", NODES, 7.0))
+    answered = await reader.ask(Source(server.url), spec(), "up", NODES, 7.0)
     assert answered.error == ""
     hang.set()
     assert (await hanging).error == ""
@@ -168,7 +169,7 @@ async def test_the_query_is_sent_as_it_is(server, reader):
 
     server.handler = answer
     query = 'sum by (node) (up{node=~"a\\\\.b|c"}) > bool 0 & ü'
-    await reader.ask(server.url, spec(), query, NODES, 7.0)
+    await reader.ask(Source(server.url), spec(), query, NODES, 7.0)
     assert asked == [query]
 
 
@@ -183,5 +184,5 @@ async def test_a_query_about_5000_nodes_is_not_sent_in_the_url(reader, server):
 
     server.handler = answer
     query = "|".join(f"ip-10-0-{n // 250}-{n % 250}.internal" for n in range(5000))
-    await reader.ask(server.url, spec(), query, NODES, 7.0)
+    await reader.ask(Source(server.url), spec(), query, NODES, 7.0)
     assert asked == [("POST", query)]

@@ -1,0 +1,76 @@
+"""What the variables of a check's query stand for, at the moment when it is asked."""
+
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+
+from wavegate.evidence import CheckSpec
+from wavegate.rollout.observation import Observation
+from wavegate.rollout.placement import membership
+from wavegate.rollout.record import Rollout
+from wavegate.rollout.waves import baseline_of
+
+VARIABLES = {
+    "nodes": "names of the nodes that are judged, as a regular expression",
+    "control_nodes": "the same of Ready nodes in the channel's pools that are in no wave yet; "
+    "matches no node when there is none",
+    "pool": "names of the current wave's pools, as a regular expression",
+    "release": "name of the release",
+    "elapsed": "time since the newest open wave opened, as a PromQL duration such as 412s",
+    "t0": "when the newest open wave opened, in seconds since 1970 by the operator's clock",
+}
+"""The CRD refuses any other. All of them are replaced in `query` and in `freshness.series`."""
+NO_NODE = "_none_"
+"""No node can have this name; an empty expression would match series without the label."""
+_VARIABLE = re.compile(r"\$(control_nodes|nodes|pool|release|elapsed|t0)")
+
+
+@dataclass(frozen=True, slots=True)
+class Questions:
+    """One attempt's checks, about these nodes; an answer from before `since` is outdated."""
+
+    rollout: Rollout
+    nodes: frozenset[str]
+    since: float
+
+    def substituted(self, check: CheckSpec, obs: Observation, now: float) -> CheckSpec:
+        """The check with all variables replaced, once: what they stand for holds none."""
+        text = check.query + check.age_of
+        # A wave that is still pending has not opened: then it is about those before it.
+        opened = max(wave.opened_at for wave in self.rollout.waves) or now
+        planned = self.rollout.planned
+        pools = planned.pools if planned else [pool.name for pool in self.rollout.plan.pools]
+        control = _control(obs, self) if "$control_nodes" in text else frozenset[str]()
+        values = {
+            "nodes": nodes_pattern(self.nodes),
+            "control_nodes": nodes_pattern(control),
+            "pool": nodes_pattern(pools),
+            "release": self.rollout.candidate.release,
+            "elapsed": f"{max(1, int(now - opened))}s",
+            "t0": f"{opened:.0f}",
+        }
+
+        def replaced(query: str) -> str:
+            return _VARIABLE.sub(lambda found: values[found[1]], query)
+
+        return replace(check, query=replaced(check.query), age_of=replaced(check.age_of))
+
+
+def nodes_pattern(names: Iterable[str]) -> str:
+    """The regular expression that matches these names, escaped for a PromQL string."""
+    escaped = (re.escape(name).replace("\\", "\\\\") for name in sorted(names))
+    return "|".join(escaped) or NO_NODE
+
+
+def _control(obs: Observation, asked: Questions) -> frozenset[str]:
+    """Nodes of the same pools that do not have the content and are not about to get it."""
+    pools_of, taken = membership(asked.rollout.plan.pools), baseline_of(obs)
+    return frozenset(
+        name
+        for name, node in obs.nodes.items()
+        if node.ready
+        and name not in asked.nodes
+        and name not in taken
+        and node.attempt(obs.key) != asked.rollout.attempt
+        and pools_of(node)
+    )

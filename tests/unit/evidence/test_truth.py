@@ -1,0 +1,141 @@
+"""Every row of the truth table, for each kind of check."""
+
+import math
+
+import pytest
+
+from wavegate.api import IntOrPercent
+from wavegate.evidence import CheckResult, CheckSpec, Sample, judge_check, worst
+from wavegate.evidence.truth import TABLE
+
+MOVED = frozenset({"n1", "n2", "n3", "n4"})
+SINCE = 100.0
+AGED = {"max_age": 60.0, "age_of": "up"}
+
+
+def of(kind, *values, label="node", nodes=("n1", "n2", "n3", "n4")):
+    """Samples with these values: of a wave, or of its nodes in turn (the last value repeats)."""
+    if kind == "wave":
+        return tuple(Sample({"series": str(n)}, value) for n, value in enumerate(values))
+    padded = (*values, *[values[-1]] * (len(nodes) - len(values)))
+    return tuple(Sample({label: node}, v) for node, v in zip(nodes, padded, strict=True))
+
+
+def answer(kind, *values, asked_at=SINCE, nodes=MOVED, **more):
+    return CheckResult(asked_at, nodes, of(kind, *values), **more)
+
+
+def error(text, **more):
+    return lambda _kind: [({}, CheckResult(SINCE, MOVED, of("wave", 0.0), text, **more))]
+
+
+def good(kind, spec=None, **more):
+    return spec or {}, answer(kind, 0.0, **more)
+
+
+# Row -> the examples of it, each the options of the check and the answer.
+EXAMPLES = {
+    "good": lambda k: [
+        good(k),
+        ({}, answer(k, 5.0)),
+        ({"min": 0.0}, answer(k, 0.0)),
+        ({"max": None, "min": 0.0}, answer(k, 1e9)),
+        good(k, AGED, ages=of(k, 60.0)),
+        good(k, {"consecutive": 3}, passes=3),
+        good(k, infos=("is no counter",)),
+    ],
+    "not asked": lambda _: [({}, None), (AGED, None)],
+    "unreachable": error("got no answer within 10 s"),
+    "status": error("was refused: 503"),
+    "form": error("could not be asked: no JSON"),
+    "connection": error("could not be asked: no connection"),
+    "refused": error("was refused: parse error", refused=True),
+    "warnings": lambda k: [
+        good(k, warnings=("partial",)),
+        ({}, answer(k, 9.0, warnings=("partial",))),
+        ({}, CheckResult(SINCE, MOVED, (), warnings=("partial",))),
+    ],
+    "empty": lambda _: [({}, CheckResult(SINCE, MOVED)), (AGED, CheckResult(SINCE, MOVED))],
+    "NaN": lambda k: [
+        ({}, answer(k, math.nan)),
+        ({"coverage": IntOrPercent(1)} if k == "node" else {}, answer(k, math.nan)),
+        ({"min": 0.0}, answer(k, math.nan)),
+    ],
+    "infinity": lambda k: [
+        ({}, answer(k, math.inf)),
+        ({}, answer(k, -math.inf)),
+        ({"max": None, "min": 1.0}, answer(k, -math.inf)),
+    ],
+    "above": lambda k: [
+        ({}, answer(k, 5.1)),
+        ({}, answer(k, 5.1, asked_at=0.0)),
+        ({}, answer(k, 5.1, nodes=frozenset())),
+        ({"consecutive": 9}, answer(k, 5.1, passes=0)),
+        (AGED, answer(k, 5.1, ages=of(k, 1.0))),
+        ({}, answer(k, 9.0, math.nan)),
+    ],
+    "below": lambda k: [
+        ({"min": 1.0}, answer(k, 0.9)),
+        ({"max": None, "min": -1.0}, answer(k, -2.0)),
+    ],
+    "stale": lambda k: [good(k, AGED, ages=of(k, 60.1)), good(k, AGED, ages=of(k, 300.0, 1.0))],
+    "stale harm": lambda k: [(AGED, answer(k, 9.0, ages=of(k, 60.1)))],
+    "no age": lambda k: [good(k, AGED), good(k, AGED, ages=of(k, math.nan))],
+    "early": lambda k: [good(k, asked_at=99.9)],
+    "narrow": lambda k: [good(k, nodes=frozenset({"n1"}))],
+    "consecutive": lambda k: [good(k, {"consecutive": 3}, passes=2)],
+    "too few": lambda k: [
+        ({}, CheckResult(SINCE, MOVED, of(k, 0.0, nodes=("n1", "n2", "n3")))),
+        (
+            {"coverage": IntOrPercent(76, is_percent=True)},
+            CheckResult(SINCE, MOVED, of(k, 0.0, nodes=("n1", "n2", "n3"))),
+        ),
+    ],
+    "covered": lambda k: [
+        (
+            {"coverage": IntOrPercent(75, is_percent=True)},
+            CheckResult(SINCE, MOVED, of(k, 0.0, nodes=("n1", "n2", "n3"))),
+        ),
+        ({"coverage": IntOrPercent(1)}, CheckResult(SINCE, MOVED, of(k, 0.0, nodes=("n1",)))),
+        ({"coverage": IntOrPercent(900)}, answer(k, 0.0)),
+    ],
+    "another node": lambda k: [
+        ({}, CheckResult(SINCE, MOVED, of(k, 9.0, nodes=("other",)))),
+        ({}, CheckResult(SINCE, MOVED, of(k, math.nan, nodes=("other",)))),
+    ],
+    "another label": lambda k: [
+        ({}, CheckResult(SINCE, MOVED, of(k, 9.0, label="instance"))),
+    ],
+    "several": lambda k: [({}, CheckResult(SINCE, MOVED, of(k, 0.0, 1.0) * 2))],
+    "several, one bad": lambda k: [({}, CheckResult(SINCE, MOVED, of(k, 0.0, 9.0) + of(k, 0.0)))],
+    "dry run": lambda k: [
+        ({"dry_run": True}, answer(k, 9.0)),
+        ({"dry_run": True}, None),
+        ({"dry_run": True}, CheckResult(SINCE, MOVED, error="is down")),
+    ],
+}
+
+CASES = [
+    pytest.param(row, kind, options, result, id=f"{row.name}-{kind}-{number}")
+    for row in TABLE
+    for kind in ("node", "wave")
+    if getattr(row, kind) is not None
+    for number, (options, result) in enumerate(EXAMPLES[row.name](kind))
+]
+
+
+@pytest.mark.parametrize(("row", "kind", "options", "result"), CASES)
+def test_an_answer_means_what_its_row_says(row, kind, options, result):
+    plain = {"name": "c", "query": "q", "node_label": "node", "max": 5.0, "interval": 30.0}
+    check = CheckSpec(**{**plain, "per_node": kind == "node", "timeout": 10.0, **options})
+    found = list(judge_check(check, result, MOVED, SINCE))
+    meant = getattr(row, kind)
+    assert worst(found) is meant.verdict
+    assert {finding.reason for finding in found} == ({meant.reason} if meant.reason else set())
+    assert not any(finding.blocks for finding in found)
+
+
+def test_each_row_has_examples_and_each_example_a_row():
+    names = [row.name for row in TABLE]
+    assert sorted(names) == sorted(EXAMPLES)
+    assert len(set(names)) == len(names)
