@@ -71,11 +71,16 @@ def advance(obs: Observation, rollout: Rollout, paused: Reason | None, now: floa
         return revert.begin(obs, rollout, Reason.FencedByHand, _fenced(rollout), now)
     findings = judge(obs, rollout, now)
     failed = tuple(finding for finding in findings if finding.verdict is Verdict.FAIL)
+    without_stable = stable is not None and obs.revision(stable) is None
+    may_repair = paused is not Reason.StateLost and not without_stable
+    repair = _repair(obs, rollout) if may_repair else None
     if failed:
-        return revert.fail(obs, rollout, failed, now)
-    if stable is not None and obs.revision(stable) is None:
+        step = revert.fail(obs, rollout, failed, now)
+        if step.record is not None or repair is None:
+            return step
+    if stable is not None and without_stable:
         step = wait(f"a person: {_gone(stable.daemon_set)}; nothing moves")
-    elif paused is not Reason.StateLost and (repair := _repair(obs, rollout)):
+    elif repair is not None:  # also while a failed wave waits for a person
         step = act(repair)
     elif paused:
         step = _paused(obs, rollout, findings, now)
