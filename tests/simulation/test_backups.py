@@ -23,6 +23,31 @@ def test_an_old_record_of_a_channels_first_release_takes_no_agent_away() -> None
         assert sim.channel_status()["conditions"][0]["reason"] == "StateLost"
 
 
+def test_an_old_record_of_the_first_release_is_found_out_while_the_second_begins() -> None:
+    with Simulation(5) as sim:
+        sim.watchers.append(Guard())
+        sim.add_nodes("canary", 1)
+        sim.add_nodes("workers", 3)
+        sim.apply_channel()
+        sim.publish("a")
+        sim.until("all soak", lambda: "wave all Soaking" in sim.log[-1])
+        name = record_name("rules")
+        old = sim.server.find("configmaps", name, "agents")
+        sim.until_phase("a", "Completed")
+        sim.add_nodes("workers", 1)
+        sim.until("a runs on all", lambda: sim.everywhere("a"))
+        attempt = sim.record.stable.attempt
+        sim.publish("b")
+        sim.until("stable makes room", lambda: "NotIn" in " ".join(sim.targets(attempt)))
+        new = sim.server.find("configmaps", name, "agents")
+        for body in list(sim.server.all("daemonsets")):
+            if body["metadata"]["labels"]["wavegate.dev/attempt"] != attempt:
+                sim.act(lambda b=body: sim.server.remove("people", "daemonsets", b))
+        sim.act(lambda: sim.server.update("people", "configmaps", new, data=old["data"]))
+        sim.run(60)
+        assert sim.everywhere("a")
+
+
 def test_an_old_namespace_of_a_channels_first_release_takes_no_agent_away() -> None:
     with Simulation(5) as sim:
         sim.watchers.append(Guard())
