@@ -69,3 +69,26 @@ def test_an_old_namespace_of_a_channels_first_release_takes_no_agent_away() -> N
         assert sim.everywhere("a")
         sim.until_phase("a", "Completed")
         assert sim.everywhere("a")
+
+
+def test_when_stable_is_gone_and_another_revision_runs_the_message_says_how_it_is_adopted() -> None:
+    with Simulation(5) as sim:
+        sim.watchers.append(Guard())
+        sim.add_nodes("canary", 1)
+        sim.add_nodes("workers", 3)
+        sim.apply_channel()
+        for release in ("a", "b"):
+            sim.publish(release)
+            sim.until_phase(release, "Completed")
+        newest, oldest = sim.record.stable, sim.record.history[0]
+        gone = sim.daemon_set_of(newest.attempt)
+        sim.act(lambda: sim.server.delete("people", "daemonsets", gone))
+        sim.retarget(oldest.attempt, [])
+        sim.until("all run a", lambda: sim.everywhere("a"))
+        message = sim.channel_status()["conditions"][0]["message"]
+        assert f"{oldest.daemon_set}, which is for all nodes, is adopted" in message
+        record = sim.server.find("configmaps", record_name("rules"), "agents")
+        sim.act(lambda: sim.server.remove("people", "configmaps", record))
+        sim.until("it is adopted", lambda: sim.record.stable is not None, 60)
+        assert sim.record.stable.attempt == oldest.attempt
+        assert sim.everywhere("a")
