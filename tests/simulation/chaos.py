@@ -217,7 +217,14 @@ class Chaos:
         elif lost is not None:
             self.sim.patch("Channel", CHANNEL, suspend=not lost.taken_over)
         elif self._says("StateLost"):
-            self._point_by_hand()
+            stable = self.sim.record.stable
+            gone = stable is not None and self.sim.daemon_set_of(stable.attempt) is None
+            (self._delete_record if gone else self._point_by_hand)()
+
+    def _delete_record(self) -> None:
+        record = self.sim.server.find("configmaps", record_name(CHANNEL), SPACE)
+        if record is not None:
+            self.sim.act(lambda: self.sim.server.remove("people", "configmaps", record))
 
     def _says(self, reason: str) -> bool:
         conditions = self.sim.channel_status().get("conditions") or []
@@ -228,9 +235,7 @@ class Chaos:
         sets = {attempt_of(body): body for body in self.sim.server.all("daemonsets")}
         agents = [attempt_of(pod) for pod in self.sim.pods() if is_ready(pod)]
         if not sets:  # nothing runs: begin anew
-            record = self.sim.server.find("configmaps", record_name(CHANNEL), SPACE)
-            if record is not None:
-                self.sim.act(lambda: self.sim.server.remove("people", "configmaps", record))
+            self._delete_record()
             return
         most = max(sets, key=lambda attempt: (agents.count(attempt), attempt))
         none = [{"key": self.sim.key, "operator": o} for o in ("Exists", "DoesNotExist")]

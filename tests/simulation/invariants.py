@@ -146,6 +146,7 @@ class Guard:
         if stored.ledger is not None:
             ledger = stored.ledger
             self.books.ledgers[ledger.attempt, ledger.number] = ledger
+            self._known = (None, {})
             self.books.healthy[ledger.attempt] |= {n.name for n in ledger.nodes if n.healthy}
         if stored.record is None:
             return
@@ -190,6 +191,9 @@ class Guard:
                 staying = [p for p in sim.pods() if "deletionTimestamp" not in p["metadata"]]
                 self.books.had_agent &= {target_of(p) for p in staying if attempt_of(p) != attempt}
             return
+        if change.actor == "people" and self.books.hands.travelled:
+            self.books.fenced.discard(attempt)  # restored to before its fence, with the record
+            self.books.proven_fenced.discard(attempt)
         observed = (body.get("status") or {}).get("observedGeneration", 0)
         nothing = rules_of(body, sim.key) == NOTHING
         if nothing and observed >= body["metadata"]["generation"] and attempt in self.books.fenced:

@@ -23,6 +23,31 @@ def test_an_old_record_of_a_channels_first_release_takes_no_agent_away() -> None
         assert sim.channel_status()["conditions"][0]["reason"] == "StateLost"
 
 
+def test_an_old_record_of_the_first_release_is_found_out_while_the_second_begins() -> None:
+    with Simulation(5) as sim:
+        sim.watchers.append(Guard())
+        sim.add_nodes("canary", 1)
+        sim.add_nodes("workers", 3)
+        sim.apply_channel()
+        sim.publish("a")
+        sim.until("all soak", lambda: "wave all Soaking" in sim.log[-1])
+        name = record_name("rules")
+        old = sim.server.find("configmaps", name, "agents")
+        sim.until_phase("a", "Completed")
+        sim.add_nodes("workers", 1)
+        sim.until("a runs on all", lambda: sim.everywhere("a"))
+        attempt = sim.record.stable.attempt
+        sim.publish("b")
+        sim.until("stable makes room", lambda: "NotIn" in " ".join(sim.targets(attempt)))
+        new = sim.server.find("configmaps", name, "agents")
+        for body in list(sim.server.all("daemonsets")):
+            if body["metadata"]["labels"]["wavegate.dev/attempt"] != attempt:
+                sim.act(lambda b=body: sim.server.remove("people", "daemonsets", b))
+        sim.act(lambda: sim.server.update("people", "configmaps", new, data=old["data"]))
+        sim.run(60)
+        assert sim.everywhere("a")
+
+
 def test_an_old_namespace_of_a_channels_first_release_takes_no_agent_away() -> None:
     with Simulation(5) as sim:
         sim.watchers.append(Guard())
@@ -43,4 +68,27 @@ def test_an_old_namespace_of_a_channels_first_release_takes_no_agent_away() -> N
         sim.run(20)
         assert sim.everywhere("a")
         sim.until_phase("a", "Completed")
+        assert sim.everywhere("a")
+
+
+def test_when_stable_is_gone_and_another_revision_runs_the_message_says_how_it_is_adopted() -> None:
+    with Simulation(5) as sim:
+        sim.watchers.append(Guard())
+        sim.add_nodes("canary", 1)
+        sim.add_nodes("workers", 3)
+        sim.apply_channel()
+        for release in ("a", "b"):
+            sim.publish(release)
+            sim.until_phase(release, "Completed")
+        newest, oldest = sim.record.stable, sim.record.history[0]
+        gone = sim.daemon_set_of(newest.attempt)
+        sim.act(lambda: sim.server.delete("people", "daemonsets", gone))
+        sim.retarget(oldest.attempt, [])
+        sim.until("all run a", lambda: sim.everywhere("a"))
+        message = sim.channel_status()["conditions"][0]["message"]
+        assert f"{oldest.daemon_set}, which is for all nodes, is adopted" in message
+        record = sim.server.find("configmaps", record_name("rules"), "agents")
+        sim.act(lambda: sim.server.remove("people", "configmaps", record))
+        sim.until("it is adopted", lambda: sim.record.stable is not None, 60)
+        assert sim.record.stable.attempt == oldest.attempt
         assert sim.everywhere("a")

@@ -12,6 +12,7 @@ from dataclasses import replace
 from wavegate.api import Phase, Reason
 from wavegate.rollout.names import record_name
 from wavegate.rollout.observation import Observation, RevisionView
+from wavegate.rollout.placement import required_terms
 from wavegate.rollout.record import MAX_HISTORY, MAX_OUTCOMES, Lost, Outcome, Record, Revision
 from wavegate.rollout.steps import Problem, Step, Target
 
@@ -152,8 +153,16 @@ def _is_promoted(obs: Observation) -> bool:
     stable, view = obs.revision(obs.record.stable), obs.revision(rollout.candidate)
     if view is None or (stable is None and obs.record.stable is not None):
         return False
-    for_none = stable is None or stable.targets(obs.key, Target.NOTHING)
-    return view.targets(obs.key, Target.ALL) and for_none
+    if stable is None:
+        return view.targets(obs.key, Target.ALL) or _makes_room(view, obs.key)
+    return view.targets(obs.key, Target.ALL) and stable.targets(obs.key, Target.NOTHING)
+
+
+def _makes_room(view: RevisionView, key: str) -> bool:
+    """Whether a revision stands as stable does beside a candidate: NotIn some attempt."""
+    terms = required_terms({"spec": {"affinity": view.affinity}}) or []
+    rules = [rule for term in terms for rule in term.get("matchExpressions") or []]
+    return any(rule.get("key") == key and rule.get("operator") == "NotIn" for rule in rules)
 
 
 def _adopted(obs: Observation, found: RevisionView, now: float) -> Record:

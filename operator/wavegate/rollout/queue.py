@@ -169,6 +169,14 @@ def _stable_gone(obs: Observation) -> Problem | None:
     stable = obs.record.stable
     if stable is None or obs.revision(stable) is not None:
         return None
+    found = lost.adoptable(obs)
+    if found is not None:
+        return Problem(
+            Reason.StateLost,
+            f"DaemonSet {stable.daemon_set}, the stable revision, is gone. No rollout starts. "
+            f"Restore it, or delete ConfigMap {record_name(obs.name)}: then DaemonSet {found.name}, "
+            "which is for all nodes, is adopted as stable.",
+        )
     return Problem(
         Reason.StateLost,
         f"DaemonSet {stable.daemon_set}, the stable revision, is gone. No rollout starts. "
