@@ -389,6 +389,9 @@ def every_agent_is_matched(guard: Guard, sim: Simulation, change: Change) -> Ite
     rollout = guard.rollout
     if rollout is not None and rollout.phase is Phase.Reverting:
         return
+    fences = change.plural == "daemonsets" and change.after is not None
+    if guard.books.hands.record and fences and attempt_of(change.after or {}) in guard.books.fenced:
+        return  # the record went away in the middle of a revert; its next write is stable's
     guard.counted[16] += 1
     specs = [b["spec"]["template"]["spec"] for b in sim.server.all("daemonsets")]
     names = guard.books.had_agent if change.plural == "daemonsets" else {change.key[1]}
