@@ -174,8 +174,8 @@ def _stable_gone(obs: Observation) -> Problem | None:
         return Problem(
             Reason.StateLost,
             f"DaemonSet {stable.daemon_set}, the stable revision, is gone. No rollout starts. "
-            f"Restore it, or delete ConfigMap {record_name(obs.name)}: then DaemonSet {found.name}, "
-            "which is for all nodes, is adopted as stable.",
+            f"Restore it, or delete ConfigMap {record_name(obs.name)}: then DaemonSet "
+            f"{found.name}, which is for all nodes, is adopted as stable.",
         )
     return Problem(
         Reason.StateLost,
