@@ -53,6 +53,8 @@ class Chaos:
         """By name of an operator: until when nobody starts it again."""
         self.lost_sets: dict[str, Body] = {}
         """DaemonSets of ours that a person deleted, by attempt."""
+        self.harmful: set[str] = set()
+        """Digests of contents that do harm, also after they stopped to."""
         self.restored = False
         """Something was restored from a backup, or the record was deleted."""
         self.writes: list[str] = []
@@ -133,6 +135,7 @@ class Chaos:
         while self.sim.now - calm < CALM_SECONDS:
             if self.sim.now > ends:
                 raise AssertionError(f"it never comes to rest\n{self.story()}")
+            self.harmful |= set(self.sim.machines.harms)
             if self.sim.now > harmless:
                 self.sim.machines.harms.clear()
             self._revive()
@@ -171,9 +174,6 @@ class Chaos:
                 taints = [t for t in node["spec"].get("taints") or [] if t["key"] != "by-people"]
                 spec = {**node["spec"], "taints": taints, "unschedulable": False}
                 sim.act(lambda n=node, s=spec: sim.server.update("people", "nodes", n, spec=s))
-        for pool in ("canary", "workers"):
-            if not any(_pool(node) == pool for node in sim.server.all("nodes")):
-                sim.add_nodes(pool, 1)
         stable = sim.record.stable
         if stable is not None and sim.daemon_set_of(stable.attempt) is None:
             self.restore_set(stable.attempt)
@@ -214,7 +214,7 @@ class Chaos:
         channel, lost = self.channel(), self.sim.record.lost
         if channel is None:
             self.sim.apply_channel(**_copy(self.spec))
-        elif lost is not None:
+        elif lost is not None and channel["spec"].get("suspend", False) is lost.taken_over:
             self.sim.patch("Channel", CHANNEL, suspend=not lost.taken_over)
         elif self._says("StateLost"):
             stable = self.sim.record.stable
@@ -243,6 +243,9 @@ class Chaos:
             self.sim.retarget(attempt, [] if attempt == most else none)
 
     def _revive(self) -> None:
+        for pool in ("canary", "workers"):
+            if not any(_pool(node) == pool for node in self.sim.server.all("nodes")):
+                self.sim.add_nodes(pool, 1)
         for name in self.nodes():
             if not self.sim.machines.machines[name].alive:
                 self.sim.boot(name)
@@ -271,15 +274,12 @@ class Chaos:
         return found
 
     def _is_known_bad(self, content: str) -> bool:
-        """Whether a person was asked about this content (`onFailure: Pause`), or made it stable by
-        hand after a backup: its agents crash.
+        """Whether it crashes some machines: after one (no proof in a bake), after a backup, or
+        while a person is asked (`onFailure: Pause`). Containers do not recover here.
         """
         rollout = self.sim.record.rollout
-        if rollout is None and self.restored:
-            return content in self.sim.machines.harms
-        if rollout is None or rollout.candidate.digest != content or not rollout.paused:
-            return False
-        return content in self.sim.machines.harms
+        running = rollout is not None and rollout.candidate.digest == content
+        return content in self.harmful and not (running and rollout and not rollout.paused)
 
     def _unfinished(self) -> list[str]:
         """A rollout that is under way and waits for no person."""

@@ -191,7 +191,9 @@ class Guard:
                 staying = [p for p in sim.pods() if "deletionTimestamp" not in p["metadata"]]
                 self.books.had_agent &= {target_of(p) for p in staying if attempt_of(p) != attempt}
             return
-        if change.actor == "people" and self.books.hands.travelled:
+        rollout = self.books.record.rollout
+        reverting = rollout is not None and rollout.phase is Phase.Reverting
+        if change.actor == "people" and self.books.hands.travelled and not reverting:
             self.books.fenced.discard(attempt)  # restored to before its fence, with the record
             self.books.proven_fenced.discard(attempt)
         observed = (body.get("status") or {}).get("observedGeneration", 0)

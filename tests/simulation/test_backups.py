@@ -92,3 +92,30 @@ def test_when_stable_is_gone_and_another_revision_runs_the_message_says_how_it_i
         sim.until("it is adopted", lambda: sim.record.stable is not None, 60)
         assert sim.record.stable.attempt == oldest.attempt
         assert sim.everywhere("a")
+
+
+def test_an_attempt_that_a_backup_brings_back_gets_no_node_that_still_has_its_label() -> None:
+    with Simulation(5) as sim:
+        sim.watchers.append(Guard())
+        sim.add_nodes("canary", 1)
+        sim.add_nodes("workers", 3)
+        sim.apply_channel()
+        sim.publish("a")
+        sim.until_phase("a", "Completed")
+        sim.publish("b")
+        sim.until("b is on all nodes", lambda: sim.everywhere("b"))
+        attempt, past = sim.record.rollout.attempt, sim.server.history("configmaps")
+        sim.decide("back", "b", "Revert")
+        sim.until_phase("b", "Reverted")
+        sim.until("its DaemonSet is forgotten", lambda: sim.daemon_set_of(attempt) is None)
+        ledgers = [b for b in sim.server.all("configmaps") if attempt in b["metadata"]["name"]]
+        name = record_name("rules")
+        old = next(b for _, b in past if '"Pending"' in str(b.get("data")) and attempt in str(b))
+        new = sim.server.find("configmaps", name, "agents")
+        sim.delete("Decision", "back")
+        sim.run(1)
+        sim.act(lambda: sim.server.update("people", "configmaps", new, data=old["data"]))
+        sim.act(lambda: [sim.server.remove("people", "configmaps", b) for b in ledgers])
+        begun = len(sim.log)
+        sim.until_phase("b", "Completed")
+        assert not [line for line in sim.log[begun:] if f"pod rules-{attempt}" in line]

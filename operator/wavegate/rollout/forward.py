@@ -49,6 +49,11 @@ def prepare(obs: Observation, rollout: Rollout, now: float) -> Step:
     view, stable = obs.revision(rollout.candidate), obs.record.stable
     if view is not None and view.targets(obs.key, Target.NOTHING):
         return revert.begin(obs, rollout, Reason.FencedByHand, _fenced(rollout), now)
+    release = obs.release(rollout.candidate.release_uid)
+    if view is None and obs.channel and release and obs.moved(rollout.attempt):
+        # A record of the past: these nodes would all get the content at once, without a ledger.
+        anew = queue.start(obs, obs.channel, release, now)
+        return Step(record=replace(obs.record, rollout=anew, attempts=obs.record.attempts + 1))
     if stable is not None:
         stable_view = obs.revision(stable)
         if stable_view is None:
