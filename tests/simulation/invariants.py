@@ -389,8 +389,8 @@ def every_agent_is_matched(guard: Guard, sim: Simulation, change: Change) -> Ite
     rollout = guard.rollout
     if rollout is not None and rollout.phase is Phase.Reverting:
         return
-    fences = change.plural == "daemonsets" and change.after is not None
-    if guard.books.hands.record and fences and attempt_of(change.after or {}) in guard.books.fenced:
+    fences = change.after is not None and change.plural == "daemonsets"
+    if guard.books.hands.record and fences and rules_of(change.after or {}, sim.key) == NOTHING:
         return  # the record went away in the middle of a revert; its next write is stable's
     guard.counted[16] += 1
     specs = [b["spec"]["template"]["spec"] for b in sim.server.all("daemonsets")]
