@@ -182,8 +182,8 @@ def _label(obs: Observation, rollout: Rollout, batch: tuple[NodeView, ...], seen
     """Move a batch. How far the ledger may have been moved is stored first, so that a new leader
     knows of machines that vanish before it sees them; and with it how far it was seen labelled.
     """
-    names = [entry.name for entry in obs.ledgers[rollout.waves[-1].ledger].nodes]
-    mark = 1 + max(names.index(node.name) for node in batch)
+    places = labels.places(obs, obs.ledgers[rollout.waves[-1].ledger])
+    mark = 1 + max(places[node.name] for node in batch)
     if mark > rollout.waves[-1].moved:
         return save(obs.record, rollout.with_wave(moved=mark, labelled=seen))
     return act(MoveNodes(tuple((n.name, n.uid) for n in batch), rollout.attempt))

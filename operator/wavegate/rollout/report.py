@@ -3,7 +3,7 @@
 Phase and message are computed once, here; kubectl, Argo CD and people only read them.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime
 from typing import Any
 
@@ -17,7 +17,7 @@ from wavegate.api import (
     WaitingFor,
     WaveState,
 )
-from wavegate.evidence import Verdict, worst
+from wavegate.evidence import NodeView, Verdict, worst
 from wavegate.rollout import bake_report, breakglass, exposure, lost, movable, queue, soak
 from wavegate.rollout.decide import expires_at, pause_reason, refusal
 from wavegate.rollout.names import ledger_name
@@ -313,9 +313,13 @@ def _node_counts(obs: Observation) -> dict[str, int]:
     view = obs.revision(record.rollout.candidate if record.rollout else record.stable)
     fleet = obs.carriers(view.template) if view else {}
     attempt = record.rollout.attempt if record.rollout else ""
-    candidate = sum(1 for node in obs.moved(attempt) if node.name in fleet)
+    candidate = obs.kept.of(_count, obs.moved(attempt), fleet)
     stable = len(fleet) - candidate if record.stable else 0
     return {"total": len(fleet), "stable": stable, "candidate": candidate}
+
+
+def _count(moved: tuple[NodeView, ...], fleet: Mapping[str, NodeView]) -> int:
+    return sum(1 for node in moved if node.name in fleet)
 
 
 def _revision(revision: Revision) -> dict[str, Any]:
