@@ -71,7 +71,7 @@ class World:
         self.missing: frozenset[str] = frozenset()
         """Plurals of our kinds whose CRDs are gone: that nothing is listed then says nothing."""
         self._deleted: dict[str, None] = {}
-        self._renewals: dict[str, int] = {}
+        self._renewals: dict[str, str] = {}
         self._looking: asyncio.Task[None] | None = None
         self._looked_at = clock()
         """When the last poll of the leases that was answered began."""
@@ -115,7 +115,8 @@ class World:
             return
         self.unreadable.discard((kind.plural, *key))
         self.ours[kind.plural][key] = resource
-        self._wake(self.channel_of(resource))
+        if known is None or _told(known) != _told(resource):
+            self._wake(self.channel_of(resource))
 
     def blind(self) -> str:
         """What of the cluster we may not see as it is, in words; empty when we see everything."""
@@ -257,15 +258,17 @@ class World:
         began, maybe right after it: who died while we could not look must not seem alive now. One
         that is older comes from an apiserver that lags behind another.
         """
+        known = self._renewals
         for item in listed.get("items", []):
-            name, version = item["metadata"]["name"], int(item["metadata"]["resourceVersion"])
-            before = self._renewals.get(name)
-            if before is not None and version <= before:
+            metadata = item["metadata"]
+            name, version = metadata["name"], metadata["resourceVersion"]
+            before = known.get(name)
+            if version == before or (before is not None and int(version) <= int(before)):
                 continue
             # The first sight of a lease says nothing about when it was renewed.
             if before is not None:
                 self.leases[name] = self._looked_at
-            self._renewals[name] = version
+            known[name] = version
 
     def _wake_running(self) -> None:
         for key in self.records():
@@ -297,6 +300,12 @@ class World:
         stored = new or old
         if stored is not None:
             self._wake((key[0], stored.channel))
+
+
+def _told(resource: Resource) -> Resource:
+    """The object without what we write ourselves, its status, which decides nothing."""
+    bare = resource.metadata.model_copy(update={"resource_version": ""})
+    return resource.model_copy(update={"metadata": bare, "status": {}})
 
 
 def _version(resource: Resource | None) -> int:

@@ -25,6 +25,9 @@ MAX_NOT_RUNNING = 20
 """Nodes whose candidate pod does not run yet: for these a fence may come too late, because a sync
 of the DaemonSet controller that is already running does not see it."""
 
+SHARES = 4
+"""The nodes that may be moved together are moved in so many batches, not one by one."""
+
 
 @dataclass(frozen=True, slots=True)
 class Exposure:
@@ -37,6 +40,14 @@ class Exposure:
     """Nodes of the current ledger that may still be moved, in its order. One that had the label
     already, and lacks it, is not moved again."""
     limit: int
+
+    @property
+    def worthwhile(self) -> int:
+        """As many nodes as a batch should have, as each costs a write of the record; fewer when
+        fewer are left.
+        """
+        share = min(self.limit, MAX_NOT_RUNNING) // SHARES
+        return min(len(self.unmoved), max(1, share))
 
     @property
     def room(self) -> int:
@@ -55,9 +66,15 @@ def measure(obs: Observation, rollout: Rollout, now: float) -> Exposure:
 def _measure(obs: Observation, rollout: Rollout, now: float) -> Exposure:
     known, total = whereabouts(obs, rollout), max(1, len(fleet(obs, rollout)))
     moved, not_running = obs.kept.of(_moved, known.carrying, obs.pods_on(rollout.attempt))
+    heard, settle = obs.leases.get, rollout.plan.settle
     settled, in_flight = [], []
     for name, healthy, ready_since in moved:
-        if _well_for(ready_since, obs.leases.get(name), now) >= rollout.plan.settle:
+        seen = heard(name)
+        if seen is None or ready_since is None or now - seen > LEASE_STALE_SECONDS:
+            is_settled = False
+        else:  # for so long it was heard from since its agent is Ready
+            is_settled = seen - ready_since >= settle
+        if is_settled:
             settled.append(name)
         elif healthy:
             in_flight.append(name)
@@ -102,12 +119,3 @@ def _unchanged(node: NodeView, entry: LedgerNode) -> bool:
     if node.uid != entry.uid or node.boot_id != entry.boot_id:
         return False
     return node.ready or not entry.healthy
-
-
-def _well_for(ready_since: float | None, lease_seen: float | None, now: float) -> float:
-    """For how many seconds the node was heard from since its agent is Ready; -1 when it is not
-    well now.
-    """
-    if ready_since is None or lease_seen is None:
-        return -1.0
-    return lease_seen - ready_since if now - lease_seen <= LEASE_STALE_SECONDS else -1.0

@@ -93,7 +93,7 @@ def _doubtful(
     """The nodes about which there is anything to find now. The others were heard from lately, and
     neither node nor agent shows a thing; what these show is looked at when it changes.
     """
-    well = obs.kept.of(_well, entries, obs.nodes, on_node)
+    well = obs.kept.of(_well, entries, obs.nodes, on_node, obs.kept.of(_Last))
     heard = obs.leases.get
     silent = [name for name in well if now - heard(name, NEVER) > LEASE_STALE_SECONDS]
     if len(well) == len(entries) and not silent:
@@ -102,17 +102,38 @@ def _doubtful(
     return [name for name in entries if name not in fine]
 
 
+Looked = dict[str, tuple[LedgerNode, NodeView, tuple[PodView, ...]]]
+
+
+class _Last:
+    """What was looked at last and found well: what is the same is not looked at again."""
+
+    def __init__(self) -> None:
+        self.well: Looked = {}
+
+
 def _well(
-    entries: Mapping[str, LedgerNode], nodes: Mapping[str, NodeView], on_node: PodsOn
-) -> dict[str, None]:
+    entries: Mapping[str, LedgerNode],
+    nodes: Mapping[str, NodeView],
+    on_node: PodsOn,
+    last: _Last,
+) -> Looked:
     """The nodes of which the judges say nothing, whatever the time, if they are heard from."""
-    return {
-        name: None
-        for name, entry in entries.items()
-        if (node := nodes.get(name)) is not None
-        and not any(judge_node(entry, node, 0.0, 0.0, overdue=False))
-        and not any(judge_agent(name, on_node.get(name, ()), overdue=False))
-    }
+    before, found = last.well.get, Looked()
+    for name, entry in entries.items():
+        node, pods = nodes.get(name), on_node.get(name, ())
+        known = before(name)
+        if known is not None and known[0] is entry and known[1] is node and known[2] == pods:
+            found[name] = known
+        elif node is not None and _is_well(entry, node, pods):
+            found[name] = entry, node, pods
+    last.well = found
+    return found
+
+
+def _is_well(entry: LedgerNode, node: NodeView, pods: tuple[PodView, ...]) -> bool:
+    ill = any(judge_node(entry, node, 0.0, 0.0, overdue=False))
+    return not ill and not any(judge_agent(entry.name, pods, overdue=False))
 
 
 def _unwell_for(
