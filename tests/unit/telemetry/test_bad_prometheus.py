@@ -3,7 +3,6 @@
 import asyncio
 import contextlib
 import gc
-import os
 import threading
 import time
 import tracemalloc
@@ -60,7 +59,7 @@ def targets():
     """What our open files are: `socket:[inode]` and the like."""
     for fd in Path("/proc/self/fd").iterdir():
         with contextlib.suppress(FileNotFoundError):  # closed meanwhile
-            yield os.readlink(fd)
+            yield str(fd.readlink())
 
 
 @pytest.fixture
