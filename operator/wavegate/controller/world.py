@@ -234,24 +234,29 @@ class World:
                 await self.resync()
 
     async def _poll_leases(self) -> None:
-        """While a rollout is under way, see which nodes have renewed their lease."""
+        """While a rollout is under way, see which nodes have renewed their lease: at once, since a
+        renewal counts from the look before the one that saw it.
+        """
         while True:
-            await asyncio.sleep(LEASE_POLL_SECONDS)
-            if not self.records():
+            if self.records():
+                await self._look_at_leases()
+            else:
                 self._renewals.clear()
                 self.leases.clear()
-                continue
-            began = self._clock()
-            try:
-                # Never with resourceVersion=0: a cache that lags shows a dead machine's last
-                # renewal late, as if it were fresh.
-                listed = await self._client.list(paths.NODE_LEASES)
-            except ApiError as error:
-                log.warning("Node leases can't be read, so no wave can pass: %s", error)
-                continue
-            self._note_renewals(listed)
-            self._looked_at = began
-            self._wake_running()
+            await asyncio.sleep(LEASE_POLL_SECONDS)
+
+    async def _look_at_leases(self) -> None:
+        began = self._clock()
+        try:
+            # Never with resourceVersion=0: a cache that lags shows a dead machine's last
+            # renewal late, as if it were fresh.
+            listed = await self._client.list(paths.NODE_LEASES)
+        except ApiError as error:
+            log.warning("Node leases can't be read, so no wave can pass: %s", error)
+            return
+        self._note_renewals(listed)
+        self._looked_at = began
+        self._wake_running()
 
     def _note_renewals(self, listed: Mapping[str, Any]) -> None:
         """A lease that is newer than at our last look was renewed at some time since that look
