@@ -23,6 +23,7 @@ from wavegate.rollout.waves import baseline_of
 from wavegate.rollout.whereabouts import Whereabouts, whereabouts
 
 PodsOn = Mapping[str | None, tuple[PodView, ...]]
+Looked = dict[str, tuple[LedgerNode, NodeView, tuple[PodView, ...]]]
 NEVER = -math.inf
 
 
@@ -78,7 +79,8 @@ def judge_nodes(
 ) -> Iterator[Finding]:
     """Compare nodes that carry the candidate, and their agents, with their baseline by name."""
     on_node = obs.pods_on(rollout.attempt)
-    for name in _doubtful(obs, entries, on_node, now):
+    well = obs.kept.of(_well, entries, obs.nodes, on_node, obs.kept.of(_Last, rollout.attempt))
+    for name in _doubtful(obs, entries, well, now):
         entry, node, pods = entries[name], obs.nodes.get(name), on_node.get(name, ())
         overdue = _unwell_for(obs, node, pods, now) > rollout.plan.progress_deadline
         lease_seen = obs.leases.get(name)
@@ -88,12 +90,11 @@ def judge_nodes(
 
 
 def _doubtful(
-    obs: Observation, entries: Mapping[str, LedgerNode], on_node: PodsOn, now: float
+    obs: Observation, entries: Mapping[str, LedgerNode], well: Looked, now: float
 ) -> Iterable[str]:
     """The nodes about which there is anything to find now. The others were heard from lately, and
     neither node nor agent shows a thing; what these show is looked at when it changes.
     """
-    well = obs.kept.of(_well, entries, obs.nodes, on_node, obs.kept.of(_Last))
     heard = obs.leases.get
     silent = [name for name in well if now - heard(name, NEVER) > LEASE_STALE_SECONDS]
     if len(well) == len(entries) and not silent:
@@ -102,13 +103,10 @@ def _doubtful(
     return [name for name in entries if name not in fine]
 
 
-Looked = dict[str, tuple[LedgerNode, NodeView, tuple[PodView, ...]]]
-
-
 class _Last:
-    """What was looked at last and found well: what is the same is not looked at again."""
+    """What was found well of an attempt last: what is the same is not looked at again."""
 
-    def __init__(self) -> None:
+    def __init__(self, _attempt: str) -> None:
         self.well: Looked = {}
 
 

@@ -1,4 +1,4 @@
-"""Leases: looked at from the first moment of a leader on, and never taken for fresher than known."""
+"""Leases: looked at from a leader's first moment on, and never taken for fresher than known."""
 
 import pytest
 from aiohttp import web
