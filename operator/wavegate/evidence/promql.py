@@ -7,13 +7,29 @@ it row by row.
 import math
 import re
 from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
 
-from wavegate.api import Reason
+from wavegate.api import GateKind, Reason
 from wavegate.evidence.findings import Finding, Verdict
 from wavegate.evidence.observation import CheckResult, CheckSpec, Sample
 
 _NOT_FINITE = "answered NaN or infinity"
 _PORT = re.compile(r":[0-9]{1,5}$")
+
+
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """The worst sample about one node (about the wave, if `node` is empty)."""
+
+    node: str
+    value: float
+    excess: float
+    """How far it is outside of the limits; negative when it is within them, NaN when no number."""
+    sampled_at: float | None
+    """When it was sampled, by Prometheus' clock: its age, where that is asked, is left out."""
+    age: float
+    """Seconds since its series was sampled; infinite when that is not known."""
+    is_fresh: bool
 
 
 def judge_check(
@@ -67,6 +83,30 @@ def outside_limits(
             worst[node] = sample
     for node, sample in sorted(worst.items(), key=lambda item: -_excess(check, item[1])):
         yield _outside(check, sample, node or None)
+
+
+def readings(check: CheckSpec, result: CheckResult, nodes: frozenset[str]) -> list[Reading]:
+    """What an answer says of these nodes, one reading each: for people, whatever it proves."""
+    ages, worst = _ages(check, result), dict[str, tuple[float, Sample]]()
+    for sample in result.samples:
+        node = reported_node(check, sample) if check.per_node else ""
+        if check.per_node and node not in nodes:
+            continue
+        excess = _distance(check, sample.value)
+        known = worst.get(node)
+        if known is None or math.isnan(excess) or excess > known[0]:
+            worst[node] = excess, sample
+    return [
+        Reading(
+            node,
+            sample.value,
+            excess,
+            _sampled_at(check, sample, ages.get(node, math.inf)),
+            ages.get(node, math.inf),
+            _is_fresh(check, ages, node),
+        )
+        for node, (excess, sample) in worst.items()
+    ]
 
 
 def reported_node(check: CheckSpec, sample: Sample) -> str:
@@ -154,11 +194,25 @@ def _is_about(check: CheckSpec, sample: Sample, moved: frozenset[str]) -> bool:
 
 def _excess(check: CheckSpec, sample: Sample) -> float:
     """How far a value is outside of the limits; 0 = it is not, or is no number."""
-    if not math.isfinite(sample.value):
-        return 0.0
-    above = sample.value - check.max if check.max is not None else 0.0
-    below = check.min - sample.value if check.min is not None else 0.0
-    return max(0.0, above, below)
+    distance = _distance(check, sample.value)
+    return 0.0 if math.isnan(distance) else max(0.0, distance)
+
+
+def _distance(check: CheckSpec, value: float) -> float:
+    """How far a value is beyond the limit that it is nearest to; negative within both, NaN for
+    what is no number.
+    """
+    if not math.isfinite(value):
+        return math.nan
+    above = value - check.max if check.max is not None else -math.inf
+    below = check.min - value if check.min is not None else -math.inf
+    return max(above, below)
+
+
+def _sampled_at(check: CheckSpec, sample: Sample, age: float) -> float | None:
+    if sample.at is None or not check.age_of:
+        return sample.at
+    return sample.at - age if math.isfinite(age) else None
 
 
 def _outside(check: CheckSpec, sample: Sample, node: str | None) -> Finding:
@@ -166,10 +220,13 @@ def _outside(check: CheckSpec, sample: Sample, node: str | None) -> Finding:
     message = f"check {check.name} saw {sample.value:g}{where}"
     if check.max is not None and sample.value > check.max:
         message += f", more than {check.max:g}"
-        return Finding(Verdict.FAIL, Reason.CheckAboveMax, message, node)
-    message += f", less than {check.min:g}"
-    return Finding(Verdict.FAIL, Reason.CheckBelowMin, message, node)
+        reason = Reason.CheckAboveMax
+    else:
+        reason = Reason.CheckBelowMin
+        message += f", less than {check.min:g}"
+    return Finding(Verdict.FAIL, reason, message, node, gate=GateKind.Check, check=check.name)
 
 
 def _finding(check: CheckSpec, verdict: Verdict, reason: Reason, what: str) -> Finding:
-    return Finding(verdict, reason, f"check {check.name} {what}")
+    message = f"check {check.name} {what}"
+    return Finding(verdict, reason, message, gate=GateKind.Check, check=check.name)

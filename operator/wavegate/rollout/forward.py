@@ -11,6 +11,7 @@ from wavegate.api import Phase, Reason, WaveState
 from wavegate.evidence import Finding, NodeView, Verdict
 from wavegate.rollout import (
     exposure,
+    gates,
     labels,
     movable,
     promote,
@@ -82,7 +83,7 @@ def advance(obs: Observation, rollout: Rollout, paused: Reason | None, now: floa
     if failed:
         step = revert.fail(obs, rollout, failed, now)
         if step.record is not None or repair is None:
-            return step
+            return gates.note(obs, step, findings, now)
     if stable is not None and without_stable:
         step = wait(f"a person: {_gone(stable.daemon_set)}; nothing moves")
     elif repair is not None:  # also while a failed wave waits for a person
@@ -93,8 +94,9 @@ def advance(obs: Observation, rollout: Rollout, paused: Reason | None, now: floa
         step = promote.advance(obs, rollout, now)
     else:
         step = _wave(obs, rollout, findings, now)
-    said = (*step.findings, *findings, *soak.bound(rollout))
-    return replace(step, findings=tuple(sorted(said, key=lambda f: -f.verdict)))
+    known = (*step.findings, *findings, *soak.bound(rollout))
+    said = tuple(sorted(known, key=lambda f: -f.verdict))
+    return gates.note(obs, replace(step, findings=said), said, now)
 
 
 def _wave(obs: Observation, rollout: Rollout, findings: tuple[Finding, ...], now: float) -> Step:

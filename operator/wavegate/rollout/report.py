@@ -17,7 +17,7 @@ from wavegate.api import (
     WaitingFor,
     WaveState,
 )
-from wavegate.evidence import Verdict, worst
+from wavegate.evidence import Gate, Verdict, worst
 from wavegate.rollout import bake_report, breakglass, exposure, lost, movable, queue, soak
 from wavegate.rollout.decide import expires_at, pause_reason, refusal
 from wavegate.rollout.names import ledger_name
@@ -78,12 +78,18 @@ def _inputs(obs: Observation) -> Iterator[dict[str, Any]]:
     yield _condition("InputsGated", problem, gated)
 
 
-def release_status(obs: Observation, release: Release, step: Step, now: float) -> dict[str, Any]:
-    """Status of one release of this channel, without the transition times of its conditions."""
+def release_status(
+    obs: Observation, release: Release, step: Step, now: float, gates: tuple[Gate, ...] = ()
+) -> dict[str, Any]:
+    """Status of one release of this channel, without the transition times of its conditions.
+    `gates`: what each gate of the rollout said when that changed last.
+    """
     rollout = obs.record.rollout
     outcome = obs.record.outcome_of(release.uid)
     if rollout is not None and rollout.candidate.release_uid == release.uid:
         status = _running(obs, rollout, step, now)
+        live = rollout.incident is None and rollout.phase is Phase.Rolling and gates
+        status |= _gates(gates if live else rollout.gates)
     elif outcome is not None:
         status = _ended(obs, outcome, now)
     else:
@@ -247,6 +253,7 @@ def _ended(obs: Observation, outcome: Outcome, now: float) -> dict[str, Any]:
         "startedAt": timestamp(outcome.started_at),
         "finishedAt": timestamp(outcome.finished_at),
         "waves": _waves(outcome.waves, outcome.attempt),
+        **_gates(bake_report.gates_of(obs, outcome)),
     } | bake_report.completed(obs, outcome, now)
     incident = bake_report.incident_of(obs, outcome)
     if incident:
@@ -356,6 +363,8 @@ def _waves(waves: tuple[WaveRun, ...], attempt: str) -> list[dict[str, Any]]:
             entry["openedAt"] = timestamp(wave.opened_at)
         if wave.passed_at:
             entry["passedAt"] = timestamp(wave.passed_at)
+        if wave.gates:
+            entry["gates"] = list(wave.gates)
         shown.append(entry)
     return shown
 
@@ -366,7 +375,33 @@ def _incident(incident: Incident) -> dict[str, Any]:
         "message": incident.message,
         "nodes": list(incident.nodes),
         "at": timestamp(incident.at),
+    } | ({"wave": {"number": incident.wave, "name": incident.wave_name}} if incident.wave else {})
+
+
+def _gates(gates: tuple[Gate, ...]) -> dict[str, Any]:
+    return {"gates": [_gate(gate) for gate in gates]} if gates else {}
+
+
+def _gate(gate: Gate) -> dict[str, Any]:
+    """One gate; what it does not have is left out."""
+    entry = {
+        "gate": gate.kind.value,
+        "check": gate.check,
+        "verdict": gate.verdict.name.title(),
+        "reason": gate.reason.value if gate.reason else "",
+        "message": gate.message,
+        "query": gate.query,
+        "value": gate.value,
+        "threshold": gate.threshold,
+        "sampledAt": "" if gate.sampled_at is None else timestamp(gate.sampled_at),
+        "at": timestamp(gate.at),
     }
+    found: dict[str, Any] = {name: text for name, text in entry.items() if text}
+    if gate.expected:
+        found |= {"reporting": gate.reporting, "expected": gate.expected}
+    if gate.worst:
+        found["worst"] = [{"node": bad.node, "what": bad.what} for bad in gate.worst]
+    return found | ({"dryRun": True} if gate.dry_run else {})
 
 
 def _condition(
