@@ -12,7 +12,7 @@ from itertools import islice
 from wavegate.api import GateKind, Reason
 from wavegate.evidence.findings import Finding, Verdict
 from wavegate.evidence.observation import CheckResult, CheckSpec
-from wavegate.evidence.promql import Reading, readings
+from wavegate.evidence.promql import Survey, survey
 
 MAX_WORST = 5
 MAX_DETAILED = 4
@@ -101,14 +101,15 @@ def of_check(
     gate = _said(gate, findings)
     if result is None or result.error:
         return gate
-    found = sorted(readings(check, result, judged), key=_badness)
-    first = found[0] if found else None
+    found = survey(check, result, judged)
+    fresh_harm = [reading for reading in found.bad if reading.is_fresh]
+    first = next(iter(fresh_harm), None) or found.good or next(iter(found.bad), None)
     return replace(
         gate,
         value=f"{first.value:g}" if first else "",
         sampled_at=first.sampled_at if first else None,
-        reporting=sum(1 for r in found if r.is_fresh and math.isfinite(r.value)),
-        worst=tuple(islice(_worst_readings(found, judged), MAX_WORST)) if check.per_node else (),
+        reporting=found.good_count + sum(1 for r in fresh_harm if math.isfinite(r.value)),
+        worst=tuple(islice(_worst(found), MAX_WORST)) if check.per_node else (),
     )
 
 
@@ -143,23 +144,13 @@ def _limits(check: CheckSpec) -> Iterator[str]:
         yield f"<= {check.max:g}"
 
 
-def _badness(reading: Reading) -> tuple[int, float]:
-    """Harm first, then what is no number, then what is nearest to its limit, then what is old."""
-    if not reading.is_fresh:
-        return 3, -reading.age
-    if math.isnan(reading.excess):
-        return 1, 0.0
-    return (0 if reading.excess > 0 else 2), -reading.excess
-
-
-def _worst_readings(found: Sequence[Reading], judged: frozenset[str]) -> Iterator[WorstNode]:
-    """The nodes that speak against a pass, or say nothing; `found` is ordered."""
-    for reading in found:
+def _worst(found: Survey) -> Iterator[WorstNode]:
+    """The nodes that speak against a pass, or say nothing."""
+    for reading in found.bad:
+        what = f"{reading.value:g}"
         if not reading.is_fresh:
             known = math.isfinite(reading.age)
-            age = f"sampled {reading.age:.0f} s before" if known else "of unknown age"
-            yield WorstNode(reading.node, f"{reading.value:g}, {age}")
-        elif not reading.excess <= 0:  # NaN is no number
-            yield WorstNode(reading.node, f"{reading.value:g}")
-    for node in sorted(judged - {reading.node for reading in found}):
+            what += f", sampled {reading.age:.0f} s before" if known else ", of unknown age"
+        yield WorstNode(reading.node, what)
+    for node in found.silent:
         yield WorstNode(node, "no series")

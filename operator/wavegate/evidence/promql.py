@@ -13,6 +13,8 @@ from wavegate.api import GateKind, Reason
 from wavegate.evidence.findings import Finding, Verdict
 from wavegate.evidence.observation import CheckResult, CheckSpec, Sample
 
+END_OF_TIME = 253_402_300_799.0
+"""The last second of the year 9999: a later one is no time that can be written."""
 _NOT_FINITE = "answered NaN or infinity"
 _PORT = re.compile(r":[0-9]{1,5}$")
 
@@ -30,6 +32,24 @@ class Reading:
     age: float
     """Seconds since its series was sampled; infinite when that is not known."""
     is_fresh: bool
+
+    @property
+    def badness(self) -> tuple[bool, int, float]:
+        """The higher, the more it speaks against a pass; what is old speaks least."""
+        return (self.is_fresh, *_rank(self.excess))
+
+
+@dataclass(frozen=True, slots=True)
+class Survey:
+    """What an answer says of some nodes, for people, whatever it proves."""
+
+    bad: tuple[Reading, ...]
+    """Outside of the limits, no number, or old; the worst first."""
+    good: Reading | None
+    """Of the others, the one nearest to its limit."""
+    good_count: int
+    silent: tuple[str, ...]
+    """Nodes of which it says nothing."""
 
 
 def judge_check(
@@ -85,33 +105,55 @@ def outside_limits(
         yield _outside(check, sample, node or None)
 
 
-def readings(check: CheckSpec, result: CheckResult, nodes: frozenset[str]) -> list[Reading]:
-    """What an answer says of these nodes, one reading each: for people, whatever it proves."""
-    ages, worst = _ages(check, result), dict[str, tuple[float, Sample]]()
+def survey(check: CheckSpec, result: CheckResult, nodes: frozenset[str]) -> Survey:
+    """Sort an answer about these nodes by what speaks against a pass."""
+    ages, bad = _ages(check, result), list[Reading]()
+    best, found, count = -math.inf, None, 0
+    worst = _worst_of_each(check, result, nodes)
+    for node, (excess, sample) in worst.items():
+        fresh = _is_fresh(check, ages, node)
+        if not fresh or not excess <= 0:  # NaN is no number
+            bad.append(_reading(check, node, sample, ages))
+            continue
+        count += 1
+        if excess >= best:
+            best, found = excess, (node, sample)
+    bad.sort(key=lambda reading: reading.badness, reverse=True)
+    good = _reading(check, *found, ages) if found else None
+    silent = tuple(sorted(nodes - worst.keys())) if check.per_node else ()
+    return Survey(tuple(bad), good, count, silent)
+
+
+def _worst_of_each(
+    check: CheckSpec, result: CheckResult, nodes: frozenset[str]
+) -> dict[str, tuple[float, Sample]]:
+    """The worst sample about each node, and how far it is outside of the limits."""
+    worst: dict[str, tuple[float, Sample]] = {}
     for sample in result.samples:
         node = reported_node(check, sample) if check.per_node else ""
-        if check.per_node and node not in nodes:
-            continue
-        excess = _distance(check, sample.value)
-        known = worst.get(node)
-        if known is None or math.isnan(excess) or excess > known[0]:
-            worst[node] = excess, sample
-    return [
-        Reading(
-            node,
-            sample.value,
-            excess,
-            _sampled_at(check, sample, ages.get(node, math.inf)),
-            ages.get(node, math.inf),
-            _is_fresh(check, ages, node),
-        )
-        for node, (excess, sample) in worst.items()
-    ]
+        if node in nodes or not check.per_node:
+            excess, known = _distance(check, sample.value), worst.get(node)
+            if known is None or _rank(excess) > _rank(known[0]):
+                worst[node] = excess, sample
+    return worst
+
+
+def _reading(check: CheckSpec, node: str, sample: Sample, ages: Mapping[str, float]) -> Reading:
+    age = ages.get(node, math.inf)
+    return Reading(
+        node,
+        sample.value,
+        _distance(check, sample.value),
+        _sampled_at(check, sample, age),
+        age,
+        _is_fresh(check, ages, node),
+    )
 
 
 def reported_node(check: CheckSpec, sample: Sample) -> str:
     """The node that a sample speaks about: its label, without a port as in `instance`."""
-    return _PORT.sub("", sample.labels.get(check.node_label, ""))
+    name = sample.labels.get(check.node_label, "")
+    return _PORT.sub("", name) if ":" in name else name
 
 
 def _no_answer(check: CheckSpec, result: CheckResult) -> Finding | None:
@@ -209,10 +251,20 @@ def _distance(check: CheckSpec, value: float) -> float:
     return max(above, below)
 
 
+def _rank(excess: float) -> tuple[int, float]:
+    """The higher, the more it speaks against a pass: harm, then no number, then what is nearest
+    to its limit.
+    """
+    if math.isnan(excess):
+        return 1, 0.0
+    return (2 if excess > 0 else 0), excess
+
+
 def _sampled_at(check: CheckSpec, sample: Sample, age: float) -> float | None:
-    if sample.at is None or not check.age_of:
-        return sample.at
-    return sample.at - age if math.isfinite(age) else None
+    if sample.at is None or (check.age_of and not math.isfinite(age)):
+        return None
+    at = sample.at - age if check.age_of else sample.at
+    return at if 0.0 <= at < END_OF_TIME else None
 
 
 def _outside(check: CheckSpec, sample: Sample, node: str | None) -> Finding:

@@ -96,7 +96,7 @@ def advance(obs: Observation, rollout: Rollout, paused: Reason | None, now: floa
         step = _wave(obs, rollout, findings, now)
     known = (*step.findings, *findings, *soak.bound(rollout))
     said = tuple(sorted(known, key=lambda f: -f.verdict))
-    return gates.note(obs, replace(step, findings=said), said, now)
+    return gates.note(obs, replace(step, findings=said, judged=True), said, now)
 
 
 def _wave(obs: Observation, rollout: Rollout, findings: tuple[Finding, ...], now: float) -> Step:
@@ -124,7 +124,7 @@ def _open(obs: Observation, rollout: Rollout, now: float) -> Step:
     wave, planned = rollout.waves[-1], rollout.planned
     ledger = obs.ledgers.get(wave.ledger)
     if ledger is None and obs.refused:
-        return soak.hold(obs, rollout, f"wave {wave.name} can't open: {obs.refused}", now)
+        return _held(obs, rollout, f"wave {wave.name} can't open: {obs.refused}", now)
     chosen = waves.sweep(obs, rollout) if ledger is None and planned is None else []
     if ledger is None and planned is not None:
         chosen, lacking = waves.choose(obs, rollout, planned)
@@ -132,7 +132,7 @@ def _open(obs: Observation, rollout: Rollout, now: float) -> Step:
             passed = rollout.with_wave(state=WaveState.Passed, opened_at=now, passed_at=now)
             return save(obs.record, passed)
         if not chosen:
-            return soak.hold(obs, rollout, _nobody(obs, rollout, planned.name), now)
+            return _held(obs, rollout, _nobody(obs, rollout, planned.name), now)
     if not way_back.is_proven(obs, rollout, now):
         return wait(way_back.TRYING)
     if ledger is None:
@@ -141,6 +141,11 @@ def _open(obs: Observation, rollout: Rollout, now: float) -> Step:
         state=WaveState.Moving, nodes=len(ledger.nodes), opened_at=now, held_since=None
     )
     return save(obs.record, opened)
+
+
+def _held(obs: Observation, rollout: Rollout, message: str, now: float) -> Step:
+    found = Finding(Verdict.HOLD, Reason.WaveHeld, message)
+    return replace(soak.hold(obs, rollout, message, now), findings=(found,))
 
 
 def _nobody(obs: Observation, rollout: Rollout, wave: str) -> str:

@@ -55,7 +55,7 @@ def note(obs: Observation, step: Step, findings: tuple[Finding, ...], now: float
         return step
     gates = look(obs, before, findings, now)
     if after.waves[-1].ledger == before.waves[-1].ledger:
-        after = replace(after, waves=_with_lines(after.waves, gates))
+        after = replace(after, waves=with_lines(after.waves, gates))
     return replace(step, record=replace(step.record, rollout=replace(after, gates=gates)))
 
 
@@ -70,15 +70,17 @@ def _is_decision(before: Rollout, after: Rollout) -> bool:
     return decided or (wave.held_since is not None and was.held_since is None)
 
 
-def _with_lines(waves: tuple[WaveRun, ...], gates: tuple[Gate, ...]) -> tuple[WaveRun, ...]:
+def with_lines(waves: tuple[WaveRun, ...], gates: tuple[Gate, ...]) -> tuple[WaveRun, ...]:
+    """The waves with what the gates of the newest one said; old ones say no more."""
     lines = [gate.line for gate in gates]
     if len(lines) > MAX_LINES:
-        lines[MAX_LINES - 1 :] = [f"and {len(lines) - MAX_LINES + 1} more gates"]
-    kept = list(waves)
-    kept[-1] = replace(kept[-1], gates=tuple(lines))
-    if len(kept) > MAX_WAVES:
-        kept[-1 - MAX_WAVES] = replace(kept[-1 - MAX_WAVES], gates=())
-    return tuple(kept)
+        lines[MAX_LINES - 1 :] = [f"and {len(lines) - MAX_LINES + 1} more"]
+    *earlier, newest = waves
+    kept = [
+        replace(wave, gates=()) if place < len(waves) - MAX_WAVES else wave
+        for place, wave in enumerate(earlier)
+    ]
+    return (*kept, replace(newest, gates=tuple(lines)))
 
 
 def _heard(obs: Observation, judged: frozenset[str], now: float) -> int:
