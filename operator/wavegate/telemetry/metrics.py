@@ -50,6 +50,14 @@ class Metrics:
             ["namespace", "channel", "check"],
             registry=self.registry,
         )
+        self.gate_verdict = Gauge(
+            "wavegate_gate_verdict",
+            "What nodes and agents show of a running rollout (gate Nodes, Agents), and whether the "
+            "operator sees what it judges and could take it back (Sight): 0 Pass, 1 Wait, 2 Hold, "
+            "3 Fail.",
+            ["namespace", "channel", "gate"],
+            registry=self.registry,
+        )
         self.phase = Gauge(
             "wavegate_rollout_phase",
             "1 for the phase that the channel's running release is in.",
