@@ -199,7 +199,7 @@ def record_half(recording, name):
 
 @pytest.fixture(scope="module")
 def recorded(tmp_path_factory):
-    recording = Recording(time.time() - OPENED_AGO, before=7200)
+    recording = Recording(time.time() - OPENED_AGO, before=4500)
     for name in (*LINUX, *WINDOWS):
         record(recording, name)
     record_half(recording, "half-known")

@@ -1,7 +1,7 @@
 """A real Prometheus that holds a recording: hours of series, each sample with its own time.
 
-The recording is served as one page in Prometheus' text format, in the order of time, and scraped
-once; no control plane runs. A later page is empty, and as all samples had times of their own,
+The recording is served as one page in Prometheus' text format, in the order of time, until it was
+scraped; no control plane runs. Later pages are empty, and as all samples had times of their own,
 Prometheus marks none of them as stale.
 """
 
@@ -21,7 +21,7 @@ from wavegate_sandbox import build
 from wavegate_sandbox.client import wait_for
 from wavegate_sandbox.control_plane import free_port
 
-STEP = 30.0
+STEP = 60.0
 """Seconds between two samples."""
 
 Course = Callable[[float], float | None]
@@ -61,7 +61,7 @@ class RecordedPrometheus:
         self._recording, self._folder = recording, folder
         self._port = free_port()
         self.url = f"http://127.0.0.1:{self._port}"
-        self._pages = [recording.page(time.time()).encode()]
+        self._page = recording.page(time.time()).encode()
         self._server = ThreadingHTTPServer(("127.0.0.1", 0), self._handler())
         self._process: subprocess.Popen[bytes] | None = None
 
@@ -69,6 +69,7 @@ class RecordedPrometheus:
         threading.Thread(target=self._server.serve_forever, daemon=True).start()
         self._process = self._start()
         wait_for("the recording to be in Prometheus", self._has_scraped, 60)
+        self._page = b""
         return self
 
     def __exit__(
@@ -88,8 +89,8 @@ class RecordedPrometheus:
         job = {
             "job_name": "recording",
             "honor_labels": True,
-            "scrape_interval": "1s",
-            "scrape_timeout": "1s",
+            "scrape_interval": "5s",
+            "scrape_timeout": "5s",
             "static_configs": [{"targets": [target]}],
         }
         config = self._folder / "prometheus.yml"
@@ -117,11 +118,11 @@ class RecordedPrometheus:
         return bool(answer.get("data", {}).get("result"))
 
     def _handler(self) -> type[BaseHTTPRequestHandler]:
-        pages = self._pages
+        prometheus = self
 
         class Handler(BaseHTTPRequestHandler):
             def do_GET(self) -> None:
-                body = pages.pop() if pages else b""
+                body = prometheus._page
                 self.send_response(200)
                 self.send_header("Content-Type", "text/plain; version=0.0.4")
                 self.send_header("Content-Length", str(len(body)))
