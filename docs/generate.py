@@ -237,7 +237,7 @@ def _metrics() -> Iterator[str]:
     yield from _head("Metrics of the operator", "operator/wavegate/telemetry/metrics.py")
     yield (
         "Served at `/metrics` by each replica. Only the leader's tell of rollouts "
-        "(`wavegate_leader` is 1 there). No label has one value per node."
+        "(`wavegate_leader` is 1 there). Only `wavegate_candidate_node_info` has a series per node."
     )
     yield from ("", "| Metric | Type | Labels | Meaning |", "|---|---|---|---|")
     for collector in vars(metrics.Metrics()).values():
@@ -246,6 +246,23 @@ def _metrics() -> Iterator[str]:
             labels = ", ".join(f"`{name}`" for name in collector._labelnames)  # noqa: SLF001
             meaning = _cell(family.documentation)
             yield f"| `{family.name}{total}` | {family.type} | {labels or 'none'} | {meaning} |"
+    yield from ("", "## A query of one's own about the nodes of a release", "")
+    yield (
+        "`wavegate_candidate_node_info` follows the nodes by itself, where `$nodes` would make a "
+        "query long, or where another label tells of the node. It lags behind by a scrape, and "
+        "a check holds meanwhile. It begins when a node has the content, and ends with a revert, "
+        "or with the bake. If its nodes are more than fit, a channel has none of these series, and "
+        "its checks hold: with a part of its nodes they would pass for all of them. Scrape the "
+        "operator with `honor_labels: true`, else `namespace` is called `exported_namespace`."
+    )
+    yield from ("", "```promql", *_JOIN, "```")
+
+
+_JOIN = (
+    "sum by (node) (crashes_total)",
+    "* on (node) group_left (wave) wavegate_candidate_node_info{",
+    '    namespace="$namespace", channel="$channel", release="$release"}',
+)
 
 
 # API
