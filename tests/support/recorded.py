@@ -68,7 +68,11 @@ class RecordedPrometheus:
     def __enter__(self) -> Self:
         threading.Thread(target=self._server.serve_forever, daemon=True).start()
         self._process = self._start()
-        wait_for("the recording to be in Prometheus", self._has_scraped, 60)
+        try:
+            wait_for("the recording to be in Prometheus", self._has_scraped, 60)
+        except BaseException:
+            self._stop()
+            raise
         self._page = b""
         return self
 
@@ -78,6 +82,9 @@ class RecordedPrometheus:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
+        self._stop()
+
+    def _stop(self) -> None:
         if self._process is not None:
             self._process.kill()
             self._process.wait()
