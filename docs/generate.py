@@ -137,6 +137,23 @@ def _evidence() -> Iterator[str]:
     yield "Replaced in `query` and in `freshness.series`, each time it is asked."
     yield from ("", "| Variable | Stands for |", "|---|---|")
     yield from (f"| `${name}` | {_cell(text)} |" for name, text in VARIABLES.items())
+    yield from ("", "## A ratio to control nodes", "")
+    yield (
+        "Nodes that do not have the content show what is usual now. With `per: Wave` and "
+        '`max: "1.5"` this one fails when the nodes with the content take half as long again. The '
+        "last wave leaves no control nodes, and those there are may be at rest: then the ratio is "
+        "1, so give the check a sister with an absolute limit."
+    )
+    yield from ("", "```promql", *RATIO, "```")
+
+
+RATIO = (
+    'avg(latency_seconds{node=~"$nodes"}) / (',
+    '  avg(latency_seconds{node=~"$control_nodes"}) > 0',
+    '  or avg(latency_seconds{node=~"$nodes"}) > 0',
+    "  or vector(1)",
+    ")",
+)
 
 
 def _meaning(meaning: truth.Meaning | None) -> str:

@@ -4,7 +4,9 @@ The series have the names and labels that the exporters give them. A wave opened
 Each node but the calm ones has one trouble; what it had before the wave is not the content's.
 """
 
+import importlib.util
 import time
+from pathlib import Path
 
 import pytest
 
@@ -16,6 +18,7 @@ from wavegate.evidence.presets import PRESETS, resolve
 from wavegate.telemetry.connections import Source
 from wavegate.telemetry.prometheus import PrometheusReader
 
+GENERATOR = Path(__file__).parents[2] / "docs" / "generate.py"
 OPENED_AGO = 600.0
 AGENT = "rules-a1b2c"
 LINUX = (
@@ -108,6 +111,7 @@ def record_kernel(recording, name, labels):
 
 
 def record_node(recording, name):
+    recording.add("latency_seconds", {"node": name}, {"busy": 3, "oops": 0, "oom": 0}.get(name, 1))
     recording.add("kube_node_info", {"node": name, "kernel_version": "6.12"}, 1)
     for condition in ("Ready", "MemoryPressure", "DiskPressure", "PIDPressure"):
         good = 1 if condition == "Ready" else 0
@@ -230,6 +234,14 @@ def ask(recorded):
     reader.close()
 
 
+def generator():
+    """The maker of the reference, which has the query that it prints."""
+    spec = importlib.util.spec_from_file_location("generate", GENERATOR)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
 def seen(check, result):
     return {sample.labels[check.node_label]: sample.value for sample in result.samples}
 
@@ -282,6 +294,28 @@ async def test_the_label_with_the_node_s_name_may_be_another_and_have_a_port(ask
     check, result = await ask(preset, nodes, nodeLabel="instance")
     harmed = {finding.node for finding in assess_check(check, result, nodes, 0.0)}
     assert harmed == set(HARM[preset])
+
+
+@pytest.mark.parametrize(
+    ("nodes", "control", "ratio"),
+    [
+        (["calm"], ["chronic", "fat"], 1.0),
+        (["busy"], ["chronic", "fat"], 3.0),
+        (["busy"], [], 1.0),
+        (["busy"], ["oom"], 1.0),
+        (["oops"], ["oom"], 0.0),
+    ],
+)
+async def test_the_documented_ratio_to_control_nodes(recorded, nodes, control, ratio):
+    reader, query = PrometheusReader(), "\n".join(generator().RATIO)
+    spec = resolve(Check.model_validate({"name": "c", "query": query, "max": 2, "per": "Wave"}))
+    values = {"nodes": nodes_pattern(nodes), "control_nodes": nodes_pattern(control)}
+    asked = substitute(spec, values)
+    result = await reader.ask(Source(recorded[0]), asked, asked.query, frozenset(nodes), 1.0)
+    reader.close()
+    assert [sample.value for sample in result.samples] == [ratio]
+    failed = [f.verdict for f in assess_check(asked, result, result.nodes, 0.0)]
+    assert failed == ([Verdict.FAIL] if ratio > 2 else [])
 
 
 async def test_half_of_what_a_preset_asks_is_no_evidence(ask):
