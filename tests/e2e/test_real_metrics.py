@@ -166,7 +166,7 @@ def test_prometheus_may_stop_in_a_soak_and_nothing_leaks(
     story.until_phase("b", "Completed")
     after = threads_and_sockets(operator)
 
-    assert (held["waitingFor"], held["reason"]) == ("Evidence", "WaveHeld")
+    assert (held["waitingFor"], held["reason"]) == ("Evidence", "CheckUnreachable")
     assert "could not be asked" in held["message"]
     for threads, sockets in (*during, after):
         assert threads <= before[0] + THREADS_EACH
