@@ -1,28 +1,33 @@
 """What the variables of a check's query stand for, at the moment when it is asked."""
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 
 from wavegate.evidence import CheckSpec
 from wavegate.rollout.observation import Observation
 from wavegate.rollout.placement import membership
 from wavegate.rollout.record import Rollout
-from wavegate.rollout.waves import baseline_of
+from wavegate.rollout.waves import baseline_of, in_order
 
+MAX_CONTROL = 500
+"""Control nodes that a query names: more would make it longer, and its answer hardly surer."""
 VARIABLES = {
     "nodes": "names of the nodes that are judged, as a regular expression",
-    "control_nodes": "the same of Ready nodes in the channel's pools that are in no wave yet; "
-    "matches no node when there is none",
+    "control_nodes": "the same of Ready nodes in the channel's pools that are in no wave yet, at "
+    f"most {MAX_CONTROL}; matches no node when there is none",
     "pool": "names of the current wave's pools, as a regular expression",
     "release": "name of the release",
+    "namespace": "the channel's namespace, in which the agent's pods are",
+    "channel": "name of the channel",
+    "agent": "name of the candidate's DaemonSet: its pods are called `$agent-…`",
     "elapsed": "time since the newest open wave opened, as a PromQL duration such as 412s",
     "t0": "when the newest open wave opened, in seconds since 1970 by the operator's clock",
 }
 """The CRD refuses any other. All of them are replaced in `query` and in `freshness.series`."""
 NO_NODE = "_none_"
 """No node can have this name; an empty expression would match series without the label."""
-_VARIABLE = re.compile(r"\$(control_nodes|nodes|pool|release|elapsed|t0)")
+_VARIABLE = re.compile(rf"\$({'|'.join(sorted(VARIABLES, reverse=True))})")
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,14 +51,23 @@ class Questions:
             "control_nodes": nodes_pattern(control),
             "pool": nodes_pattern(pools),
             "release": self.rollout.candidate.release,
+            "namespace": obs.namespace,
+            "channel": obs.name,
+            "agent": self.rollout.candidate.daemon_set,
             "elapsed": f"{max(1, int(now - opened))}s",
             "t0": f"{opened:.0f}",
         }
 
-        def replaced(query: str) -> str:
-            return _VARIABLE.sub(lambda found: values[found[1]], query)
+        return substitute(check, values)
 
-        return replace(check, query=replaced(check.query), age_of=replaced(check.age_of))
+
+def substitute(check: CheckSpec, values: Mapping[str, str]) -> CheckSpec:
+    """The check with a value in the place of each of VARIABLES, once: what is put in holds none."""
+
+    def replaced(query: str) -> str:
+        return _VARIABLE.sub(lambda found: values[found[1]], query)
+
+    return replace(check, query=replaced(check.query), age_of=replaced(check.age_of))
 
 
 def nodes_pattern(names: Iterable[str]) -> str:
@@ -63,14 +77,18 @@ def nodes_pattern(names: Iterable[str]) -> str:
 
 
 def _control(obs: Observation, asked: Questions) -> frozenset[str]:
-    """Nodes of the same pools that do not have the content and are not about to get it."""
+    """Nodes of the same pools that do not have the content and are not about to get it: those that
+    get it last, so that most of them stay the same from wave to wave.
+    """
     pools_of, taken = membership(asked.rollout.plan.pools), baseline_of(obs)
-    return frozenset(
-        name
+    attempt = asked.rollout.attempt
+    fit = (
+        node
         for name, node in obs.nodes.items()
         if node.ready
         and name not in asked.nodes
         and name not in taken
-        and node.attempt(obs.key) != asked.rollout.attempt
+        and node.attempt(obs.key) != attempt
         and pools_of(node)
     )
+    return frozenset(node.name for node in in_order(fit, attempt)[-MAX_CONTROL:])
