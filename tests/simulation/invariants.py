@@ -28,7 +28,7 @@ from simulation.reasons import changes_carry_reasons
 from wavegate.api import Phase, WaveState
 from wavegate.cluster.projections import stored_config_map
 from wavegate.evidence import Ledger
-from wavegate.rollout.names import KIND_LABEL
+from wavegate.rollout.names import KIND_LABEL, LOADED_DIGEST_ANNOTATION
 from wavegate.rollout.record import Record, Rollout
 
 LAG_SECONDS = 1.0
@@ -270,6 +270,11 @@ def _no_evidence(guard: Guard, sim: Simulation, rollout: Rollout, index: int) ->
         alive_until = sim.now if machine.alive else machine.died_at - START
         if alive_until < (wave.opened_at - START) + soak:
             yield f"wave {wave.name} passed; {entry.name} is dead since {alive_until:.0f} s"
+        said = {
+            (p["metadata"].get("annotations") or {}).get(LOADED_DIGEST_ANNOTATION) for p in pods
+        }
+        if plan.loaded_proof is not None and said != {rollout.candidate.reports}:
+            yield f"wave {wave.name} passed; the agent on {entry.name} reports {said}"
         if sim.now - (wave.opened_at - START) < soak:
             yield f"wave {wave.name} passed within its soak, at {sim.now:.0f} s"
 

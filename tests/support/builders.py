@@ -7,7 +7,7 @@ from typing import Any
 
 from wavegate.api import Channel, Decision, Release
 from wavegate.evidence import NodeView, PodView, Side, Taint, is_leaving
-from wavegate.rollout.names import node_label
+from wavegate.rollout.names import LOADED_DIGEST_ANNOTATION, node_label
 from wavegate.rollout.observation import RevisionView
 from wavegate.rollout.placement import runs_on
 from wavegate.rollout.record import Record, Revision
@@ -116,6 +116,8 @@ class SimPod:
     deleting: bool = False
     restarts: int = 0
     waiting: str = ""
+    said: str = ""
+    """What its agent reports as loaded; empty: nothing."""
 
     def view(self) -> PodView:
         """The pod as the operator projects it."""
@@ -133,6 +135,7 @@ class SimPod:
             terminating=self.deleting,
             restarts=self.restarts,
             waiting=self.waiting,
+            annotations={LOADED_DIGEST_ANNOTATION: self.said} if self.said else {},
         )
 
 

@@ -82,6 +82,8 @@ class SimCluster:
     check_values: dict[str, float] = field(default_factory=dict)
     """By node: what a check answers instead of `check_value`."""
     check_error: str = ""
+    says: dict[str, str] = field(default_factory=dict)
+    """By node: what agents report there as loaded, instead of their own content; empty: nothing."""
     now: float = 1_000_000.0
     watching_since: float = 0.0
     leases: dict[str, float] = field(default_factory=dict)
@@ -387,6 +389,7 @@ class SimCluster:
         elif self.now - pod.bound_at >= START_SECONDS:
             pod.waiting, pod.phase = "", "Running"
             pod.ready = harm not in ("loop", "unready")
+            pod.said = self.says.get(pod.node, self.sets[pod.attempt].revision.digest)
         if harm in ("kill", "loop") and self.now - pod.bound_at >= START_SECONDS + 2:
             pod.restarts += harm == "loop"
             if harm == "kill":

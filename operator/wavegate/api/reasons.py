@@ -148,6 +148,11 @@ class Reason(StrEnum):
         "written for it, not even a revert; remove the annotation to go on from what is there.",
     )
 
+    NotProven = _reason(
+        "NotProven",
+        "The channel has no spec.loadedProof, so no node says which content its agent loaded: a "
+        "wave passes on the agent's readiness; add one if your agent can report.",
+    )
     UngatedInput = _reason(
         "UngatedInput",
         "The agent's template reads ConfigMaps or Secrets that can change on all nodes at once, "
@@ -292,6 +297,11 @@ class Reason(StrEnum):
         "The candidate is gone from all nodes that can be reached, and the nodes named in the "
         "message are still down; repair or restart them, they come back on stable.",
     )
+    RevertedNotProven = _reason(
+        "RevertedNotProven",
+        "The candidate is gone, but the nodes in the message do not report stable's content, so "
+        "what was taken back may still be loaded; look at their agents, or reboot them.",
+    )
     FencedByHand = _reason(
         "FencedByHand",
         "Someone edited or deleted the candidate's DaemonSet, which counts as a revert; publish "
@@ -365,6 +375,17 @@ class Reason(StrEnum):
         "AgentOOMKilled",
         "The agent's container ran out of memory on the candidate; compare its memory limit with "
         "what the new content needs.",
+    )
+
+    LoadedNotReported = _reason(
+        "LoadedNotReported",
+        "The agent on a node does not report which content it loaded, so the wave waits, then is "
+        "held after progressDeadline; look at the agent's log and the channel's spec.loadedProof.",
+    )
+    OtherContentLoaded = _reason(
+        "OtherContentLoaded",
+        "The agent on a node reports other content than the release's, and after progressDeadline "
+        "the release is taken back without a block; look at why the agent did not load it.",
     )
 
     # No evidence: held, nobody is blamed

@@ -7,10 +7,12 @@ from wavegate.api.values import ApiModel, ObjectName
 
 
 class ReleaseContent(ApiModel):
-    """The content itself. Exactly one field is set."""
+    """The content itself. Exactly one of `image` and `config_map` is set."""
 
     image: str | None = None
     config_map: ObjectName | None = None
+    loaded_digest: str | None = None
+    """What an agent reports that has loaded it; absent = the content's own digest."""
 
     @property
     def reference(self) -> str:

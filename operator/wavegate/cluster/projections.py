@@ -22,6 +22,7 @@ from wavegate.rollout.names import (
     DIGEST_ANNOTATION,
     KIND_LABEL,
     LABEL_DOMAIN,
+    LOADED_DIGEST_ANNOTATION,
     RELEASE_ANNOTATION,
     RELEASE_UID_ANNOTATION,
     SEQUENCE_ANNOTATION,
@@ -37,6 +38,9 @@ MAX_LEDGER_BYTES = 4 << 20
 
 MAX_OBJECT_BYTES = 1 << 20
 """What the apiserver lets a ConfigMap hold, without the base64 of JSON."""
+
+MAX_REPORT = 128
+"""Characters of an annotation that is kept; a digest has 71."""
 
 _LEDGER = TypeAdapter(Ledger)
 _RECORD = TypeAdapter(Record)
@@ -105,6 +109,7 @@ def pod_view(body: Mapping[str, Any], old: PodView | None, now: float) -> PodVie
         restarts=sum(int(c.get("restartCount", 0)) for c in containers),
         waiting=_waiting(containers),
         last_exit=_last_exit(containers),
+        annotations=_short(metadata.get("annotations") or {}),
     )
 
 
@@ -129,6 +134,7 @@ def revision_view(body: Mapping[str, Any], _old: RevisionView | None, _now: floa
         release_version=said.get(VERSION_ANNOTATION, ""),
         sequence=_number(said.get(SEQUENCE_ANNOTATION, "")),
         digest=said.get(DIGEST_ANNOTATION, ""),
+        loaded=said.get(LOADED_DIGEST_ANNOTATION, ""),
         uid=metadata.get("uid", ""),
     )
 
@@ -217,6 +223,11 @@ def _sides(
             known = before.get(key)
             sides[key] = known if known and known.attempt == attempt else Side(attempt, now)
     return sides
+
+
+def _short(annotations: Mapping[str, str]) -> dict[str, str]:
+    """What can be a report of the loaded content; the rest would take memory for nothing."""
+    return {k: v for k, v in annotations.items() if len(v) <= MAX_REPORT}
 
 
 def _waiting(containers: Iterable[Mapping[str, Any]]) -> str:

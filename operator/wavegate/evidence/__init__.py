@@ -3,6 +3,14 @@
 from wavegate.evidence.agents import judge_agent, standing
 from wavegate.evidence.background import is_beyond_chance, most_by_chance
 from wavegate.evidence.findings import Finding, Verdict, worst
+from wavegate.evidence.loaded import (
+    LoadedProof,
+    is_loaded,
+    judge_answer,
+    judge_loaded,
+    said_by_metric,
+    said_by_pods,
+)
 from wavegate.evidence.nodes import LEASE_STALE_SECONDS, is_leaving, judge_node
 from wavegate.evidence.observation import (
     EVERY_NODE,
@@ -26,6 +34,7 @@ __all__ = [
     "Finding",
     "Ledger",
     "LedgerNode",
+    "LoadedProof",
     "NodeView",
     "PodView",
     "Sample",
@@ -35,12 +44,17 @@ __all__ = [
     "assess_check",
     "is_beyond_chance",
     "is_leaving",
+    "is_loaded",
     "judge_agent",
+    "judge_answer",
     "judge_check",
+    "judge_loaded",
     "judge_node",
     "most_by_chance",
     "outside_limits",
     "reported_node",
+    "said_by_metric",
+    "said_by_pods",
     "standing",
     "worst",
 ]

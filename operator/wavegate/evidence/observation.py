@@ -72,6 +72,8 @@ class PodView:
     """How a container ended last, for a person (`OOMKilled, exit code 137`), or empty."""
     unready_since: float | None = None
     """When we first saw it not Ready without a break; None while it is Ready."""
+    annotations: Mapping[str, str] = field(default_factory=dict)
+    """Those that are short enough to be a digest."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -33,7 +33,7 @@ def assess_check(
     if result is None:
         yield _finding(check, Verdict.WAIT, Reason.CheckNoData, "was not asked yet")
         return
-    lost = _no_answer(check, result)
+    lost = no_answer(check, result)
     if lost is not None:
         yield lost
         return
@@ -55,7 +55,7 @@ def outside_limits(
     """One finding for each of these nodes (or one for all, `per: Wave`) whose worst fresh value is
     above `max` or below `min`; the worst first. None without a whole answer, nor of a dry run.
     """
-    if result is None or _no_answer(check, result) is not None:
+    if result is None or no_answer(check, result) is not None:
         return
     wanted, ages = frozenset(nodes), _ages(check, result)
     worst: dict[str, Sample] = {}
@@ -74,7 +74,7 @@ def reported_node(check: CheckSpec, sample: Sample) -> str:
     return _PORT.sub("", sample.labels.get(check.node_label, ""))
 
 
-def _no_answer(check: CheckSpec, result: CheckResult) -> Finding | None:
+def no_answer(check: CheckSpec, result: CheckResult) -> Finding | None:
     """Why this answer says nothing at all."""
     if result.error:
         reason = Reason.CheckInvalid if result.refused else Reason.CheckUnreachable

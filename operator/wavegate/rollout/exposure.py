@@ -1,13 +1,15 @@
 """The exposure rule: how many nodes may be between two agents at once.
 
-A moved node keeps its slot until it is settled: agent Ready for `settle`, and the node heard from
-after that. Nodes in flight never exceed min(maxUnavailable, max(1, nodes settled)): 1, 1, 2, 4, 8…
-A node that just died still looks Ready for 50 s, so being heard from is what counts.
+A moved node keeps its slot until it is settled: agent Ready for `settle`, the node heard from after
+that, and its content reported as loaded where the channel asks for it. Nodes in flight never exceed
+min(maxUnavailable, max(1, nodes settled)): 1, 1, 2, 4, 8… A node that just died still looks Ready
+for 50 s, so being heard from is what counts.
 """
 
 from dataclasses import dataclass
 
 from wavegate.evidence import LEASE_STALE_SECONDS, LedgerNode, NodeView, PodView
+from wavegate.rollout import loaded
 from wavegate.rollout.movable import fleet, not_movable
 from wavegate.rollout.observation import Observation
 from wavegate.rollout.record import Rollout
@@ -52,6 +54,7 @@ def _measure(obs: Observation, rollout: Rollout, now: float) -> Exposure:
     own = {entry.name for entry in current.nodes[labelled:]} if current else set()
     settled, in_flight, not_running, unmoved = [], [], [], []
     running = {pod.node: pod for pod in obs.pods_of(rollout.attempt) if not pod.terminating}
+    unproven = loaded.unproven(obs, rollout, nodes)
     for name, entry in nodes.items():
         node = obs.nodes.get(name)
         if node is None or node.attempt(key) != rollout.attempt:
@@ -61,7 +64,8 @@ def _measure(obs: Observation, rollout: Rollout, now: float) -> Exposure:
         pod = running.get(name)
         if entry.healthy and (pod is None or pod.phase != "Running"):
             not_running.append(name)
-        if _well_for(entry, node, pod, obs.leases.get(name), now) >= rollout.plan.settle:
+        well = _well_for(entry, node, pod, obs.leases.get(name), now)
+        if well >= rollout.plan.settle and name not in unproven:
             settled.append(name)
         elif entry.healthy:
             in_flight.append(name)

@@ -14,7 +14,7 @@ from wavegate.evidence import (
     judge_node,
     standing,
 )
-from wavegate.rollout import labels
+from wavegate.rollout import labels, loaded
 from wavegate.rollout.observation import Observation
 from wavegate.rollout.record import Rollout
 from wavegate.rollout.waves import baseline_of
@@ -23,6 +23,7 @@ from wavegate.rollout.waves import baseline_of
 def judge(obs: Observation, rollout: Rollout, now: float) -> tuple[Finding, ...]:
     """All findings about nodes that carry the candidate and were healthy before; worst first."""
     found = [*_sight(obs, rollout), *_nodes(obs, rollout, now), *_checks(obs, rollout)]
+    found += loaded.judge(obs, rollout, judged_nodes(obs, rollout), now)
     return tuple(sorted(found, key=lambda finding: -finding.verdict))
 
 
@@ -101,11 +102,11 @@ def _has_it(
     if node is None or node.uid != entry.uid:
         node = obs.gone.get(entry.name)
     if node is None or node.uid != entry.uid:
-        return entry in obs.once(_may_have_moved, rollout)
+        return entry in obs.once(may_have_moved, rollout)
     return node.attempt(obs.key) == rollout.attempt or entry.name in holders
 
 
-def _may_have_moved(obs: Observation, rollout: Rollout) -> frozenset[LedgerNode]:
+def may_have_moved(obs: Observation, rollout: Rollout) -> frozenset[LedgerNode]:
     """The first nodes of each ledger, as far as the record says that they may carry the label."""
     opened = ((obs.ledgers.get(wave.ledger), wave.moved) for wave in rollout.waves)
     return frozenset(entry for led, moved in opened if led for entry in led.nodes[:moved])

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field, replace
 from typing import Self
 
 from wavegate.api import IntOrPercent, OnFailure, Phase, Pool, Reason, WaveState
-from wavegate.evidence import CheckSpec
+from wavegate.evidence import CheckSpec, LoadedProof
 
 MAX_OUTCOMES = 100
 MAX_DETAILED = 10
@@ -40,6 +40,13 @@ class Revision:
     sequence: int
     digest: str
     since: float
+    loaded: str = ""
+    """What its agents report as loaded, where that is not the digest."""
+
+    @property
+    def reports(self) -> str:
+        """What an agent reports that has loaded this content."""
+        return self.loaded or self.digest
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,6 +76,16 @@ class Plan:
     """Name of the operator's Prometheus connection; empty when `prometheus` is its URL."""
     bake: float = 86_400.0
     """For so long it is watched after its completion; 0 = not at all."""
+    loaded_proof: LoadedProof | None = None
+    """How nodes report which content they loaded; None = nothing proves it."""
+    outlives_pod: bool = False
+    """The content may stay on the host when its pod is gone."""
+
+    @property
+    def questions(self) -> tuple[CheckSpec, ...]:
+        """All that Prometheus is asked."""
+        metric = self.loaded_proof.metric if self.loaded_proof else None
+        return (*self.checks, metric) if metric else self.checks
 
 
 @dataclass(frozen=True, slots=True)

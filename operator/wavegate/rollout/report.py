@@ -18,7 +18,7 @@ from wavegate.api import (
     WaveState,
 )
 from wavegate.evidence import Verdict, worst
-from wavegate.rollout import bake_report, breakglass, exposure, lost, movable, queue, soak
+from wavegate.rollout import bake_report, breakglass, exposure, loaded, lost, movable, queue, soak
 from wavegate.rollout.decide import expires_at, pause_reason, refusal
 from wavegate.rollout.names import ledger_name
 from wavegate.rollout.observation import Observation
@@ -49,7 +49,7 @@ def channel_status(obs: Observation) -> dict[str, Any]:
             }
             for b in record.blocked
         ],
-        "conditions": [_condition("Ready", problem, message), *_inputs(obs)],
+        "conditions": [_condition("Ready", problem, message), *_inputs(obs), *_proof(obs)],
     }
     if record.stable:
         status["stable"] = _revision(record.stable)
@@ -76,6 +76,15 @@ def _inputs(obs: Observation) -> Iterator[dict[str, Any]]:
     problem = Problem(Reason.UngatedInput, message) if ungated else None
     gated = "The agent reads nothing that can change without a wave"
     yield _condition("InputsGated", problem, gated)
+
+
+def _proof(obs: Observation) -> Iterator[dict[str, Any]]:
+    """Whether a wave passes only on nodes that say what they loaded."""
+    if obs.channel is None:
+        return
+    lacks = obs.channel.spec.loaded_proof is None
+    problem = Problem(Reason.NotProven, Reason.NotProven.meaning) if lacks else None
+    yield _condition("LoadedProof", problem, "Each node must report the content that it loaded")
 
 
 def release_status(obs: Observation, release: Release, step: Step, now: float) -> dict[str, Any]:
@@ -162,6 +171,8 @@ def _running(obs: Observation, rollout: Rollout, step: Step, now: float) -> dict
             "failed": len(failed),
         },
     }
+    if rollout.plan.loaded_proof is not None:
+        status["nodes"]["loaded"] = loaded.count(obs, rollout)
     if rollout.waves:
         status["wave"] = _wave(obs, rollout, measured, now)
     if rollout.incident:

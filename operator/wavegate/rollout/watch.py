@@ -19,6 +19,7 @@ from wavegate.evidence import (
     most_by_chance,
     outside_limits,
 )
+from wavegate.rollout import loaded
 from wavegate.rollout.judge import judge_nodes, judged_nodes
 from wavegate.rollout.observation import Observation
 from wavegate.rollout.record import Bake, Suspect
@@ -108,11 +109,14 @@ def missing(obs: Observation, bake: Bake, nodes: Mapping[str, LedgerNode], now: 
     harmed = {suspect.node for suspect in bake.suspects}
     ready = {p.node for p in obs.pods_of(bake.attempt) if p.ready and not p.terminating}
     well = {n for n in nodes if n in ready and n in obs.nodes and obs.nodes[n].ready} - harmed
+    well -= loaded.unproven(obs.once(_as_baking, bake), bake.rollout, well)
     unproven = sorted(set(nodes) - well - harmed)
     if not well:
         return "a node that has had it since its waves and could give evidence"
     if len(harmed) + len(unproven) > most_by_chance(fleet_size(obs), now - bake.since):
-        return f"{len(unproven)} nodes to be Ready with their agent ({', '.join(unproven[:5])})"
+        with_proof = " that reports its content" if bake.rollout.plan.loaded_proof else ""
+        names = ", ".join(unproven[:5])
+        return f"{len(unproven)} nodes to be Ready with their agent{with_proof} ({names})"
     asked = frozenset(well - set(bake.excused))
     for check in bake.rollout.plan.checks:
         answer = obs.bake_checks.get(check.name)
