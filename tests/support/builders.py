@@ -78,8 +78,14 @@ class SimNode:
     label_seen: float = 0.0
     taints: tuple[Taint, ...] = ()
     unschedulable: bool = False
-    announced: bool = False
-    """What the operator remembers of when it last was Ready."""
+    announced: str = ""
+    """What the operator remembers: the boot on which its leaving was announced."""
+    announced_at: float = 0.0
+
+    @property
+    def boot_id(self) -> str:
+        """It changes with each boot."""
+        return f"{self.uid}-boot-{self.boot}"
 
     def is_leaving(self) -> bool:
         """Whether it is cordoned, or an autoscaler has announced to remove it."""
@@ -90,13 +96,14 @@ class SimNode:
         return NodeView(
             self.name,
             self.uid,
-            f"{self.uid}-boot-{self.boot}",
+            self.boot_id,
             ready,
             self.labels,
             self.taints,
             self.unschedulable,
             {KEY: Side(self.attempt, self.label_seen)} if self.attempt else {},
             self.announced,
+            self.announced_at,
         )
 
 

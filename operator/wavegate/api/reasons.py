@@ -36,6 +36,7 @@ class WaveState(StrEnum):
     Passed = "Passed"
     Failed = "Failed"
     Held = "Held"
+    Excused = "Excused"
 
 
 class WaitingFor(StrEnum):
@@ -389,6 +390,11 @@ class Reason(StrEnum):
     )
 
     # No evidence: held, nobody is blamed
+    NodesExcused = _reason(
+        "NodesExcused",
+        "All nodes of the wave were drained, removed or rebooted as announced, so nothing speaks "
+        "for it; it goes on when another healthy node of its pools can take their place.",
+    )
     CannotFetch = _reason(
         "CannotFetch",
         "A node cannot get the image, Secret or ConfigMap of the candidate, so the wave is held; "

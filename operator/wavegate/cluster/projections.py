@@ -15,7 +15,7 @@ from typing import Any
 
 from pydantic import TypeAdapter
 
-from wavegate.evidence import Ledger, NodeView, PodView, Side, Taint, is_leaving
+from wavegate.evidence import Ledger, NodeView, PodView, Side, Taint, announcement, is_leaving
 from wavegate.rollout.names import (
     ATTEMPT_LABEL,
     CHANNEL_LABEL,
@@ -67,18 +67,23 @@ def node_view(body: Mapping[str, Any], old: NodeView | None, now: float) -> Node
         Taint(t["key"], t.get("value", ""), t["effect"]) for t in spec.get("taints") or []
     )
     ready, unschedulable = conditions.get("Ready") == "True", bool(spec.get("unschedulable"))
-    leaving = is_leaving(taints, unschedulable=unschedulable)
+    notes = metadata.get("annotations") or {}
+    leaving = is_leaving(taints, unschedulable=unschedulable, annotations=notes)
+    boot_id = (status.get("nodeInfo") or {}).get("bootID", "")
     same = old if old and old.uid == metadata["uid"] else None
+    before = same.announced if same else ""
+    announced = announcement(before, boot_id, leaving=leaving, ready=ready)
     return NodeView(
         name=metadata["name"],
         uid=metadata["uid"],
-        boot_id=(status.get("nodeInfo") or {}).get("bootID", ""),
+        boot_id=boot_id,
         ready=ready,
         labels={k: v for k, v in labels.items() if not k.startswith(LABEL_DOMAIN)},
         taints=taints,
         unschedulable=unschedulable,
         sides=_sides(metadata["uid"], labels, old, now),
-        announced=leaving if ready or same is None else same.announced,
+        announced=announced,
+        announced_at=same.announced_at if same and same.announced else now,
     )
 
 

@@ -11,7 +11,7 @@ from wavegate.api import Phase
 from wavegate.controller.queries import Questions
 from wavegate.controller.work import Key
 from wavegate.evidence import CheckResult, CheckSpec, Verdict, assess_check, worst
-from wavegate.rollout.judge import judged_nodes
+from wavegate.rollout.judge import witnesses
 from wavegate.rollout.observation import Observation
 from wavegate.rollout.record import Record
 from wavegate.rollout.revert import taken_back
@@ -146,7 +146,7 @@ def _asked(obs: Observation) -> Iterator[Questions]:
     now_running = attempts_of(obs.record)
     rollout, bake = obs.record.rollout, obs.record.bake
     if rollout is not None and rollout.waves and rollout.plan.questions:
-        nodes = judged_nodes(obs, rollout)
+        nodes = witnesses(obs, rollout)
         if rollout.phase is Phase.Reverting and rollout.plan.loaded_proof is not None:
             nodes |= taken_back(obs, rollout)
         since = rollout.waves[-1].judged_since or 0.0

@@ -11,7 +11,7 @@ from wavegate.evidence.loaded import (
     said_by_metric,
     said_by_pods,
 )
-from wavegate.evidence.nodes import LEASE_STALE_SECONDS, is_leaving, judge_node
+from wavegate.evidence.nodes import LEASE_STALE_SECONDS, announcement, is_leaving, judge_node
 from wavegate.evidence.observation import (
     EVERY_NODE,
     CheckResult,
@@ -41,6 +41,7 @@ __all__ = [
     "Side",
     "Taint",
     "Verdict",
+    "announcement",
     "assess_check",
     "is_beyond_chance",
     "is_leaving",

@@ -10,13 +10,47 @@ LEASE_STALE_SECONDS = 25.0
 """A kubelet renews its lease every 10 s (a quarter of its 40 s). Two renewals missed is a brake,
 long before the node controller says NotReady (50 s by default)."""
 
-LEAVING_TAINTS = frozenset({"ToBeDeletedByClusterAutoscaler", "karpenter.sh/disrupted"})
-"""What the two autoscalers put on a node that they are about to drain and remove."""
+LEAVING_TAINTS = frozenset(
+    {
+        "ToBeDeletedByClusterAutoscaler",
+        "karpenter.sh/disrupted",
+        "medik8s.io/drain",
+    }
+)
+"""What autoscalers and medik8s' node maintenance put on a node that they are about to drain. Others
+cordon it. DeletionCandidateOfClusterAutoscaler is none: most candidates stay."""
+LEAVING_ANNOTATIONS = frozenset({"weave.works/kured-reboot-in-progress"})
+"""Of kured, with --annotate-nodes."""
+REPAIR_TAINTS = frozenset(
+    {
+        "medik8s.io/remediation",
+        "node.kubernetes.io/out-of-service",
+        "karpenter.sh/rebooting",
+    }
+)
+"""Who repairs a node says with these that it is ill: that excuses nothing, though it is cordoned
+for it as well."""
 
 
-def is_leaving(taints: Iterable[Taint], *, unschedulable: bool) -> bool:
-    """Whether a node's drain or removal is announced: it is cordoned, or an autoscaler said so."""
-    return unschedulable or any(taint.key in LEAVING_TAINTS for taint in taints)
+def is_leaving(
+    taints: Iterable[Taint], *, unschedulable: bool, annotations: Iterable[str] = ()
+) -> bool:
+    """Whether a node's drain, removal or reboot is announced, other than to repair it."""
+    keys = {taint.key for taint in taints}
+    if keys & REPAIR_TAINTS:
+        return False
+    return (
+        unschedulable or bool(keys & LEAVING_TAINTS) or bool(LEAVING_ANNOTATIONS & {*annotations})
+    )
+
+
+def announcement(before: str, boot_id: str, *, leaving: bool, ready: bool) -> str:
+    """The boot on which a node was when its leaving was announced while it was Ready; empty when it
+    was not. It lasts while the node is down, and ends when it is Ready and stays.
+    """
+    if not ready:
+        return before
+    return (before or boot_id) if leaving else ""
 
 
 def judge_node(

@@ -42,8 +42,10 @@ class NodeView:
     taints: tuple[Taint, ...] = ()
     unschedulable: bool = False
     sides: Mapping[str, Side] = field(default_factory=dict)
-    announced: bool = False
-    """When it was last seen Ready, somebody had announced to drain or remove it."""
+    announced: str = ""
+    """Somebody announced to drain, remove or reboot it: on which boot it was then, seen Ready."""
+    announced_at: float = 0.0
+    """When we first saw that."""
 
     def attempt(self, key: str) -> str | None:
         """The attempt that this node is labelled with on the channel `key`."""

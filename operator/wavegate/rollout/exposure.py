@@ -57,6 +57,8 @@ def _measure(obs: Observation, rollout: Rollout, now: float) -> Exposure:
     unproven = loaded.unproven(obs, rollout, nodes)
     for name, entry in nodes.items():
         node = obs.nodes.get(name)
+        if name in rollout.excused:  # whoever announced it keeps it for as long as he likes
+            continue
         if node is None or node.attempt(key) != rollout.attempt:
             if node and name in own and name in movable and _unchanged(node, entry):
                 unmoved.append(node)

@@ -1,6 +1,7 @@
 """Gathers every finding about the running attempt: all moved nodes of all waves so far."""
 
 from collections.abc import Container, Iterator, Mapping, Sequence
+from dataclasses import replace
 
 from wavegate.api import Reason
 from wavegate.evidence import (
@@ -15,6 +16,7 @@ from wavegate.evidence import (
     standing,
 )
 from wavegate.rollout import labels, loaded
+from wavegate.rollout.marks import anew, is_away, softened
 from wavegate.rollout.observation import Observation
 from wavegate.rollout.record import Rollout
 from wavegate.rollout.waves import baseline_of
@@ -23,7 +25,7 @@ from wavegate.rollout.waves import baseline_of
 def judge(obs: Observation, rollout: Rollout, now: float) -> tuple[Finding, ...]:
     """All findings about nodes that carry the candidate and were healthy before; worst first."""
     found = [*_sight(obs, rollout), *_nodes(obs, rollout, now), *_checks(obs, rollout)]
-    found += loaded.judge(obs, rollout, judged_nodes(obs, rollout), now)
+    found += loaded.judge(obs, rollout, witnesses(obs, rollout), now)
     return tuple(sorted(found, key=lambda finding: -finding.verdict))
 
 
@@ -33,12 +35,30 @@ def judged_nodes(obs: Observation, rollout: Rollout) -> frozenset[str]:
 
 
 def _judged_nodes(obs: Observation, rollout: Rollout) -> frozenset[str]:
-    holders = obs.pods_on(rollout.attempt)
+    holders, marks = obs.pods_on(rollout.attempt), rollout.excused
     return frozenset(
         name
         for name, entry in baseline_of(obs).items()
-        if entry.healthy and _has_it(obs, rollout, entry, holders)
+        if entry.healthy
+        and _has_it(obs, rollout, entry, holders)
+        and not is_away(obs, marks, name, has_agent=name in holders)
     )
+
+
+def witnesses(obs: Observation, rollout: Rollout) -> frozenset[str]:
+    """Names of the judged nodes that can prove that no harm was done: not those that were drained
+    or rebooted as announced, whose agents and counters began anew.
+    """
+    return judged_nodes(obs, rollout) - rollout.excused.keys()
+
+
+def baselines(obs: Observation, rollout: Rollout) -> Mapping[str, LedgerNode]:
+    """The baseline of each judged node by now: of an excused one, what it was then."""
+    entries, marks = baseline_of(obs), rollout.excused
+    return {
+        name: anew(name, obs.nodes.get(name), marks[name]) if name in marks else entries[name]
+        for name in judged_nodes(obs, rollout)
+    }
 
 
 def _sight(obs: Observation, rollout: Rollout) -> Iterator[Finding]:
@@ -53,9 +73,12 @@ def _sight(obs: Observation, rollout: Rollout) -> Iterator[Finding]:
 
 
 def _nodes(obs: Observation, rollout: Rollout, now: float) -> Iterator[Finding]:
-    judged = judged_nodes(obs, rollout)
-    entries = {n: entry for n, entry in baseline_of(obs).items() if n in judged}
-    yield from judge_nodes(obs, rollout, entries, now)
+    marks = rollout.excused
+    seen = replace(obs, pods=softened(obs.pods, marks)) if marks else obs
+    for finding in judge_nodes(seen, rollout, baselines(obs, rollout), now):
+        # What is slow on an excused node keeps nobody waiting: it proves nothing.
+        if finding.verdict is Verdict.FAIL or finding.node not in marks:
+            yield finding
 
 
 def judge_nodes(
@@ -115,7 +138,7 @@ def may_have_moved(obs: Observation, rollout: Rollout) -> frozenset[LedgerNode]:
 def _checks(obs: Observation, rollout: Rollout) -> Iterator[Finding]:
     if not rollout.plan.checks:
         return
-    moved = judged_nodes(obs, rollout)
+    moved = witnesses(obs, rollout)
     if not moved:
         return
     since = rollout.waves[-1].judged_since or 0.0

@@ -90,7 +90,9 @@ class Plan:
 
 @dataclass(frozen=True, slots=True)
 class WaveRun:
-    """How far a wave is. Index 0 … n-1 are the plan's; those after are sweeps over the rest."""
+    """How far a wave is. The first are the plan's, where one whose nodes were excused comes again;
+    those after are sweeps over the rest.
+    """
 
     name: str
     state: WaveState = WaveState.Pending
@@ -159,13 +161,15 @@ class Rollout:
     promoting: bool = False
     incident: Incident | None = None
     reverting_since: float | None = None
+    excused: Mapping[str, str] = field(default_factory=dict)
+    """Nodes that were drained, removed or rebooted as announced: see `marks`."""
     completed_at: float | None = None
     """It was stable on all nodes since then: those that joined later have the content too."""
 
     @property
     def wave(self) -> int:
-        """Index of the wave that is under way; -1 before the first."""
-        return len(self.waves) - 1
+        """Index in the plan of the wave that is under way; -1 before the first."""
+        return sum(1 for wave in self.waves if wave.state is not WaveState.Excused) - 1
 
     @property
     def attempt(self) -> str:
@@ -181,8 +185,9 @@ class Rollout:
         """Return a copy in which the plan's next wave is pending; after those, a sweep: `rest-1`,
         or `last-1` if it is not to be soaked.
         """
-        index = len(self.waves)
-        alike = sum(1 for wave in self.waves[len(self.plan.waves) :] if wave.last is last)
+        index = self.wave + 1
+        counted = [wave for wave in self.waves if wave.state is not WaveState.Excused]
+        alike = sum(1 for wave in counted[len(self.plan.waves) :] if wave.last is last)
         planned = index < len(self.plan.waves)
         sweep = f"{'last' if last else 'rest'}-{alike + 1}"
         name = self.plan.waves[index].name if planned else sweep

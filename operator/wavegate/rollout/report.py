@@ -211,6 +211,7 @@ _WAVE_STATES = {
     WaveState.Held: (Reason.WaveHeld, WaitingFor.Evidence),
     WaveState.Passed: (Reason.WavePassed, WaitingFor.Nothing),
     WaveState.Failed: (Reason.Reverting, WaitingFor.Node),
+    WaveState.Excused: (Reason.NodesExcused, WaitingFor.Node),
 }
 
 

@@ -5,14 +5,12 @@ A node that was drained or removed as announced is excused, and what it is after
 baseline. Silence proves nothing: the bake ends well only on a last look at everything.
 """
 
-import hashlib
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
 
 from wavegate.evidence import (
     Finding,
     LedgerNode,
-    NodeView,
     Verdict,
     is_beyond_chance,
     judge_check,
@@ -21,6 +19,7 @@ from wavegate.evidence import (
 )
 from wavegate.rollout import loaded
 from wavegate.rollout.judge import judge_nodes, judged_nodes
+from wavegate.rollout.marks import NOT_WATCHED, anew, excuse, softened
 from wavegate.rollout.observation import Observation
 from wavegate.rollout.record import Bake, Suspect
 from wavegate.rollout.waves import baseline, baseline_of
@@ -30,7 +29,6 @@ MAX_SUSPECTS = 1_000
 a week."""
 FIRST_LOOK_SECONDS = 60.0
 """What is seen so soon after the operator's start may have happened at any time before."""
-NOT_WATCHED = ""
 
 
 def watched(obs: Observation, bake: Bake) -> dict[str, LedgerNode]:
@@ -48,7 +46,7 @@ def _watched(obs: Observation, bake: Bake) -> dict[str, LedgerNode]:
         if mark is None:
             found[name] = entry
         elif mark != NOT_WATCHED:
-            found[name] = _anew(name, obs.nodes.get(name), mark)
+            found[name] = anew(name, obs.nodes.get(name), mark)
     return found
 
 
@@ -66,7 +64,7 @@ def note(obs: Observation, bake: Bake, nodes: Mapping[str, LedgerNode], now: flo
         was = fresh.get(name)
         if was is not None and was.blocks >= finding.blocks:
             continue
-        left = _left_as_announced(obs, bake, nodes[name])
+        left = excuse(obs, bake.excused, nodes[name], finding)
         if left is not None:
             excused[name] = left
         elif was is not None or len(fresh) < MAX_SUSPECTS:
@@ -130,15 +128,8 @@ def _baseline(obs: Observation) -> dict[str, LedgerNode]:
 
 
 def _as_baking(obs: Observation, bake: Bake) -> Observation:
-    """The observation as of a rollout of the attempt that bakes. The agent of an excused node was
-    restarted with its node, and took its time: only a crash loop still counts.
-    """
-    pods = obs.pods
-    if bake.excused:
-        pods = tuple(
-            replace(pod, restarts=0, unready_since=None) if pod.node in bake.excused else pod
-            for pod in pods
-        )
+    """The observation as of a rollout of the attempt that bakes."""
+    pods = softened(obs.pods, bake.excused)
     return replace(obs, ledgers=obs.bake_ledgers, checks=obs.bake_checks, pods=pods)
 
 
@@ -161,32 +152,6 @@ def _harm(
     for check in bake.rollout.plan.checks:
         if check.per_node and not check.dry_run:
             yield from outside_limits(check, obs.bake_checks.get(check.name), asked)
-
-
-def _left_as_announced(obs: Observation, bake: Bake, entry: LedgerNode) -> str | None:
-    """What the node is to be known by from now on, if its drain or removal was announced while it
-    was Ready; None when it was not.
-    """
-    node, before = obs.nodes.get(entry.name), obs.gone.get(entry.name)
-    known = entry.name in bake.excused
-    if node is not None and node.uid == entry.uid and node.announced:
-        return _machine(node)
-    if before is None or (node is not None and node.uid == before.uid):
-        return NOT_WATCHED if node is None and known else None
-    was_it = before.uid == entry.uid or known
-    return NOT_WATCHED if was_it and before.announced else None
-
-
-def _anew(name: str, node: NodeView | None, mark: str) -> LedgerNode:
-    """The baseline of an excused node: what it was when it was excused."""
-    if node is None:
-        return LedgerNode(name, "", "", healthy=True)
-    same = _machine(node) == mark
-    return LedgerNode(name, node.uid, node.boot_id if same else "", healthy=True)
-
-
-def _machine(node: NodeView) -> str:
-    return hashlib.sha256(f"{node.uid}/{node.boot_id}".encode()).hexdigest()[:8]
 
 
 def _when(obs: Observation, bake: Bake, now: float) -> float:
