@@ -58,3 +58,17 @@ def repairer_removes_a_crashed_node(story: Story) -> None:
     story.until_ended("bad", Phase.Reverted)
     assert story.everywhere("a")
     assert story.record.blocked
+
+
+@scenario(workers=5)
+def kernel_deadlock_on_one_node(story: Story) -> None:
+    """A node stays Ready, but its kernel hangs: the Node Problem Detector says so
+    It did not say so when the wave opened. That another node had a problem before is no news.
+    """
+    story.condition("workers-5", "ReadonlyFilesystem")
+    story.publish("bad")
+    victim = next(n for n in story.until_moved(2) if n != "workers-5")
+    story.condition(victim, "KernelDeadlock")
+    story.until_ended("bad", Phase.Reverted)
+    assert story.everywhere("a")
+    assert story.record.blocked

@@ -137,6 +137,15 @@ class Story(Simulation):
         self.say("given", f"{content} {what}")
         self.harm(content, deed)
 
+    def condition(self, node: str, kind: str) -> None:
+        """The Node Problem Detector reports a problem of the machine."""
+        self.say("problem detector", f"{{}}: {kind}", [node])
+        body = self.server.find("nodes", node)
+        assert body is not None
+        conditions = [*body["status"]["conditions"], {"type": kind, "status": "True"}]
+        status = {**body["status"], "conditions": conditions}
+        self.act(lambda: self.server.update("problem detector", "nodes", body, status=status))
+
     # People
 
     def publish(self, name: str, content: str = "", **spec: Any) -> str:

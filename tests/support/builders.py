@@ -81,6 +81,7 @@ class SimNode:
     announced: str = ""
     """What the operator remembers: the boot on which its leaving was announced."""
     announced_at: float = 0.0
+    bad: frozenset[str] = frozenset()
 
     @property
     def boot_id(self) -> str:
@@ -104,6 +105,7 @@ class SimNode:
             {KEY: Side(self.attempt, self.label_seen)} if self.attempt else {},
             self.announced,
             self.announced_at,
+            self.bad,
         )
 
 

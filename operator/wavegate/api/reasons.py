@@ -332,6 +332,11 @@ class Reason(StrEnum):
         "A node that got the candidate has another bootID, so it rebooted; look at its kernel "
         "log from before the reboot.",
     )
+    NodeCondition = _reason(
+        "NodeCondition",
+        "A node that got the candidate has a bad condition that it did not have before, as of the "
+        "Node Problem Detector; look at the condition's message and at the node's kernel log.",
+    )
     NodeVanished = _reason(
         "NodeVanished",
         "A node that got the candidate was removed from the cluster; ask who "

@@ -9,13 +9,22 @@ import gzip
 import hashlib
 import json
 import zlib
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from pydantic import TypeAdapter
 
-from wavegate.evidence import Ledger, NodeView, PodView, Side, Taint, announcement, is_leaving
+from wavegate.evidence import (
+    Ledger,
+    NodeView,
+    PodView,
+    Side,
+    Taint,
+    announcement,
+    bad_conditions,
+    is_leaving,
+)
 from wavegate.rollout.names import (
     ATTEMPT_LABEL,
     CHANNEL_LABEL,
@@ -83,6 +92,7 @@ def node_view(body: Mapping[str, Any], old: NodeView | None, now: float) -> Node
         unschedulable=unschedulable,
         sides=_sides(metadata["uid"], labels, old, now),
         announced=announced,
+        bad=bad_conditions(conditions),
         announced_at=same.announced_at if same and same.announced else now,
     )
 
@@ -243,11 +253,18 @@ def _waiting(containers: Iterable[Mapping[str, Any]]) -> str:
     return ""
 
 
-def _last_exit(containers: Iterable[Mapping[str, Any]]) -> str:
+def _last_exit(containers: Sequence[Mapping[str, Any]]) -> str:
+    """How a container ended last: one that ran out of memory tells most, then the one that was
+    restarted most. It is named where there are several.
+    """
+    ended = []
     for container in containers:
-        ended = (container.get("lastState") or {}).get("terminated") or (
+        how = (container.get("lastState") or {}).get("terminated") or (
             container.get("state") or {}
         ).get("terminated")
-        if ended and container.get("restartCount"):
-            return f"{ended.get('reason', 'Error')}, exit code {ended.get('exitCode', '?')}"
-    return ""
+        if how and container.get("restartCount"):
+            reason = how.get("reason", "Error")
+            text = f"{reason}, exit code {how.get('exitCode', '?')}"
+            name = f"{container.get('name', '?')}: " if len(containers) > 1 else ""
+            ended.append((reason == "OOMKilled", container["restartCount"], name + text))
+    return max(ended)[2] if ended else ""

@@ -11,7 +11,13 @@ from wavegate.evidence.loaded import (
     said_by_metric,
     said_by_pods,
 )
-from wavegate.evidence.nodes import LEASE_STALE_SECONDS, announcement, is_leaving, judge_node
+from wavegate.evidence.nodes import (
+    LEASE_STALE_SECONDS,
+    announcement,
+    bad_conditions,
+    is_leaving,
+    judge_node,
+)
 from wavegate.evidence.observation import (
     EVERY_NODE,
     CheckResult,
@@ -43,6 +49,7 @@ __all__ = [
     "Verdict",
     "announcement",
     "assess_check",
+    "bad_conditions",
     "is_beyond_chance",
     "is_leaving",
     "is_loaded",

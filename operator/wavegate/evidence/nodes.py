@@ -1,6 +1,6 @@
 """The node itself: is it there, the same machine, not rebooted, Ready, and heard from?"""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 
 from wavegate.api import Reason
 from wavegate.evidence.findings import Finding, Verdict
@@ -30,6 +30,24 @@ REPAIR_TAINTS = frozenset(
 )
 """Who repairs a node says with these that it is ill: that excuses nothing, though it is cordoned
 for it as well."""
+
+
+OWN_CONDITIONS = frozenset(
+    {"Ready", "MemoryPressure", "DiskPressure", "PIDPressure", "NetworkUnavailable"}
+)
+"""Kubernetes' own. Ready is looked at by itself; the others come and go with what runs there."""
+
+
+def bad_conditions(conditions: Mapping[str, str]) -> frozenset[str]:
+    """Those of a node (status by type) that tell of a problem. Node Problem Detector says True of
+    what is wrong, as KernelDeadlock; who calls a condition …Ready means the opposite. Unknown is
+    neither.
+    """
+    return frozenset(
+        kind
+        for kind, status in conditions.items()
+        if kind not in OWN_CONDITIONS and status == ("False" if kind.endswith("Ready") else "True")
+    )
 
 
 def is_leaving(
@@ -77,6 +95,10 @@ def judge_node(
         yield _harm(Reason.NodeRebooted, name, f"node {name} rebooted after it got the content")
     if not node.ready:
         yield _harm(Reason.NodeNotReady, name, f"node {name} is not Ready any more")
+    new = sorted(node.bad - {*baseline.bad})
+    if new:
+        message = f"node {name} has condition {', '.join(new)[:200]} since it got the content"
+        yield _harm(Reason.NodeCondition, name, message)
     # No age in the messages: a status that ticks would be written every second.
     silent = Verdict.HOLD if overdue else Verdict.WAIT
     if lease_seen is None:

@@ -46,6 +46,8 @@ class NodeView:
     """Somebody announced to drain, remove or reboot it: on which boot it was then, seen Ready."""
     announced_at: float = 0.0
     """When we first saw that."""
+    bad: frozenset[str] = frozenset()
+    """Types of its conditions that say that something is wrong, other than Kubernetes' own."""
 
     def attempt(self, key: str) -> str | None:
         """The attempt that this node is labelled with on the channel `key`."""
@@ -86,6 +88,8 @@ class LedgerNode:
     uid: str
     boot_id: str
     healthy: bool
+    bad: tuple[str, ...] = ()
+    """Its bad conditions then: nobody is blamed for these."""
 
 
 @dataclass(frozen=True, slots=True)

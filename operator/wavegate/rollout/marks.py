@@ -56,15 +56,15 @@ def left_as_announced(obs: Observation, marks: Marks, entry: LedgerNode) -> str 
 
 
 def _announced(obs: Observation, node: NodeView, entry: LedgerNode, *, known: bool) -> bool:
-    """Whether it was announced on the boot of the baseline, while its lease was renewed: a cordon
-    that came with or after a crash explains nothing. Of a node that is excused already, any
-    announcement will do. Leases are not watched during a bake.
+    """Whether it was announced on the boot of the baseline, while its lease was renewed and without
+    a bad condition that is new: a cordon that came with or after harm explains nothing. Of a node
+    that is excused already, any announcement will do. Leases are not watched during a bake.
     """
     if known or not node.announced:
         return bool(node.announced)
     heard = obs.leases.get(node.name, node.announced_at)
     alive = node.announced_at - heard <= LEASE_STALE_SECONDS
-    return alive and node.announced == entry.boot_id
+    return alive and node.announced == entry.boot_id and node.bad <= {*entry.bad}
 
 
 def anew(name: str, node: NodeView | None, mark: str) -> LedgerNode:
@@ -72,7 +72,8 @@ def anew(name: str, node: NodeView | None, mark: str) -> LedgerNode:
     if node is None:
         return LedgerNode(name, "", "", healthy=True)
     same = machine(node) == mark
-    return LedgerNode(name, node.uid, node.boot_id if same else "", healthy=True)
+    boot_id = node.boot_id if same else ""
+    return LedgerNode(name, node.uid, boot_id, healthy=True, bad=tuple(node.bad))
 
 
 def machine(node: NodeView) -> str:

@@ -26,6 +26,7 @@ class Row:
 HARM = (
     Reason.NodeNotReady,
     Reason.NodeRebooted,
+    Reason.NodeCondition,
     Reason.NodeVanished,
     Reason.NodeReplaced,
     Reason.AgentRestarted,

@@ -91,7 +91,14 @@ def in_order(nodes: Iterable[NodeView], attempt: str) -> list[NodeView]:
 def ledger_for(rollout: Rollout, nodes: Iterable[NodeView]) -> Ledger:
     """Freeze these nodes as the ledger of the current wave."""
     frozen = tuple(
-        LedgerNode(n.name, n.uid, n.boot_id, healthy=n.ready and not n.unschedulable) for n in nodes
+        LedgerNode(
+            n.name,
+            n.uid,
+            n.boot_id,
+            healthy=n.ready and not n.unschedulable,
+            bad=tuple(sorted(n.bad)),
+        )
+        for n in nodes
     )
     sequence = rollout.candidate.sequence
     return Ledger(rollout.attempt, rollout.waves[-1].ledger, frozen, sequence)

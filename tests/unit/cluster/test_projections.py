@@ -14,6 +14,7 @@ from support.world import SimCluster
 from wavegate.api import Phase, Reason
 from wavegate.cluster.mirror import Mirror
 from wavegate.cluster.projections import (
+    MAX_REPORT,
     content_view,
     encode_ledger,
     encode_record,
@@ -203,6 +204,7 @@ def test_a_node_is_projected():
     assert found.labels == {"a": "b"}
     assert found.sides == {KEY: Side("x", 5.0)}
     assert found.taints == (Taint("gpu", "", "NoSchedule"),)
+    assert found.bad == {"Other"}
     assert node_view(a_node(unschedulable=True), None, 0.0).unschedulable
 
 
@@ -305,14 +307,21 @@ def test_since_when_a_pod_is_ready_is_measured_by_our_own_clock():
 def test_restarts_of_all_containers_count_and_words_of_the_kubelet_are_kept():
     waiting = {"state": {"waiting": {"reason": "ImagePullBackOff"}}}
     ended = {"restartCount": 2, "lastState": {"terminated": {"reason": "Error", "exitCode": 3}}}
+    ended["name"] = "loader"
     found = pod_view(a_pod(initContainerStatuses=[ended], containerStatuses=[waiting]), None, 0.0)
     assert (found.restarts, found.waiting, found.last_exit) == (
         2,
         "ImagePullBackOff",
-        "Error, exit code 3",
+        "loader: Error, exit code 3",
     )
     creating = {"state": {"waiting": {"reason": "ContainerCreating"}}}
     assert pod_view(a_pod(containerStatuses=[creating]), None, 0.0).waiting == ""
+
+
+def test_annotations_are_kept_that_can_be_a_report():
+    body = a_pod()
+    body["metadata"]["annotations"] = {"short": "x" * MAX_REPORT, "long": "x" * (MAX_REPORT + 1)}
+    assert set(pod_view(body, None, 0.0).annotations) == {"short"}
 
 
 def test_an_init_container_that_ended_well_is_no_exit():

@@ -171,6 +171,33 @@ def test_a_node_that_a_repairer_takes_is_not_excused(soaking):
     assert incident(sim).reason == "NodeVanished"
 
 
+def test_a_node_that_is_taken_for_a_condition_is_not_excused(soaking):
+    """Repair may act on it while the node is Ready; all of it comes into sight at once."""
+    sim = soaking()
+    node = sim.nodes[canary(sim)]
+    node.unschedulable, node.bad = True, frozenset({"KernelDeadlock"})
+    sim.tick()
+    sim.remove_node(node.name)
+    sim.run(3)
+    assert incident(sim).reason == "NodeVanished"
+
+
+def test_a_condition_that_was_there_when_the_wave_opened_is_no_harm(make_sim):
+    sim = with_stable(make_sim())
+    sim.nodes["canary-0"].bad = frozenset({"FrequentKubeletRestart"})
+    sim.publish("b", 2)
+    sim.run(400, until=ended(sim, "b"))
+    assert phase_of(sim, "b") == ("Completed", "Completed")
+
+
+def test_a_new_condition_takes_the_release_back(soaking):
+    sim = soaking()
+    sim.nodes[canary(sim)].bad = frozenset({"KernelDeadlock"})
+    sim.run(3)
+    assert incident(sim).reason == "NodeCondition"
+    assert sim.record.block_of(digest("b"))
+
+
 def test_a_cordon_that_was_taken_back_excuses_nothing(soaking):
     sim = soaking()
     gone = canary(sim)
