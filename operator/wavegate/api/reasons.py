@@ -88,6 +88,11 @@ class Reason(StrEnum):
         "The channel binds another kind of content than the release brings; publish an image for "
         "imageVolume and containerImage, a ConfigMap for configMap.",
     )
+    AgentIncompatible = _reason(
+        "AgentIncompatible",
+        "The release is made for other versions of the agent than the channel runs, or the agent's "
+        "template does not say its version; do what the message says.",
+    )
     MissingVolume = _reason(
         "MissingVolume",
         "The agent's template has no volume of that name and kind; add it to spec.volumes of the "

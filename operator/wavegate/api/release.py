@@ -25,6 +25,13 @@ class ReleaseContent(ApiModel):
         return self.image.partition("@")[2] or None if self.image else None
 
 
+class AgentVersion(ApiModel):
+    """Versions of the agent, compared number by number."""
+
+    min: str | None = None
+    below: str | None = None
+
+
 class ReleaseSpec(ApiModel):
     """What the vendor feed or the security team publishes."""
 
@@ -32,6 +39,7 @@ class ReleaseSpec(ApiModel):
     version: str
     sequence: int
     content: ReleaseContent
+    agent_version: AgentVersion | None = None
     suspend: bool = False
 
 

@@ -6,6 +6,7 @@ from wavegate.api import Channel, ContentKind, HostState, OnFailure, Phase, Reas
 from wavegate.evidence import EVERY_NODE, CheckSpec, LoadedProof
 from wavegate.evidence.loaded import PROOF_CHECK
 from wavegate.rollout import lost
+from wavegate.rollout.compatible import version_problem
 from wavegate.rollout.names import (
     HANDS_OFF_ANNOTATION,
     attempt_id,
@@ -47,6 +48,9 @@ def release_problem(obs: Observation, release: Release) -> Problem | None:
             f"spec.channel: there is no SecurityContentChannel {release.spec.channel!r} in "
             f"namespace {obs.namespace}. Create it, or correct the name in a new release.",
         )
+    unfit = version_problem(obs.agent.template, release)
+    if unfit is not None:
+        return unfit
     wants_map = channel.spec.content.kind is ContentKind.ConfigMap
     if wants_map != (release.spec.content.config_map is not None):
         field = "configMap" if wants_map else "image"
