@@ -22,6 +22,8 @@ def autoscaler_takes_the_first_node(story: Story) -> None:
     story.until_ended("b", Phase.Completed)
     assert story.everywhere("b")
     assert len(story.record.outcomes[0].waves) == 3
+    [event] = [e for e in story.server.all("events") if e["reason"] == "NodeExcused"]
+    assert event["note"] == f"left as announced: {victim}"
 
 
 @scenario(workers=5)

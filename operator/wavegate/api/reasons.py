@@ -400,10 +400,15 @@ class Reason(StrEnum):
     )
 
     # No evidence: held, nobody is blamed
-    NodesExcused = _reason(
-        "NodesExcused",
+    NoWitness = _reason(
+        "NoWitness",
         "All nodes of the wave were drained, removed or rebooted as announced, so nothing speaks "
         "for it; it goes on when another healthy node of its pools can take their place.",
+    )
+    NodeExcused = _reason(
+        "NodeExcused",
+        "A node that got the candidate was drained, removed or rebooted as somebody had announced "
+        "before: it is no harm, and no evidence either; nothing to do.",
     )
     CannotFetch = _reason(
         "CannotFetch",

@@ -77,7 +77,7 @@ def _substitutes(
         f"all nodes of wave {planned.name} were drained, removed or rebooted as announced "
         f"({', '.join(lost[:5])}), and no other healthy node can take their place"
     )
-    return Finding(Verdict.HOLD, Reason.NodesExcused, message)
+    return Finding(Verdict.HOLD, Reason.NoWitness, message)
 
 
 def _left(obs: Observation, rollout: Rollout, own: Iterable[str]) -> list[str]:

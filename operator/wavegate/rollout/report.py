@@ -171,6 +171,8 @@ def _running(obs: Observation, rollout: Rollout, step: Step, now: float) -> dict
             "failed": len(failed),
         },
     }
+    if rollout.excused:
+        status["nodes"]["excused"] = len(rollout.excused)
     if rollout.plan.loaded_proof is not None:
         status["nodes"]["loaded"] = loaded.count(obs, rollout)
     if rollout.waves:
@@ -211,7 +213,7 @@ _WAVE_STATES = {
     WaveState.Held: (Reason.WaveHeld, WaitingFor.Evidence),
     WaveState.Passed: (Reason.WavePassed, WaitingFor.Nothing),
     WaveState.Failed: (Reason.Reverting, WaitingFor.Node),
-    WaveState.Excused: (Reason.NodesExcused, WaitingFor.Node),
+    WaveState.Excused: (Reason.NodeExcused, WaitingFor.Node),
 }
 
 

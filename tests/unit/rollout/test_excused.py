@@ -6,7 +6,8 @@ from support.builders import digest
 from support.invariants import ended, phase_of, with_stable
 from wavegate.api import Phase, WaveState
 from wavegate.evidence import Taint
-from wavegate.rollout import excused, marks
+from wavegate.rollout import excused, marks, report
+from wavegate.rollout.decide import decide
 from wavegate.rollout.judge import judge, witnesses
 
 ONE_THEN_ALL = [{"name": "one", "upTo": 1}, {"name": "all", "upTo": "100%"}]
@@ -71,6 +72,10 @@ def test_a_wave_whose_node_is_removed_as_announced_is_done_again_on_another(soak
     assert [w.state for w in sim.record.rollout.waves][:1] == [WaveState.Excused]
     assert wave(sim).name == "canary"
     assert wave(sim).soaked == 0.0
+    obs = sim.observe()
+    shown = report.release_status(obs, sim.releases["b"], decide(obs, sim.now), sim.now)
+    assert shown["nodes"]["excused"] == 1
+    assert shown["waves"][0]["state"] == "Excused"
     assert len(moved(sim)) == 1
     sim.run(400, until=ended(sim, "b"))
     assert phase_of(sim, "b") == ("Completed", "Completed")
