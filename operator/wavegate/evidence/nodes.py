@@ -95,7 +95,7 @@ def judge_node(
         yield _harm(Reason.NodeRebooted, name, f"node {name} rebooted after it got the content")
     if not node.ready:
         yield _harm(Reason.NodeNotReady, name, f"node {name} is not Ready any more")
-    new = sorted(node.bad - {*baseline.bad})
+    new = sorted(node.bad.difference(baseline.bad)) if node.bad else ()
     if new:
         message = f"node {name} has condition {', '.join(new)[:200]} since it got the content"
         yield _harm(Reason.NodeCondition, name, message)

@@ -41,7 +41,7 @@ def _judged_nodes(obs: Observation, rollout: Rollout) -> frozenset[str]:
         for name, entry in baseline_of(obs).items()
         if entry.healthy
         and _has_it(obs, rollout, entry, holders)
-        and not is_away(obs, marks, name, has_agent=name in holders)
+        and not (name in marks and is_away(obs, marks, name, has_agent=name in holders))
     )
 
 

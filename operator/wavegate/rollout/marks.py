@@ -94,8 +94,6 @@ def softened(pods: tuple[PodView, ...], marks: Marks) -> tuple[PodView, ...]:
 
 def is_away(obs: Observation, marks: Marks, name: str, *, has_agent: bool) -> bool:
     """Whether an excused node is not there to be judged: gone, down, or drained of its agent."""
-    if name not in marks:
-        return False
     node = obs.nodes.get(name)
     if marks[name] == NOT_WATCHED or node is None or not node.ready:
         return True
