@@ -53,11 +53,14 @@ def witnesses(obs: Observation, rollout: Rollout) -> frozenset[str]:
 
 
 def baselines(obs: Observation, rollout: Rollout) -> Mapping[str, LedgerNode]:
-    """The baseline of each judged node by now: of an excused one, what it was then."""
-    entries, marks = baseline_of(obs), rollout.excused
+    """The baseline of each judged node by now: of an excused one, what it was then. In the order
+    of the ledgers.
+    """
+    judged, marks = judged_nodes(obs, rollout), rollout.excused
     return {
-        name: anew(name, obs.nodes.get(name), marks[name]) if name in marks else entries[name]
-        for name in judged_nodes(obs, rollout)
+        name: anew(name, obs.nodes.get(name), marks[name]) if name in marks else entry
+        for name, entry in baseline_of(obs).items()
+        if name in judged
     }
 
 
