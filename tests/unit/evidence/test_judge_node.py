@@ -68,7 +68,7 @@ def test_a_condition_that_was_there_before_is_nobody_s_fault_and_a_new_one_is_na
 @pytest.mark.parametrize(
     ("kind", "status", "bad"),
     [
-        *((kind, "True", False) for kind in OWN_CONDITIONS),
+        *((kind, "True", False) for kind in sorted(OWN_CONDITIONS)),
         ("Ready", "False", False),  # looked at by itself
         ("KernelDeadlock", "True", True),
         ("KernelDeadlock", "False", False),
