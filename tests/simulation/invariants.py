@@ -28,7 +28,7 @@ from simulation.reasons import changes_carry_reasons
 from wavegate.api import Phase, WaveState
 from wavegate.cluster.projections import stored_config_map
 from wavegate.evidence import Ledger
-from wavegate.rollout.names import KIND_LABEL
+from wavegate.rollout.names import KIND_LABEL, LOADED_DIGEST_ANNOTATION
 from wavegate.rollout.record import Record, Rollout
 
 LAG_SECONDS = 1.0
@@ -233,7 +233,8 @@ def waves_open_in_order(guard: Guard, sim: Simulation, change: Change) -> Iterat
         return
     if len(new.waves) > len(old.waves) and old.waves:
         guard.counted[2] += 1
-        if old.waves[-1].state is not WaveState.Passed:
+        done_again = new.waves[-2].state is WaveState.Excused
+        if old.waves[-1].state is not WaveState.Passed and not done_again:
             yield f"wave {new.waves[-1].name} opened after one that is {old.waves[-1].state}"
 
 
@@ -251,11 +252,15 @@ def waves_pass_on_evidence(guard: Guard, sim: Simulation, change: Change) -> Ite
 
 def _no_evidence(guard: Guard, sim: Simulation, rollout: Rollout, index: int) -> Iterator[str]:
     wave, plan = rollout.waves[index], rollout.plan
-    soak = plan.waves[min(index, len(plan.waves) - 1)].soak
+    soak = plan.waves[min(rollout.wave, len(plan.waves) - 1)].soak
     judged_at = (wave.judged_since or START) - START
     sim.machines.renew()
     ledger = guard.books.ledgers.get((rollout.attempt, wave.ledger))
-    for entry in ledger.nodes if ledger else ():
+    entries = [e for e in (ledger.nodes if ledger else ()) if e.name not in rollout.excused]
+    planned = rollout.wave < len(plan.waves)
+    if planned and not any(sim.server.find("nodes", entry.name) for entry in entries):
+        yield f"wave {wave.name} passed on nothing"
+    for entry in entries:
         node, machine = sim.server.find("nodes", entry.name), sim.machines.machines.get(entry.name)
         if node is None or machine is None or not entry.healthy:
             continue
@@ -270,6 +275,11 @@ def _no_evidence(guard: Guard, sim: Simulation, rollout: Rollout, index: int) ->
         alive_until = sim.now if machine.alive else machine.died_at - START
         if alive_until < (wave.opened_at - START) + soak:
             yield f"wave {wave.name} passed; {entry.name} is dead since {alive_until:.0f} s"
+        said = {
+            (p["metadata"].get("annotations") or {}).get(LOADED_DIGEST_ANNOTATION) for p in pods
+        }
+        if plan.loaded_proof is not None and said != {rollout.candidate.reports}:
+            yield f"wave {wave.name} passed; the agent on {entry.name} reports {said}"
         if sim.now - (wave.opened_at - START) < soak:
             yield f"wave {wave.name} passed within its soak, at {sim.now:.0f} s"
 

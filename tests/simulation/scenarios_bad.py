@@ -127,8 +127,7 @@ def content_cannot_be_fetched(story: Story) -> None:
 @scenario()
 def node_removed_after_its_move(story: Story) -> None:
     """A node that has the candidate is removed from the cluster
-    Nobody can tell whether the content is why: it counts as failed. (That an announced removal
-    excuses a node comes later.)
+    Nobody announced it, so nobody can tell whether the content is why: it counts as failed.
     """
     story.publish("b")
     victim = story.until_moved(2)[0]

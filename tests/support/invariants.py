@@ -112,7 +112,10 @@ class Invariants:
         planned = before.plan.waves[min(before.wave, len(before.plan.waves) - 1)]
         soak = 0.0 if old.last else planned.soak
         names = {n.name for led in obs.ledgers.values() for n in led.nodes if n.healthy}
-        for name in names & {n.name for n in obs.moved(before.attempt)}:
+        speaking = {n.name for n in obs.moved(before.attempt)} - before.excused.keys()
+        if before.planned is not None and not speaking:
+            yield f"wave {old.name} passed on nothing"
+        for name in names & speaking:
             if obs.leases.get(name, 0.0) < old.opened_at + soak:
                 yield f"wave {old.name} passed, but {name} was not heard from after its soak"
 

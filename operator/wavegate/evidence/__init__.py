@@ -4,7 +4,21 @@ from wavegate.evidence.agents import judge_agent, standing
 from wavegate.evidence.background import is_beyond_chance, most_by_chance
 from wavegate.evidence.findings import Finding, Verdict, worst
 from wavegate.evidence.gates import Gate
-from wavegate.evidence.nodes import LEASE_STALE_SECONDS, is_leaving, judge_node
+from wavegate.evidence.loaded import (
+    LoadedProof,
+    is_loaded,
+    judge_answer,
+    judge_loaded,
+    said_by_metric,
+    said_by_pods,
+)
+from wavegate.evidence.nodes import (
+    LEASE_STALE_SECONDS,
+    announcement,
+    bad_conditions,
+    is_leaving,
+    judge_node,
+)
 from wavegate.evidence.observation import (
     EVERY_NODE,
     CheckResult,
@@ -37,22 +51,30 @@ __all__ = [
     "Gate",
     "Ledger",
     "LedgerNode",
+    "LoadedProof",
     "NodeView",
     "PodView",
     "Sample",
     "Side",
     "Taint",
     "Verdict",
+    "announcement",
     "assess_check",
+    "bad_conditions",
     "is_beyond_chance",
     "is_leaving",
+    "is_loaded",
     "judge_agent",
+    "judge_answer",
     "judge_check",
+    "judge_loaded",
     "judge_node",
     "lost_nodes",
     "most_by_chance",
     "outside_limits",
     "reported_node",
+    "said_by_metric",
+    "said_by_pods",
     "silent_nodes",
     "standing",
     "worst",

@@ -1,8 +1,9 @@
 """The exposure rule: how many nodes may be between two agents at once.
 
-A moved node keeps its slot until it is settled: agent Ready for `settle`, and the node heard from
-after that. Nodes in flight never exceed min(maxUnavailable, max(1, nodes settled)): 1, 1, 2, 4, 8…
-A node that just died still looks Ready for 50 s, so being heard from is what counts.
+A moved node keeps its slot until it is settled: agent Ready for `settle`, the node heard from after
+that, and its content reported as loaded where the channel asks for it. Nodes in flight never exceed
+min(maxUnavailable, max(1, nodes settled)): 1, 1, 2, 4, 8… A node that just died still looks Ready
+for 50 s, so being heard from is what counts.
 """
 
 from collections.abc import Mapping
@@ -16,6 +17,7 @@ from wavegate.evidence import (
     PodView,
     standing,
 )
+from wavegate.rollout import loaded
 from wavegate.rollout.movable import fleet, not_movable
 from wavegate.rollout.observation import Observation
 from wavegate.rollout.record import Rollout
@@ -67,19 +69,23 @@ def _measure(obs: Observation, rollout: Rollout, now: float) -> Exposure:
     known, total = whereabouts(obs, rollout), max(1, len(fleet(obs, rollout)))
     moved, not_running = obs.kept.of(_moved, known.carrying, obs.pods_on(rollout.attempt))
     heard, settle = obs.leases.get, rollout.plan.settle
+    unproven = loaded.unproven(obs, rollout, (name for name, _, _ in moved))
     settled, in_flight = [], []
     for name, healthy, ready_since in moved:
+        if name in rollout.excused:  # whoever announced it keeps it for as long as he likes
+            continue
         seen = heard(name)
         if seen is None or ready_since is None or now - seen > LEASE_STALE_SECONDS:
             is_settled = False
         else:  # for so long it was heard from since its agent is Ready
-            is_settled = seen - ready_since >= settle
+            is_settled = seen - ready_since >= settle and name not in unproven
         if is_settled:
             settled.append(name)
         elif healthy:
             in_flight.append(name)
     limit = min(rollout.plan.max_unavailable.resolve(total), max(1, len(settled)))
     unmoved = _unmoved(obs, rollout, known)
+    not_running = tuple(name for name in not_running if name not in rollout.excused)
     return Exposure(tuple(settled), tuple(in_flight), not_running, unmoved, limit)
 
 
@@ -106,7 +112,8 @@ def _unmoved(obs: Observation, rollout: Rollout, known: Whereabouts) -> tuple[No
         return ()
     left = obs.kept.of(_left, known.lacking, current, rollout.waves[-1].labelled)
     all_nodes, stuck = fleet(obs, rollout), not_movable(obs, rollout)
-    return tuple(n for n in left if n.name in all_nodes and n.name not in stuck)
+    aside = stuck.keys() | rollout.excused.keys()
+    return tuple(n for n in left if n.name in all_nodes and n.name not in aside)
 
 
 def _left(lacking: tuple[Pair, ...], current: Ledger, labelled: int) -> list[NodeView]:

@@ -10,6 +10,7 @@ from dataclasses import replace
 from wavegate.api import Phase, Reason, WaveState
 from wavegate.evidence import Finding, NodeView, Verdict
 from wavegate.rollout import (
+    excused,
     exposure,
     gates,
     labels,
@@ -78,6 +79,9 @@ def advance(obs: Observation, rollout: Rollout, paused: Reason | None, now: floa
         return revert.begin(obs, rollout, Reason.FencedByHand, _fenced(rollout), now)
     findings = judge(obs, rollout, now)
     failed = tuple(finding for finding in findings if finding.verdict is Verdict.FAIL)
+    marks, failed = excused.note(obs, rollout, failed)
+    if marks != rollout.excused and not failed:
+        return save(obs.record, replace(rollout, excused=marks))
     without_stable = stable is not None and obs.revision(stable) is None
     may_repair = paused is not Reason.StateLost and not without_stable
     repair = _repair(obs, rollout) if may_repair else None
@@ -104,6 +108,11 @@ def _wave(obs: Observation, rollout: Rollout, findings: tuple[Finding, ...], now
     state = rollout.waves[-1].state
     if state is WaveState.Passed:
         return _next(obs, rollout)
+    again = excused.again(obs, rollout)
+    if isinstance(again, Rollout):
+        return save(obs.record, again)
+    if again is not None:
+        return replace(soak.hold(obs, rollout, again.message, now), findings=(again,))
     blocked = way_back.blocked(obs, rollout)
     if blocked is not None:
         return replace(soak.hold(obs, rollout, blocked.message, now), findings=(blocked,))
@@ -141,7 +150,7 @@ def _open(obs: Observation, rollout: Rollout, now: float) -> Step:
     opened = rollout.with_wave(
         state=WaveState.Moving, nodes=len(ledger.nodes), opened_at=now, held_since=None
     )
-    return save(obs.record, opened)
+    return save(obs.record, replace(opened, excused=excused.opened(obs, rollout)))
 
 
 def _held(obs: Observation, rollout: Rollout, message: str, now: float) -> Step:
