@@ -237,6 +237,11 @@ class Story(Simulation):
         order = [n for n in self.moves if n in self._on(side) and n.startswith(pool)]
         return list(dict.fromkeys(order))
 
+    def suspects(self) -> list[str]:
+        """The nodes that came to harm alone, in this order."""
+        rollout = self.record.rollout
+        return [suspect.node for suspect in rollout.suspects] if rollout else []
+
     def unmoved(self, pool: str = "workers") -> list[str]:
         """The nodes of a pool that were not given to the running candidate, by name."""
         rollout = self.record.rollout

@@ -6,8 +6,10 @@ from support.builders import matches
 from support.world import SimCluster
 from wavegate.api import Phase, WaveState
 from wavegate.evidence import Verdict
+from wavegate.rollout import suspects
 from wavegate.rollout.observation import Observation
 from wavegate.rollout.steps import MoveNodes, Step, StoreLedger
+from wavegate.rollout.waves import baseline
 
 
 def with_stable(sim: SimCluster) -> SimCluster:
@@ -111,7 +113,8 @@ class Invariants:
             return
         planned = before.plan.waves[min(before.wave, len(before.plan.waves) - 1)]
         soak = 0.0 if old.last else planned.soak
-        names = {n.name for led in obs.ledgers.values() for n in led.nodes if n.healthy}
+        newest = baseline(obs.ledgers)
+        names = {n for n in newest if newest[n].healthy} - suspects.aside(obs, before)
         for name in names & {n.name for n in obs.moved(before.attempt)}:
             if obs.leases.get(name, 0.0) < old.opened_at + soak:
                 yield f"wave {old.name} passed, but {name} was not heard from after its soak"

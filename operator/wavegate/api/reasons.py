@@ -331,6 +331,11 @@ class Reason(StrEnum):
         "A node that got the candidate was created anew under its name (another UID); ask who "
         "replaced it, or look at the machine.",
     )
+    Suspect = _reason(
+        "Suspect",
+        "A node came to harm alone, which proves nothing against the content after the first wave: "
+        "the node goes back to stable, and is tried once more at the end; look at that node.",
+    )
     LeaseStale = _reason(
         "LeaseStale",
         "A node that got the candidate stopped renewing its lease, so no further node is moved; "

@@ -2,6 +2,7 @@
 
 from wavegate.evidence.agents import judge_agent, standing
 from wavegate.evidence.background import is_beyond_chance, most_by_chance
+from wavegate.evidence.corroboration import SOON_SECONDS, is_corroborated, most_soon
 from wavegate.evidence.findings import Finding, Verdict, worst
 from wavegate.evidence.nodes import LEASE_STALE_SECONDS, is_leaving, judge_node
 from wavegate.evidence.observation import (
@@ -21,6 +22,7 @@ from wavegate.evidence.promql import assess_check, judge_check, outside_limits, 
 __all__ = [
     "EVERY_NODE",
     "LEASE_STALE_SECONDS",
+    "SOON_SECONDS",
     "CheckResult",
     "CheckSpec",
     "Finding",
@@ -34,11 +36,13 @@ __all__ = [
     "Verdict",
     "assess_check",
     "is_beyond_chance",
+    "is_corroborated",
     "is_leaving",
     "judge_agent",
     "judge_check",
     "judge_node",
     "most_by_chance",
+    "most_soon",
     "outside_limits",
     "reported_node",
     "standing",

@@ -2,12 +2,14 @@
 
 A moved node keeps its slot until it is settled: agent Ready for `settle`, and the node heard from
 after that. Nodes in flight never exceed min(maxUnavailable, max(1, nodes settled)): 1, 1, 2, 4, 8…
-A node that just died still looks Ready for 50 s, so being heard from is what counts.
+A node that just died still looks Ready for 50 s, so being heard from is what counts. A suspect that
+goes back to stable keeps its slot too, for a while.
 """
 
 from dataclasses import dataclass
 
 from wavegate.evidence import LEASE_STALE_SECONDS, LedgerNode, NodeView, PodView
+from wavegate.rollout import suspects
 from wavegate.rollout.movable import fleet, not_movable
 from wavegate.rollout.observation import Observation
 from wavegate.rollout.record import Rollout
@@ -50,10 +52,14 @@ def _measure(obs: Observation, rollout: Rollout, now: float) -> Exposure:
     current = obs.ledgers.get(rollout.waves[-1].ledger) if rollout.waves else None
     labelled = rollout.waves[-1].labelled if rollout.waves else 0
     own = {entry.name for entry in current.nodes[labelled:]} if current else set()
-    settled, in_flight, not_running, unmoved = [], [], [], []
+    settled, not_running, unmoved = [], [], []
     running = {pod.node: pod for pod in obs.pods_of(rollout.attempt) if not pod.terminating}
+    aside = suspects.aside(obs, rollout)
+    in_flight = list(suspects.returning(obs, rollout, now))
     for name, entry in nodes.items():
         node = obs.nodes.get(name)
+        if name in aside:
+            continue
         if node is None or node.attempt(key) != rollout.attempt:
             if node and name in own and name in movable and _unchanged(node, entry):
                 unmoved.append(node)

@@ -14,14 +14,16 @@ from wavegate.evidence import (
     judge_node,
     standing,
 )
-from wavegate.rollout import labels
+from wavegate.rollout import labels, suspects
 from wavegate.rollout.observation import Observation
 from wavegate.rollout.record import Rollout
 from wavegate.rollout.waves import baseline_of
 
 
 def judge(obs: Observation, rollout: Rollout, now: float) -> tuple[Finding, ...]:
-    """All findings about nodes that carry the candidate and were healthy before; worst first."""
+    """All findings about nodes that carry the candidate, were healthy before and are no suspects;
+    worst first.
+    """
     found = [*_sight(obs, rollout), *_nodes(obs, rollout, now), *_checks(obs, rollout)]
     return tuple(sorted(found, key=lambda finding: -finding.verdict))
 
@@ -32,11 +34,11 @@ def judged_nodes(obs: Observation, rollout: Rollout) -> frozenset[str]:
 
 
 def _judged_nodes(obs: Observation, rollout: Rollout) -> frozenset[str]:
-    holders = obs.pods_on(rollout.attempt)
+    holders, aside = obs.pods_on(rollout.attempt), suspects.aside(obs, rollout)
     return frozenset(
         name
         for name, entry in baseline_of(obs).items()
-        if entry.healthy and _has_it(obs, rollout, entry, holders)
+        if entry.healthy and name not in aside and _has_it(obs, rollout, entry, holders)
     )
 
 

@@ -147,6 +147,13 @@ def again(rollout: Rollout, why: str) -> Rollout:
     return rollout.with_wave(state=WaveState.Moving, soaked=0.0, interrupted=why[:MAX_WHY], **NEVER)
 
 
+def interrupt(obs: Observation, rollout: Rollout, why: str, now: float) -> Rollout:
+    """There was harm once more: good time ends, and what was collected before it stays."""
+    if not rollout.waves or rollout.waves[-1].state not in (WaveState.Soaking, WaveState.Judging):
+        return rollout
+    return _interrupted(obs, rollout, why, now).with_wave(state=WaveState.Moving)
+
+
 def bound(rollout: Rollout) -> tuple[Finding, ...]:
     """What the status says of a soak that is over its bound; empty when none is."""
     wave = rollout.waves[-1] if rollout.waves else None

@@ -19,6 +19,7 @@ from wavegate.evidence import (
     most_by_chance,
     outside_limits,
 )
+from wavegate.rollout.corroborate import FIRST_LOOK_SECONDS
 from wavegate.rollout.judge import judge_nodes, judged_nodes
 from wavegate.rollout.observation import Observation
 from wavegate.rollout.record import Bake, Suspect
@@ -27,8 +28,6 @@ from wavegate.rollout.waves import baseline, baseline_of
 MAX_SUSPECTS = 1_000
 """As many harmed nodes are beyond chance on any fleet: more than chance explains on 5,000 nodes in
 a week."""
-FIRST_LOOK_SECONDS = 60.0
-"""What is seen so soon after the operator's start may have happened at any time before."""
 NOT_WATCHED = ""
 
 
