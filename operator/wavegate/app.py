@@ -31,6 +31,10 @@ from wavegate.telemetry.server import serve
 log = logging.getLogger(__name__)
 
 LOOK_SECONDS = 2.0  # between two looks for CRDs that are missing
+LOOK_WATCHED_SECONDS = 10.0
+"""Between two looks for CRDs while kopf watches them: one that went before kopf's only scan of the
+API does not break it, it waits for good.
+"""
 STALE_SECONDS = 300.0
 """A watch that is silent for longer makes /healthz fail: a restart heals it."""
 
@@ -119,10 +123,26 @@ class Operator:
         """Run kopf while all CRDs are there: it scans the API once, and breaks when one is gone."""
         stop = asyncio.Event()
         while True:
+            _stop_on_signals(stop)
             with contextlib.suppress(ApiError):
                 if await self._kinds.all_there() and not await world.resync():
-                    await _run_kopf(world, stop)
+                    await self._run_kopf(world, stop)
             await _pause(stop, LOOK_SECONDS)
+
+    async def _run_kopf(self, world: World, stop: asyncio.Event) -> None:
+        """Run kopf until it is stopped, or until a CRD is gone; what else breaks it is raised."""
+        watching = asyncio.create_task(_watch_our_kinds(world, stop))
+        try:
+            while not (await asyncio.wait({watching}, timeout=LOOK_WATCHED_SECONDS))[0]:
+                if await self._kinds.are_gone():
+                    return
+            watching.result()
+        except Exception as error:
+            if isinstance(error, Stopped) or not await world.resync():
+                raise
+        finally:
+            watching.cancel()
+            await asyncio.gather(watching, return_exceptions=True)
 
     async def _keep_lease(self) -> None:
         await self._leadership.keep()
@@ -155,22 +175,18 @@ async def run(settings: Settings) -> int:
     return code
 
 
-async def _pause(stop: asyncio.Event, seconds: float) -> None:
-    """Wait; Stopped on SIGTERM and SIGINT, for which kopf leaves handlers that do nothing."""
+def _stop_on_signals(stop: asyncio.Event) -> None:
+    """Heed SIGTERM and SIGINT ourselves: kopf does while it runs, then leaves deaf handlers."""
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
+
+
+async def _pause(stop: asyncio.Event, seconds: float) -> None:
+    """Wait; Stopped on SIGTERM and SIGINT."""
+    _stop_on_signals(stop)
     with contextlib.suppress(TimeoutError):
         await asyncio.wait_for(stop.wait(), seconds)
         raise Stopped
-
-
-async def _run_kopf(world: World, stop: asyncio.Event) -> None:
-    """Run kopf until it is stopped, or until a CRD is gone; what else breaks it is raised."""
-    try:
-        await _watch_our_kinds(world, stop)
-    except Exception as error:
-        if isinstance(error, Stopped) or not await world.resync():
-            raise
 
 
 async def _watch_our_kinds(world: World, stop: asyncio.Event) -> None:

@@ -32,6 +32,11 @@ class ServedKinds:
         self.awaited = said
         return not missing
 
+    async def are_gone(self) -> bool:
+        """Whether one is known to be missing. An apiserver that does not answer is no yes."""
+        await self.all_there()
+        return bool(self.awaited)
+
     async def _missing(self) -> frozenset[str]:
         wanted = frozenset(kind.plural for kind in KINDS)
         try:
