@@ -3,7 +3,7 @@
 from simulation.machines import crash_loops, only_on
 from simulation.scenarios import scenario
 from simulation.story import Story
-from wavegate.api import Phase
+from wavegate.api import Phase, WaveState
 
 
 @scenario(workers=8)
@@ -91,5 +91,60 @@ def operator_dies_with_a_suspect(story: Story) -> None:
     story.start()
     story.run(30)
     assert story.agents()[victim] == story.digest_of("a")
+    story.until_ended("b", Phase.Completed)
+    assert story.everywhere("b")
+
+
+@scenario(
+    canaries=0,
+    workers=24,
+    spec={
+        "pools": [{"name": "workers", "selector": {}}],
+        "waves": [
+            {"name": "one", "upTo": 1},
+            {"name": "quarter", "upTo": "25%", "soak": "20m"},
+            {"name": "all", "upTo": "100%"},
+        ],
+        "rollout": {"bake": "0s"},
+    },
+)
+def zone_that_is_cut_off(story: Story) -> None:
+    """A zone loses its network while a wave soaks: nodes with and without the content
+    Both are hit alike, so it is the cluster. The wave is held, nobody is blamed, and it goes on by
+    itself when the zone is back.
+    """
+    story.publish("b")
+    story.until_wave("quarter", WaveState.Soaking)
+    story.run(16 * 60)
+    zone = [*story.moved()[:3], *story.unmoved()[:9]]
+    story.cut_off(*zone)
+    story.until_wave("quarter", WaveState.Held)
+    story.run(300)
+    story.reach(*zone)
+    story.until_ended("b", Phase.Completed)
+    assert story.everywhere("b")
+
+
+@scenario(
+    canaries=0,
+    workers=24,
+    spec={
+        "pools": [{"name": "workers", "selector": {}}],
+        "waves": [{"name": "one", "upTo": 1}, {"name": "all", "upTo": "100%"}],
+        "rollout": {"bake": "0s"},
+    },
+)
+def power_is_gone_in_the_first_wave(story: Story) -> None:
+    """Half of the cluster loses its power, the one node of the first wave too
+    Alone it would fail the release. The machines boot with another bootID, which lasts: the node is
+    excused, goes back, and the wave takes another.
+    """
+    story.publish("b")
+    story.until_wave("one", WaveState.Soaking)
+    dark = [*story.moved(), *story.unmoved()[:12]]
+    story.crash(*dark)
+    story.until_wave("one", WaveState.Held)
+    story.run(60)
+    story.boot(*dark)
     story.until_ended("b", Phase.Completed)
     assert story.everywhere("b")

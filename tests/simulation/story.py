@@ -128,6 +128,18 @@ class Story(Simulation):
         super().crash(node)
         super().boot(node)
 
+    def cut_off(self, *nodes: str) -> None:
+        """Nothing is heard of these machines any more; on them all goes on."""
+        self.say("machine", "{}: their network is gone", nodes)
+        for node in nodes:
+            super().crash(node)
+
+    def reach(self, *nodes: str) -> None:
+        """Their network is back; nothing was started anew."""
+        self.say("machine", "{}: their network is back", nodes)
+        for node in nodes:
+            self.act(lambda node=node: self.machines.reappear(node))
+
     def bring(self, content: str, what: str, deed: Harm) -> None:
         """Content that does harm; `what` says which."""
         self.say("given", f"{content} {what}")

@@ -336,6 +336,12 @@ class Reason(StrEnum):
         "A node came to harm alone, which proves nothing against the content after the first wave: "
         "the node goes back to stable, and is tried once more at the end; look at that node.",
     )
+    ClusterWideDisturbance = _reason(
+        "ClusterWideDisturbance",
+        "Nodes without the candidate come to the same harm, so it is the cluster's and not the "
+        "content's; nothing moves until both are well again: look at the network, the zone or the "
+        "power of the nodes in the message.",
+    )
     LeaseStale = _reason(
         "LeaseStale",
         "A node that got the candidate stopped renewing its lease, so no further node is moved; "

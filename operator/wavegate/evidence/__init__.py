@@ -2,6 +2,7 @@
 
 from wavegate.evidence.agents import judge_agent, standing
 from wavegate.evidence.background import is_beyond_chance, most_by_chance
+from wavegate.evidence.control import is_cluster_wide, smallest_effect
 from wavegate.evidence.corroboration import SOON_SECONDS, is_corroborated, most_soon
 from wavegate.evidence.findings import Finding, Verdict, worst
 from wavegate.evidence.nodes import LEASE_STALE_SECONDS, is_leaving, judge_node
@@ -36,6 +37,7 @@ __all__ = [
     "Verdict",
     "assess_check",
     "is_beyond_chance",
+    "is_cluster_wide",
     "is_corroborated",
     "is_leaving",
     "judge_agent",
@@ -45,6 +47,7 @@ __all__ = [
     "most_soon",
     "outside_limits",
     "reported_node",
+    "smallest_effect",
     "standing",
     "worst",
 ]

@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 
 from wavegate.api import Reason, WaveState
 from wavegate.evidence import SOON_SECONDS, Finding, Verdict, is_corroborated
-from wavegate.rollout import soak
+from wavegate.rollout import disturbance, soak
 from wavegate.rollout.observation import Observation
 from wavegate.rollout.record import Rollout, Suspect, WaveRun
 
@@ -22,13 +22,14 @@ _SILENCE = (Reason.LeaseStale, Reason.NotHeardFrom)
 
 @dataclass(frozen=True, slots=True)
 class Weighed:
-    """Either `failed` has why the rollout fails, or `rollout` has the new suspects, if any.
-    `blocks`: the content did harm itself, beyond doubt.
+    """Either `failed` has why the rollout fails, or `held` what holds it, or `rollout` has the new
+    suspects, if any. `blocks`: the content did harm itself, beyond doubt.
     """
 
     rollout: Rollout
     failed: tuple[Finding, ...] = ()
     blocks: bool = False
+    held: Finding | None = None
 
 
 def weigh(
@@ -40,16 +41,19 @@ def weigh(
     harm = tuple(finding for finding in findings if finding.verdict is Verdict.FAIL)
     if not harm:
         return Weighed(_without_silent(obs, rollout, findings, now, strict=strict))
+    disturbed = None if strict else _disturbed(obs, rollout, harm, now)
+    if disturbed is not None:
+        return disturbed
     strict = strict or _any_harm_fails(obs, rollout)
     if strict or any(finding.node is None for finding in harm):
         return Weighed(rollout, harm, blocks=any(finding.blocks for finding in harm))
     fresh = _suspects(obs, rollout, harm, now)
-    known = tuple(s for s in rollout.suspects if s.node not in {new.node for new in fresh})
+    known = _others(rollout, fresh)
     if _corroborated(rollout, (*known, *fresh), now):
         blocking = [s for s in (*known, *fresh) if s.blocks]
-        failed = (*harm, *map(_as_finding, known))
+        failed = (*harm, *(_as_finding(suspect) for suspect in known if not suspect.excused))
         return Weighed(rollout, failed, blocks=_corroborated(rollout, blocking, now))
-    return Weighed(_noted(obs, rollout, known, fresh, now))
+    return Weighed(_noted(obs, rollout, fresh, now))
 
 
 def _without_silent(
@@ -63,24 +67,45 @@ def _without_silent(
     if not overdue or strict or obs.blind or _any_harm_fails(obs, rollout):
         return rollout
     fresh = _suspects(obs, rollout, silent, now)
-    known = tuple(s for s in rollout.suspects if s.node not in {new.node for new in fresh})
-    if _corroborated(rollout, (*known, *fresh), now):
+    if _corroborated(rollout, (*_others(rollout, fresh), *fresh), now):
         return rollout
-    return _noted(obs, rollout, known, tuple(s for s in fresh if s.node in overdue), now)
+    return _noted(obs, rollout, tuple(s for s in fresh if s.node in overdue), now)
 
 
-def _noted(
-    obs: Observation,
-    rollout: Rollout,
-    known: tuple[Suspect, ...],
-    fresh: tuple[Suspect, ...],
-    now: float,
-) -> Rollout:
+def _disturbed(
+    obs: Observation, rollout: Rollout, harm: tuple[Finding, ...], now: float
+) -> Weighed | None:
+    """What harm means that came with the cluster; None if it did not. It holds until both groups
+    are well. What lasts of it then (a reboot, a node that is gone) is excused: the node goes back
+    to stable like a suspect, and counts for nothing.
+    """
+    possible = rollout.incident is None and obs.revision(obs.record.stable) is not None
+    if not possible or any(finding.node is None for finding in harm):
+        return None
+    fresh = _suspects(obs, rollout, harm, now)
+    lately = (s for s in _others(rollout, fresh) if now - s.at <= SOON_SECONDS)
+    counted = [suspect for suspect in lately if not suspect.excused]
+    held = disturbance.find(obs, rollout, (*counted, *fresh))
+    if held is None:
+        return None
+    if not disturbance.is_over(obs, rollout, fresh):
+        return Weighed(rollout, held=held)
+    excused = tuple(replace(suspect, excused=True) for suspect in fresh)
+    return Weighed(_noted(obs, rollout, excused, now))
+
+
+def _others(rollout: Rollout, fresh: tuple[Suspect, ...]) -> tuple[Suspect, ...]:
+    """The suspects so far, without those that came to harm again."""
+    names = {suspect.node for suspect in fresh}
+    return tuple(suspect for suspect in rollout.suspects if suspect.node not in names)
+
+
+def _noted(obs: Observation, rollout: Rollout, fresh: tuple[Suspect, ...], now: float) -> Rollout:
     """With these suspects. The first one of a wave has its soak begin again."""
     why = f"of suspect {fresh[0].node}"
     first = all(suspect.wave != rollout.wave for suspect in rollout.suspects)
     stopped = soak.again(rollout, why) if first else soak.interrupt(obs, rollout, why, now)
-    return replace(stopped, suspects=(*known, *fresh))
+    return replace(stopped, suspects=(*_others(rollout, fresh), *fresh))
 
 
 def _any_harm_fails(obs: Observation, rollout: Rollout) -> bool:
@@ -100,7 +125,7 @@ def _suspects(
     by_node: dict[str, Finding] = {}
     for finding in sorted(harm, key=lambda found: not found.blocks):
         by_node.setdefault(finding.node or "", finding)
-    tried = {suspect.node for suspect in rollout.suspects}
+    tried = {suspect.node for suspect in rollout.suspects if not suspect.excused}
     return tuple(
         Suspect(
             name,
@@ -136,6 +161,7 @@ def _corroborated(rollout: Rollout, suspects: Collection[Suspect], now: float) -
     """Whether more nodes came to harm than chance explains. The time of exposure counts from each
     wave's last batch, so it is never too long.
     """
+    suspects = [suspect for suspect in suspects if not suspect.excused]
     if len(suspects) < 2:
         return False
     nodes = sum(wave.moved for wave in rollout.waves)

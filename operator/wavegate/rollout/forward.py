@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 
 from wavegate.api import Phase, Reason, WaveState
-from wavegate.evidence import Finding, NodeView
+from wavegate.evidence import Finding, NodeView, Verdict
 from wavegate.rollout import (
     corroborate,
     exposure,
@@ -83,6 +83,9 @@ def advance(obs: Observation, rollout: Rollout, paused: Reason | None, now: floa
     weighed = corroborate.weigh(obs, rollout, findings, now, strict=not may_repair)
     if weighed.rollout is not rollout:
         return save(obs.record, weighed.rollout)
+    if weighed.held is not None:
+        others = (f for f in findings if f.verdict is not Verdict.FAIL)
+        findings = (weighed.held, *others)
     if weighed.failed:
         step = revert.fail(obs, rollout, weighed.failed, now, blocks=weighed.blocks)
         if step.record is not None or repair is None:
@@ -103,8 +106,11 @@ def advance(obs: Observation, rollout: Rollout, paused: Reason | None, now: floa
 
 def _wave(obs: Observation, rollout: Rollout, findings: tuple[Finding, ...], now: float) -> Step:
     state, brake = rollout.waves[-1].state, suspects.brake(rollout, now)
-    if brake and state in (WaveState.Passed, WaveState.Pending):
-        return wait(brake)
+    if state in (WaveState.Passed, WaveState.Pending):
+        if findings and findings[0].reason is Reason.ClusterWideDisturbance:
+            return soak.hold(obs, rollout, findings[0].message, now)
+        if brake:
+            return wait(brake)
     if state is WaveState.Passed:
         return _next(obs, rollout)
     blocked = way_back.blocked(obs, rollout)

@@ -145,6 +145,8 @@ class Suspect:
     """The newest ledger then: the node is tried again by one with a higher number."""
     kept: bool = False
     """It was tried again, and stays on the candidate: nothing more is asked of it."""
+    excused: bool = False
+    """It came to harm with the cluster, so it does not count."""
 
 
 @dataclass(frozen=True, slots=True)

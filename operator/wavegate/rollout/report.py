@@ -359,8 +359,9 @@ def _wave(
 
 def _waves(waves: tuple[WaveRun, ...], attempt: str) -> list[dict[str, Any]]:
     shown = []
-    for wave in waves[-_MAX_WAVES:]:
+    for index, wave in list(enumerate(waves))[-_MAX_WAVES:]:
         entry: dict[str, Any] = {"name": wave.name, "state": wave.state.value, "nodes": wave.nodes}
+        entry |= suspect_report.sees(waves, index)
         if wave.nodes:
             entry["ledger"] = ledger_name(attempt, wave.ledger)
         if wave.opened_at:

@@ -1,12 +1,14 @@
 """What people read about suspects: in the status of the release, in its message, and as Events."""
 
+import math
 from datetime import UTC, datetime
 from typing import Any
 
 from wavegate.api import Reason
+from wavegate.evidence import smallest_effect
 from wavegate.rollout import suspects
 from wavegate.rollout.observation import Observation
-from wavegate.rollout.record import Rollout
+from wavegate.rollout.record import Rollout, WaveRun
 from wavegate.rollout.waves import baseline_of
 
 MAX_SHOWN = 10
@@ -37,6 +39,17 @@ def clause(rollout: Rollout) -> str:
         return ""
     names = ", ".join(suspect.node for suspect in rollout.suspects[-3:])
     return f"{count} suspect{'s'[: count != 1]} ({names})"
+
+
+def sees(waves: tuple[WaveRun, ...], index: int) -> dict[str, str]:
+    """The smallest harm that a wave finds, for the status."""
+    wave, before = waves[index], waves[:index]
+    if not wave.nodes:
+        return {}
+    first = not any(other.nodes for other in before)
+    loaded = sum(other.nodes for other in waves[: index + 1])
+    share = smallest_effect(wave.nodes, first=first, loaded=loaded)
+    return {"sees": f"{math.ceil(share * 1_000 - 1e-6) / 10:g}%" if share < 1 else "nothing alone"}
 
 
 def unproven(obs: Observation, rollout: Rollout) -> str:

@@ -5,7 +5,7 @@ import pytest
 from support.builders import digest, make_channel
 from support.invariants import ended, phase_of, with_stable
 from wavegate.api import Phase, Reason, WaveState
-from wavegate.rollout import report, suspects
+from wavegate.rollout import report, suspect_report, suspects
 from wavegate.rollout.decide import decide
 from wavegate.rollout.steps import MoveNodes, UnlabelNodes
 
@@ -305,6 +305,27 @@ def silence(sim, *names):
         world.leases.update({name: last[name] for name in names})
 
     sim.watchers.append(keep)
+
+
+def test_a_suspect_is_told_once_and_says_where_it_goes(soaking):
+    sim = soaking
+    before = sim.record.rollout
+    reboot(sim, "workers-2")
+    noted(sim)
+    after = sim.record.rollout
+    reason, message, warns = suspect_report.news(before, after)
+    assert (reason, warns) == (Reason.Suspect, True)
+    assert message.startswith("workers-2 (NodeRebooted) goes back to stable")
+    assert suspect_report.news(after, after) is None
+    assert suspect_report.news(None, after) is None
+
+
+def test_status_says_the_smallest_harm_that_each_wave_sees(soaking):
+    obs = soaking.observe()
+    status = report.release_status(
+        obs, soaking.releases["b"], decide(obs, soaking.now), soaking.now
+    )
+    assert [wave["sees"] for wave in status["waves"]] == ["95%", "75.2%"]
 
 
 def test_status_names_suspects_and_where_they_are(soaking):
