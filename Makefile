@@ -23,9 +23,13 @@ setup: $(VENV)/.ready  ## Install the locked Python packages into .venv
 demo: setup  ## The main job on a real control plane: a good release, then a bad one that is reverted
 	@$(RUN) -m wavegate_sandbox.demo
 
+# Two files at a time, each on a control plane of its own: the tests mostly wait. One at a time on a
+# cluster that they share.
+SIDE_BY_SIDE := $(if $(WAVEGATE_KUBECONFIG),,-n 2 --dist loadfile --no-loadscope-reorder)
+
 .PHONY: test
 test: setup  ## All tests: unit, then end to end on the real control plane
-	$(RUN) -m pytest
+	$(RUN) -m pytest $(SIDE_BY_SIDE)
 
 .PHONY: test-unit
 test-unit: setup  ## Only the tests that need no control plane
@@ -42,6 +46,10 @@ record: setup  ## Record anew what the simulation is held against (tests/simulat
 .PHONY: bench-rollout
 bench-rollout: setup  ## What a good and a bad rollout on 5,000 simulated nodes cost, and how long they take
 	@PYTHONPATH=operator:tests $(RUN) -m simulation.large 5000
+
+.PHONY: bench-fence
+bench-fence: setup  ## How long from a sign of harm to the stored fence, on a sandbox of 40 nodes
+	@PYTHONPATH=operator:sandbox:tests $(RUN) -m bench.fences --nodes 40
 
 SECONDS := 600
 .PHONY: soak

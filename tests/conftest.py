@@ -1,16 +1,15 @@
 """Fixtures for all tests: the control plane, our CRDs on it, and a list of changed settings."""
 
 from collections.abc import Callable
-from pathlib import Path
+from typing import Any
 
 import pytest
-import yaml
 
+from support import chart
 from wavegate_sandbox.cluster import Options, Sandbox
 
 pytest_plugins = ["wavegate_sandbox.fixtures"]
 
-ROOT = Path(__file__).parents[1]
 SETTINGS = pytest.StashKey[dict[str, dict[str, str]]]()
 FIGURES = pytest.StashKey[list[str]]()
 
@@ -32,13 +31,13 @@ def sandbox_options(report_settings: Callable[[str, dict[str, str]], None]) -> O
 @pytest.fixture(scope="session")
 def apply_crds() -> Callable[[Sandbox], None]:
     """Call it to have our CRDs served by a cluster."""
-    return _apply_crds
+    return chart.apply_crds
 
 
 @pytest.fixture(scope="session")
 def crds(sandbox: Sandbox) -> None:
     """Our CRDs are served."""
-    _apply_crds(sandbox)
+    chart.apply_crds(sandbox)
 
 
 @pytest.fixture(scope="session")
@@ -53,6 +52,22 @@ def report_figure(request: pytest.FixtureRequest) -> Callable[[str], None]:
     return request.config.stash.setdefault(FIGURES, []).append
 
 
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    """Hand what this worker has to print to the process that prints (pytest-xdist)."""
+    if hasattr(session.config, "workeroutput"):
+        stash = session.config.stash
+        session.config.workeroutput["settings"] = stash.get(SETTINGS, {})
+        session.config.workeroutput["figures"] = stash.get(FIGURES, [])
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_testnodedown(node: Any) -> None:
+    """Take what a worker has to print."""
+    output = getattr(node, "workeroutput", {})
+    node.config.stash.setdefault(SETTINGS, {}).update(output.get("settings", {}))
+    node.config.stash.setdefault(FIGURES, []).extend(output.get("figures", []))
+
+
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
     """Print what was measured, and the settings in which the tests differ from the defaults."""
     figures = terminalreporter.config.stash.get(FIGURES, [])
@@ -64,23 +79,6 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
     if not changed:
         return
     terminalreporter.section("settings that differ from the defaults")
-    for where, settings in changed.items():
+    for where, settings in sorted(changed.items()):
         for name, value in settings.items():
             terminalreporter.line(f"{where}: {name} = {value}")
-
-
-def _apply_crds(sandbox: Sandbox) -> None:
-    for file in sorted((ROOT / "crds").glob("*.yaml")):
-        crd = yaml.safe_load(file.read_text())
-        path = f"/apis/apiextensions.k8s.io/v1/customresourcedefinitions/{crd['metadata']['name']}"
-        params = {"fieldManager": "tests", "force": "true"}
-        sandbox.request(
-            "PATCH", path, crd, params=params, content_type="application/apply-patch+yaml"
-        )
-        sandbox.wait_for(f"{file.name} to be served", lambda path=path: _served(sandbox, path))
-
-
-def _served(sandbox: Sandbox, path: str) -> bool:
-    crd = sandbox.request("GET", path)
-    conditions = (crd.get("status") or {}).get("conditions") or []
-    return any(c["type"] == "Established" and c["status"] == "True" for c in conditions)

@@ -6,6 +6,7 @@ with our certificate (or, Prometheus, with our folder): never another program on
 
 import random
 import socket
+import sys
 import threading
 import time
 from collections.abc import Collection, Mapping
@@ -25,6 +26,7 @@ READY_SECONDS = 60
 PORT_ATTEMPTS = 5
 # Below those from which Linux (from 32768) and macOS (49152) take ports of outgoing connections.
 PORTS = range(20000, 32000)
+_reserved: list[socket.socket] = []
 IDENTITIES = {
     "admin": ("kubernetes-admin", ("system:masters",)),
     "kube-controller-manager": ("system:kube-controller-manager", ("system:masters",)),
@@ -194,8 +196,12 @@ class ControlPlane:
 
 
 def free_port() -> int:
-    """A loopback port that nobody listens on right now."""
+    """A loopback port that nobody listens on right now, and that no other process of ours gets
+    before this one ends: test runs start several sandboxes side by side.
+    """
     for port in random.sample(PORTS, 200):
+        if not _reserve(port):
+            continue
         with socket.socket() as probe:
             try:
                 probe.bind(("127.0.0.1", port))
@@ -203,3 +209,17 @@ def free_port() -> int:
                 continue
             return port
     raise ComponentFailed("None of 200 loopback ports tried was free.")
+
+
+def _reserve(port: int) -> bool:
+    """Hold a port by a name in the kernel's abstract namespace, which goes with the process."""
+    if not sys.platform.startswith("linux"):
+        return True
+    name = socket.socket(socket.AF_UNIX)
+    try:
+        name.bind(f"\0wavegate-sandbox-port-{port}")
+    except OSError:
+        name.close()
+        return False
+    _reserved.append(name)
+    return True

@@ -211,7 +211,7 @@ class Faults:
             self._sandbox.api.request(
                 "PATCH",
                 f"{_path(pod)}/status",
-                {"metadata": {"uid": pod["metadata"]["uid"]}, "status": _broken(now)},
+                {"metadata": {"uid": pod["metadata"]["uid"]}, "status": broken(now)},
                 content_type=STRATEGIC,
             )
             self._note("agent-restart", pod)
@@ -255,7 +255,7 @@ def _ready(status: Mapping[str, Any]) -> bool:
     )
 
 
-def _broken(pod: Mapping[str, Any]) -> dict[str, Any]:
+def broken(pod: Mapping[str, Any]) -> dict[str, Any]:
     """The status of a pod whose containers ended once more, as a kubelet reports it."""
     now = timestamp()
     ended = {"exitCode": 1, "reason": "Error", "startedAt": now, "finishedAt": now}

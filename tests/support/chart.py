@@ -5,13 +5,14 @@ read from what `helm template` prints, so that a test runs what a user's cluster
 """
 
 import subprocess
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
 
 import yaml
 
+T = TypeVar("T")
 REPOSITORY = Path(__file__).resolve().parents[2]
 CHART = REPOSITORY / "charts" / "wavegate"
 
@@ -51,6 +52,10 @@ class ControlPlane(Protocol):
         check: bool = True,
     ) -> dict[str, Any]:
         """Send one request as admin and return the decoded answer."""
+        ...
+
+    def wait_for(self, what: str, predicate: Callable[[], T], timeout: float = 30) -> T:
+        """Poll a condition."""
         ...
 
     def service_account_kubeconfig(self, namespace: str, name: str) -> Path:
@@ -155,3 +160,21 @@ def apply(plane: ControlPlane, path: str, item: dict[str, Any]) -> None:
         params={"fieldManager": "wavegate-tests", "force": "true"},
         content_type="application/apply-patch+yaml",
     )
+
+
+def apply_crds(sandbox: ControlPlane) -> None:
+    """Apply our CRDs and wait until all are served."""
+    for file in sorted((REPOSITORY / "crds").glob("*.yaml")):
+        crd = yaml.safe_load(file.read_text())
+        path = f"/apis/apiextensions.k8s.io/v1/customresourcedefinitions/{crd['metadata']['name']}"
+        params = {"fieldManager": "tests", "force": "true"}
+        sandbox.request(
+            "PATCH", path, crd, params=params, content_type="application/apply-patch+yaml"
+        )
+        sandbox.wait_for(f"{file.name} to be served", lambda path=path: _served(sandbox, path))
+
+
+def _served(sandbox: ControlPlane, path: str) -> bool:
+    crd = sandbox.request("GET", path)
+    conditions = (crd.get("status") or {}).get("conditions") or []
+    return any(c["type"] == "Established" and c["status"] == "True" for c in conditions)
