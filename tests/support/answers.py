@@ -32,7 +32,8 @@ def _answer(
     nodes: frozenset[str],
 ) -> None:
     """A check of nodes has a series for each; one of a wave has the highest value."""
-    values = {name: sim.check_values.get(name, sim.check_value) for name in nodes}
+    every = {name: sim.check_values.get(name, sim.check_value) for name in nodes}
+    values = {name: value for name, value in every.items() if value is not None}
     for check in checks:
         samples = [Sample({check.node_label: name}, value) for name, value in values.items()]
         if not check.per_node:

@@ -79,8 +79,8 @@ class SimCluster:
     harms: dict[str, str] = field(default_factory=dict)
     victims: frozenset[str] | None = None
     check_value: float = 0.0
-    check_values: dict[str, float] = field(default_factory=dict)
-    """By node: what a check answers instead of `check_value`."""
+    check_values: dict[str, float | None] = field(default_factory=dict)
+    """By node: what a check answers instead of `check_value`; None: no series."""
     check_error: str = ""
     now: float = 1_000_000.0
     watching_since: float = 0.0

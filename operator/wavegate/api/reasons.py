@@ -336,6 +336,11 @@ class Reason(StrEnum):
         "A node came to harm alone, which proves nothing against the content after the first wave: "
         "the node goes back to stable, and is tried once more at the end; look at that node.",
     )
+    Unsteady = _reason(
+        "Unsteady",
+        "A node that got the candidate is well and unwell in turns, so that its wave came to no "
+        "end; it goes back to stable as a suspect: look at its kubelet and agent.",
+    )
     ClusterWideDisturbance = _reason(
         "ClusterWideDisturbance",
         "Nodes without the candidate come to the same harm, so it is the cluster's and not the "

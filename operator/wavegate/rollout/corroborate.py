@@ -8,16 +8,14 @@ that no single node shows (a check `per: Wave`) fails in each wave.
 from collections.abc import Collection
 from dataclasses import dataclass, replace
 
-from wavegate.api import Reason, WaveState
+from wavegate.api import WaveState
 from wavegate.evidence import SOON_SECONDS, Finding, Verdict, is_corroborated
-from wavegate.rollout import disturbance, soak
+from wavegate.rollout import disturbance, soak, unsteady
 from wavegate.rollout.observation import Observation
 from wavegate.rollout.record import Rollout, Suspect, WaveRun
 
 FIRST_LOOK_SECONDS = 60.0
 """What is seen so soon after the operator's start may have happened at any time before."""
-
-_SILENCE = (Reason.LeaseStale, Reason.NotHeardFrom)
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,7 +38,7 @@ def weigh(
     """
     harm = tuple(finding for finding in findings if finding.verdict is Verdict.FAIL)
     if not harm:
-        return Weighed(_without_silent(obs, rollout, findings, now, strict=strict))
+        return Weighed(_without_few(obs, rollout, findings, now, strict=strict))
     disturbed = None if strict else _disturbed(obs, rollout, harm, now)
     if disturbed is not None:
         return disturbed
@@ -56,20 +54,20 @@ def weigh(
     return Weighed(_noted(obs, rollout, fresh, now))
 
 
-def _without_silent(
+def _without_few(
     obs: Observation, rollout: Rollout, findings: tuple[Finding, ...], now: float, *, strict: bool
 ) -> Rollout:
-    """Silence is no harm, however many are silent: it holds. But as few as chance explains must not
+    """What is no harm holds, however many nodes show it. But as few as chance explains must not
     hold a wave for ever, so past their deadline they are suspects.
     """
-    silent = tuple(finding for finding in findings if finding.reason in _SILENCE)
-    overdue = {finding.node for finding in silent if finding.verdict is Verdict.HOLD}
-    if not overdue or strict or obs.blind or _any_harm_fails(obs, rollout):
+    if strict or obs.blind or _any_harm_fails(obs, rollout):
         return rollout
-    fresh = _suspects(obs, rollout, silent, now)
-    if _corroborated(rollout, (*_others(rollout, fresh), *fresh), now):
+    late = unsteady.overdue(obs, rollout, findings, now)
+    fresh = _suspects(obs, rollout, tuple(late.values()), now) if late else ()
+    others = unsteady.alike(findings) - late.keys() - {s.node for s in rollout.suspects}
+    if not fresh or others or _corroborated(rollout, (*_others(rollout, fresh), *fresh), now):
         return rollout
-    return _noted(obs, rollout, tuple(s for s in fresh if s.node in overdue), now)
+    return _noted(obs, rollout, fresh, now)
 
 
 def _disturbed(

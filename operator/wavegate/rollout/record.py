@@ -100,6 +100,8 @@ class WaveRun:
     """Start of the first stretch, or when a person resumed: the bound on a soak counts from it."""
     interrupted: str = ""
     """What ended the last stretch, in words."""
+    unsteady: tuple[str, ...] = ()
+    """Nodes that ended a stretch; bounded."""
     overrun_since: float | None = None
     """Since when the soak is over its bound. Only a person takes it back."""
     held_since: float | None = None

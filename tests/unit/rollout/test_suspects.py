@@ -10,7 +10,7 @@ from wavegate.rollout.decide import decide
 from wavegate.rollout.steps import MoveNodes, UnlabelNodes
 
 CHECKED = {
-    "checks": [{"name": "crashes", "query": "x", "max": 0, "perNode": True, "interval": "1s"}],
+    "checks": [{"name": "crashes", "query": "x", "max": 0, "per": "Node", "interval": "1s"}],
     "prometheus": {"url": "http://prometheus"},
 }
 
@@ -285,7 +285,7 @@ def test_one_silent_node_does_not_hold_a_wave_for_ever(soaking):
     sim.run(60)
     assert not sim.record.rollout.suspects
     sim.run(400, until=lambda: sim.record.rollout.suspects)
-    assert sim.record.rollout.suspects[0].reason is Reason.LeaseStale
+    assert sim.record.rollout.suspects[0].reason in (Reason.LeaseStale, Reason.Unsteady)
 
 
 def test_many_silent_nodes_hold_and_nobody_is_blamed(soaking):
@@ -295,6 +295,53 @@ def test_many_silent_nodes_hold_and_nobody_is_blamed(soaking):
     sim.run(300)
     assert not sim.record.rollout.suspects
     assert not sim.record.rollout.incident
+
+
+def flaps(sim, name, every, ready):
+    """The agent on this node is Ready for so many of each so many seconds."""
+
+    sim.victims = frozenset({name})
+
+    def flap(world, _obs, _step):
+        world.harms[digest("b")] = "" if world.now % every < ready else "unready"
+
+    sim.watchers.append(flap)
+
+
+def test_one_node_that_interrupts_the_soak_again_and_again_pauses_no_release(soaking):
+    sim = soaking
+    flaps(sim, "workers-2", 26, 22)
+    sim.run(600, until=lambda: sim.record.rollout.suspects)
+    assert sim.record.rollout.suspects[0].reason is Reason.Unsteady
+    sim.run(4_000, until=ended(sim, "b"))
+    assert phase_of(sim, "b") == ("Completed", "Completed")
+
+
+def test_one_node_that_never_settles_holds_no_wave_for_ever(sim):
+    sim.publish("b", 2)
+    sim.run(400, until=in_wave(sim, "all", WaveState.Moving))
+    flaps(sim, "workers-2", 4, 2)
+    sim.run(900, until=lambda: sim.record.rollout.suspects)
+    assert [s.node for s in sim.record.rollout.suspects] == ["workers-2"]
+    assert sim.record.rollout.suspects[0].reason is Reason.Unsteady
+    sim.run(4_000, until=ended(sim, "b"))
+    assert phase_of(sim, "b") == ("Completed", "Completed")
+
+
+@pytest.mark.parametrize("value", [None, float("nan")])
+def test_one_node_without_data_for_a_check_holds_no_wave_for_ever(make_sim, value):
+    sim = with_stable(make_sim(**CHECKED, rollout={"progressDeadline": "1m"}))
+    sim.publish("b", 2)
+    sim.run(400, until=in_wave(sim, "all"))
+    sim.check_values = {"workers-2": value}
+    sim.run(60, until=in_wave(sim, "all", WaveState.Held))
+    sim.run(40)
+    assert not sim.record.rollout.suspects
+    sim.run(600, until=lambda: sim.record.rollout.suspects)
+    (suspect,) = sim.record.rollout.suspects
+    assert (suspect.node, suspect.reason) == ("workers-2", Reason.CheckNoData)
+    sim.run(4_000, until=ended(sim, "b"))
+    assert phase_of(sim, "b") == ("Completed", "Completed")
 
 
 def silence(sim, *names):
