@@ -5,6 +5,7 @@ from wavegate.evidence.background import is_beyond_chance, most_by_chance
 from wavegate.evidence.control import is_cluster_wide, smallest_effect
 from wavegate.evidence.corroboration import SOON_SECONDS, is_corroborated, most_soon
 from wavegate.evidence.findings import Finding, Verdict, worst
+from wavegate.evidence.gates import Gate
 from wavegate.evidence.nodes import LEASE_STALE_SECONDS, is_leaving, judge_node
 from wavegate.evidence.observation import (
     EVERY_NODE,
@@ -27,6 +28,7 @@ __all__ = [
     "CheckResult",
     "CheckSpec",
     "Finding",
+    "Gate",
     "Ledger",
     "LedgerNode",
     "NodeView",
