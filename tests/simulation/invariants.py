@@ -29,7 +29,8 @@ from wavegate.api import Phase, WaveState
 from wavegate.cluster.projections import stored_config_map
 from wavegate.evidence import Ledger
 from wavegate.rollout.names import KIND_LABEL, LOADED_DIGEST_ANNOTATION
-from wavegate.rollout.record import Record, Rollout
+from wavegate.rollout.record import Record, Rollout, WaveRun
+from wavegate.rollout.transitions import HARM
 
 LAG_SECONDS = 1.0
 """A change is not held against the operator before it can have seen it."""
@@ -37,7 +38,6 @@ LAG_SECONDS = 1.0
 OWED = {
     7: "the admission policy is real Kubernetes' (tests/e2e/test_admission.py)",
     13: "two channels on one node: NodeBusy comes with issue 7",
-    17: "one node may still revert: corroboration comes with issue 5",
 }
 """Invariants that are not asserted here yet, and what brings them."""
 
@@ -252,36 +252,44 @@ def waves_pass_on_evidence(guard: Guard, sim: Simulation, change: Change) -> Ite
 
 def _no_evidence(guard: Guard, sim: Simulation, rollout: Rollout, index: int) -> Iterator[str]:
     wave, plan = rollout.waves[index], rollout.plan
-    soak = plan.waves[min(rollout.wave, len(plan.waves) - 1)].soak
-    judged_at = (wave.judged_since or START) - START
     sim.machines.renew()
     ledger = guard.books.ledgers.get((rollout.attempt, wave.ledger))
     entries = [e for e in (ledger.nodes if ledger else ()) if e.name not in rollout.excused]
     planned = rollout.wave < len(plan.waves)
     if planned and not any(sim.server.find("nodes", entry.name) for entry in entries):
         yield f"wave {wave.name} passed on nothing"
+    kept = {suspect.node for suspect in rollout.suspects if suspect.kept}
     for entry in entries:
-        node, machine = sim.server.find("nodes", entry.name), sim.machines.machines.get(entry.name)
-        if node is None or machine is None or not entry.healthy:
+        node = sim.server.find("nodes", entry.name)
+        if node is None or not entry.healthy or entry.name in kept:
             continue
-        if side(node, sim.key) != rollout.attempt or node["metadata"]["uid"] != entry.uid:
-            continue
-        pods = [pod for pod in sim.pods(entry.name) if attempt_of(pod) == rollout.attempt]
-        if any(guard.books.crashed_at.get(p["metadata"]["uid"], sim.now) < judged_at for p in pods):
-            yield f"wave {wave.name} passed; the agent on {entry.name} crashed in its soak"
-        if machine.heard_at - START < judged_at:
-            silent = f"is silent since {machine.heard_at - START:.1f} < {judged_at:.1f} s"
-            yield f"wave {wave.name} passed; {entry.name} {silent}"
-        alive_until = sim.now if machine.alive else machine.died_at - START
-        if alive_until < (wave.opened_at - START) + soak:
-            yield f"wave {wave.name} passed; {entry.name} is dead since {alive_until:.0f} s"
-        said = {
-            (p["metadata"].get("annotations") or {}).get(LOADED_DIGEST_ANNOTATION) for p in pods
-        }
-        if plan.loaded_proof is not None and said != {rollout.candidate.reports}:
-            yield f"wave {wave.name} passed; the agent on {entry.name} reports {said}"
-        if sim.now - (wave.opened_at - START) < soak:
-            yield f"wave {wave.name} passed within its soak, at {sim.now:.0f} s"
+        if side(node, sim.key) == rollout.attempt and node["metadata"]["uid"] == entry.uid:
+            for lack in _lacks(guard, sim, rollout, wave, entry.name):
+                yield f"wave {wave.name} passed; {lack}"
+
+
+def _lacks(
+    guard: Guard, sim: Simulation, rollout: Rollout, wave: WaveRun, name: str
+) -> Iterator[str]:
+    """What is missing of a node's evidence."""
+    soak = rollout.plan.waves[min(rollout.wave, len(rollout.plan.waves) - 1)].soak
+    machine, judged_at = sim.machines.machines.get(name), (wave.judged_since or START) - START
+    if machine is None:
+        return
+    pods = [pod for pod in sim.pods(name) if attempt_of(pod) == rollout.attempt]
+    if any(guard.books.crashed_at.get(p["metadata"]["uid"], sim.now) < judged_at for p in pods):
+        yield f"the agent on {name} crashed in its soak"
+    if machine.heard_at - START < judged_at:
+        yield f"{name} is silent since {machine.heard_at - START:.1f} < {judged_at:.1f} s"
+    alive_until = sim.now if machine.alive else machine.died_at - START
+    if alive_until < (wave.opened_at - START) + soak:
+        yield f"{name} is dead since {alive_until:.0f} s"
+    notes = (pod["metadata"].get("annotations") or {} for pod in pods)
+    said = {note.get(LOADED_DIGEST_ANNOTATION) for note in notes}
+    if rollout.plan.loaded_proof is not None and said != {rollout.candidate.reports}:
+        yield f"the agent on {name} reports {said}"
+    if sim.now - (wave.opened_at - START) < soak:
+        yield f"its soak was not over, at {sim.now:.0f} s"
 
 
 def exposure_is_bounded(guard: Guard, sim: Simulation, change: Change) -> Iterator[str]:
@@ -413,6 +421,24 @@ def every_agent_is_matched(guard: Guard, sim: Simulation, change: Change) -> Ite
             yield f"no revision matches {name}, which had an agent"
 
 
+def one_node_stops_nothing(guard: Guard, sim: Simulation, change: Change) -> Iterator[str]:
+    """17: after the first wave harm on one node alone neither reverts, pauses nor blocks. Where
+    nothing is there to give the node back to, or the record is of another time, it may.
+    """
+    old, new = _rollouts(guard, change)
+    if old is None or new is None or new.incident is None or old.incident is not None:
+        return
+    first = next((wave for wave in old.waves if wave.nodes), None)
+    if new.incident.reason not in HARM or first is None or first.state is not WaveState.Passed:
+        return
+    stable = guard.books.record.stable
+    if guard.books.hands.travelled or stable is None or not sim.daemon_set_of(stable.attempt):
+        return
+    guard.counted[17] += 1
+    if len(new.incident.nodes) == 1:
+        yield f"{new.incident.nodes[0]} alone made it {new.phase} ({new.incident.message})"
+
+
 CHECKS: tuple[tuple[int, Check], ...] = (
     (1, candidates_stand_in_ledgers),
     (2, waves_open_in_order),
@@ -425,6 +451,7 @@ CHECKS: tuple[tuple[int, Check], ...] = (
     (11, one_agent_per_node),
     (14, changes_carry_reasons),
     (16, every_agent_is_matched),
+    (17, one_node_stops_nothing),
     (18, a_fence_stays),
 )
 """In the order in which they are asked; 1 and 4 cover 18 too, 16 covers 20. 5, 8, 12, 15 and 19 are

@@ -82,6 +82,9 @@ class SimNode:
     """What the operator remembers: the boot on which its leaving was announced."""
     announced_at: float = 0.0
     bad: frozenset[str] = frozenset()
+    lost_at: float | None = None
+    seen: tuple[bool, int] | None = None
+    """Ready and number of boots, as the operator saw it last; and when it saw the last loss."""
 
     @property
     def boot_id(self) -> str:
@@ -106,6 +109,7 @@ class SimNode:
             self.announced,
             self.announced_at,
             self.bad,
+            self.lost_at,
         )
 
 

@@ -6,8 +6,10 @@ from support.builders import matches
 from support.world import SimCluster
 from wavegate.api import Phase, WaveState
 from wavegate.evidence import Verdict
+from wavegate.rollout import suspects
 from wavegate.rollout.observation import Observation
 from wavegate.rollout.steps import MoveNodes, Step, StoreLedger
+from wavegate.rollout.waves import baseline
 
 
 def with_stable(sim: SimCluster) -> SimCluster:
@@ -111,8 +113,9 @@ class Invariants:
             return
         planned = before.plan.waves[min(before.wave, len(before.plan.waves) - 1)]
         soak = 0.0 if old.last else planned.soak
-        names = {n.name for led in obs.ledgers.values() for n in led.nodes if n.healthy}
-        speaking = {n.name for n in obs.moved(before.attempt)} - before.excused.keys()
+        names = {n.name for n in baseline(obs, obs.ledgers).values() if n.healthy}
+        moved = {n.name for n in obs.moved(before.attempt)} - suspects.aside(obs, before)
+        speaking = moved - before.excused.keys()
         if before.planned is not None and not speaking:
             yield f"wave {old.name} passed on nothing"
         for name in names & speaking:

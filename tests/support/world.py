@@ -79,8 +79,8 @@ class SimCluster:
     harms: dict[str, str] = field(default_factory=dict)
     victims: frozenset[str] | None = None
     check_value: float = 0.0
-    check_values: dict[str, float] = field(default_factory=dict)
-    """By node: what a check answers instead of `check_value`."""
+    check_values: dict[str, float | None] = field(default_factory=dict)
+    """By node: what a check answers instead of `check_value`; None: no series."""
     check_error: str = ""
     says: dict[str, str] = field(default_factory=dict)
     """By node: what agents report there as loaded, instead of their own content; empty: nothing."""
@@ -168,6 +168,7 @@ class SimCluster:
         self.watching_since = self.now
         for node in self.nodes.values():
             node.label_seen, node.announced = self.now, ""
+            node.lost_at = node.seen = None
             self._note_announcement(node)
         for pod in self.pods:
             pod.seen_since = self.now
@@ -291,6 +292,7 @@ class SimCluster:
         self._see_pods()
         for node in self.nodes.values():
             self._note_announcement(node)
+            self._see_loss(node)
         rollout = self.record.rollout
         for place, (name, node) in enumerate(self.nodes.items()):
             if node.alive and (self.now + place) % LEASE_EVERY < 1.0 and rollout:
@@ -409,6 +411,12 @@ class SimCluster:
             if pod.uid not in kept and pod.bound_at is not None:
                 self.pods_lost[pod.node] = self.now
         self.pods = left
+
+    def _see_loss(self, node: SimNode) -> None:
+        """As `projections.node_view`: a reboot that follows on NotReady is the same loss."""
+        was, node.seen = node.seen, (self.is_ready(node), node.boot)
+        if was is not None and was[0] and was != node.seen:
+            node.lost_at = self.now
 
     def _see_pods(self) -> None:
         """The node controller takes Ready from the pods of a node that is NotReady."""

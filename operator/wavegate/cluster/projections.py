@@ -94,6 +94,7 @@ def node_view(body: Mapping[str, Any], old: NodeView | None, now: float) -> Node
         announced=announced,
         bad=bad_conditions(conditions),
         announced_at=same.announced_at if same and same.announced else now,
+        lost_at=_lost_at(same, now, ready=ready, boot_id=boot_id),
     )
 
 
@@ -243,6 +244,13 @@ def _sides(
 def _short(annotations: Mapping[str, str]) -> dict[str, str]:
     """What can be a report of the loaded content; the rest would take memory for nothing."""
     return {k: v for k, v in annotations.items() if len(v) <= MAX_REPORT}
+
+
+def _lost_at(same: NodeView | None, now: float, *, ready: bool, boot_id: str) -> float | None:
+    """A reboot that follows on NotReady is the same loss."""
+    if same is None or not same.ready:
+        return same.lost_at if same else None
+    return same.lost_at if ready and boot_id == same.boot_id else now
 
 
 def _waiting(containers: Iterable[Mapping[str, Any]]) -> str:

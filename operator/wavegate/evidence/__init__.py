@@ -2,6 +2,8 @@
 
 from wavegate.evidence.agents import judge_agent, standing
 from wavegate.evidence.background import is_beyond_chance, most_by_chance
+from wavegate.evidence.control import is_cluster_wide, smallest_effect
+from wavegate.evidence.corroboration import SOON_SECONDS, is_corroborated, most_soon
 from wavegate.evidence.findings import Finding, Verdict, worst
 from wavegate.evidence.gates import Gate
 from wavegate.evidence.loaded import (
@@ -45,6 +47,7 @@ __all__ = [
     "EVERY_NODE",
     "LEASE_STALE_SECONDS",
     "LEAST_CONTROL",
+    "SOON_SECONDS",
     "CheckResult",
     "CheckSpec",
     "Finding",
@@ -62,6 +65,8 @@ __all__ = [
     "assess_check",
     "bad_conditions",
     "is_beyond_chance",
+    "is_cluster_wide",
+    "is_corroborated",
     "is_leaving",
     "is_loaded",
     "judge_agent",
@@ -71,11 +76,13 @@ __all__ = [
     "judge_node",
     "lost_nodes",
     "most_by_chance",
+    "most_soon",
     "outside_limits",
     "reported_node",
     "said_by_metric",
     "said_by_pods",
     "silent_nodes",
+    "smallest_effect",
     "standing",
     "worst",
 ]

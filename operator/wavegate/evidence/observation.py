@@ -48,6 +48,8 @@ class NodeView:
     """When we first saw that."""
     bad: frozenset[str] = frozenset()
     """Types of its conditions that say that something is wrong, other than Kubernetes' own."""
+    lost_at: float | None = None
+    """When we last saw it stop being Ready, or with another bootID; None: never yet."""
 
     def attempt(self, key: str) -> str | None:
         """The attempt that this node is labelled with on the channel `key`."""

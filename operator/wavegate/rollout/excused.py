@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping
 
 from wavegate.api import IntOrPercent, Reason, WaveState
 from wavegate.evidence import Finding, Verdict
-from wavegate.rollout import waves
+from wavegate.rollout import suspects, waves
 from wavegate.rollout.judge import baselines
 from wavegate.rollout.marks import excuse
 from wavegate.rollout.observation import Observation
@@ -82,7 +82,8 @@ def _substitutes(
 
 def _left(obs: Observation, rollout: Rollout, own: Iterable[str]) -> list[str]:
     """Those of a wave's nodes that speak for it, or may still be moved."""
-    return [name for name in own if name not in rollout.excused and name in obs.nodes]
+    silent = rollout.excused.keys() | suspects.aside(obs, rollout)
+    return [name for name in own if name not in silent and name in obs.nodes]
 
 
 def _fits(marks: Mapping[str, str]) -> bool:

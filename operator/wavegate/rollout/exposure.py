@@ -3,7 +3,8 @@
 A moved node keeps its slot until it is settled: agent Ready for `settle`, the node heard from after
 that, and its content reported as loaded where the channel asks for it. Nodes in flight never exceed
 min(maxUnavailable, max(1, nodes settled)): 1, 1, 2, 4, 8… A node that just died still looks Ready
-for 50 s, so being heard from is what counts.
+for 50 s, so being heard from is what counts. A suspect that goes back to stable keeps its slot too,
+for a while.
 """
 
 from collections.abc import Mapping
@@ -17,7 +18,7 @@ from wavegate.evidence import (
     PodView,
     standing,
 )
-from wavegate.rollout import loaded
+from wavegate.rollout import loaded, suspects
 from wavegate.rollout.movable import fleet, not_movable
 from wavegate.rollout.observation import Observation
 from wavegate.rollout.record import Rollout
@@ -70,9 +71,11 @@ def _measure(obs: Observation, rollout: Rollout, now: float) -> Exposure:
     moved, not_running = obs.kept.of(_moved, known.carrying, obs.pods_on(rollout.attempt))
     heard, settle = obs.leases.get, rollout.plan.settle
     unproven = loaded.unproven(obs, rollout, (name for name, _, _ in moved))
-    settled, in_flight = [], []
+    # Whoever announced an excused node keeps it for as long as he likes.
+    aside = suspects.aside(obs, rollout) | rollout.excused.keys()
+    settled, in_flight = [], list(suspects.returning(obs, rollout, now))
     for name, healthy, ready_since in moved:
-        if name in rollout.excused:  # whoever announced it keeps it for as long as he likes
+        if name in aside:
             continue
         seen = heard(name)
         if seen is None or ready_since is None or now - seen > LEASE_STALE_SECONDS:
@@ -85,7 +88,9 @@ def _measure(obs: Observation, rollout: Rollout, now: float) -> Exposure:
             in_flight.append(name)
     limit = min(rollout.plan.max_unavailable.resolve(total), max(1, len(settled)))
     unmoved = _unmoved(obs, rollout, known)
-    not_running = tuple(name for name in not_running if name not in rollout.excused)
+    if aside:
+        not_running = tuple(name for name in not_running if name not in aside)
+        unmoved = tuple(node for node in unmoved if node.name not in aside)
     return Exposure(tuple(settled), tuple(in_flight), not_running, unmoved, limit)
 
 
@@ -112,8 +117,7 @@ def _unmoved(obs: Observation, rollout: Rollout, known: Whereabouts) -> tuple[No
         return ()
     left = obs.kept.of(_left, known.lacking, current, rollout.waves[-1].labelled)
     all_nodes, stuck = fleet(obs, rollout), not_movable(obs, rollout)
-    aside = stuck.keys() | rollout.excused.keys()
-    return tuple(n for n in left if n.name in all_nodes and n.name not in aside)
+    return tuple(n for n in left if n.name in all_nodes and n.name not in stuck)
 
 
 def _left(lacking: tuple[Pair, ...], current: Ledger, labelled: int) -> list[NodeView]:

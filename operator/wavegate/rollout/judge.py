@@ -17,7 +17,7 @@ from wavegate.evidence import (
     judge_node,
     standing,
 )
-from wavegate.rollout import labels, loaded
+from wavegate.rollout import labels, loaded, suspects
 from wavegate.rollout.marks import anew, is_away, softened
 from wavegate.rollout.observation import Observation
 from wavegate.rollout.record import Rollout
@@ -30,7 +30,9 @@ NEVER = -math.inf
 
 
 def judge(obs: Observation, rollout: Rollout, now: float) -> tuple[Finding, ...]:
-    """All findings about nodes that carry the candidate and were healthy before; worst first."""
+    """All findings about nodes that carry the candidate, were healthy before and are no suspects;
+    worst first.
+    """
     found = [*_sight(obs, rollout), *_nodes(obs, rollout, now), *_checks(obs, rollout)]
     found += loaded.judge(obs, rollout, witnesses(obs, rollout), now)
     return tuple(sorted(found, key=lambda finding: -finding.verdict))
@@ -46,10 +48,10 @@ def _judged_nodes(obs: Observation, rollout: Rollout) -> frozenset[str]:
     there = obs.kept.of(_there, known, holders)
     missing = {e.name for e in known.missing if e.healthy and _had_it(obs, rollout, e, holders)}
     names, marks = there | missing if missing else there, rollout.excused
-    if not marks:
-        return names
-    away = {n for n in marks if n in names and is_away(obs, marks, n, has_agent=n in holders)}
-    return names - away
+    away = suspects.aside(obs, rollout)
+    if marks:
+        away |= {n for n in marks if n in names and is_away(obs, marks, n, has_agent=n in holders)}
+    return names - away if away else names
 
 
 def _there(known: Whereabouts, holders: Container[str | None]) -> frozenset[str]:
