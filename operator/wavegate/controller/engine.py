@@ -14,6 +14,7 @@ from wavegate.cluster.client import ApiError
 from wavegate.cluster.events import EventRecorder
 from wavegate.cluster.status import StatusWriter
 from wavegate.controller.act import Actor, NotLeader
+from wavegate.controller.candidates import Candidates
 from wavegate.controller.checks import CheckRunner
 from wavegate.controller.gather import Gathered, Gatherer
 from wavegate.controller.live import LiveGates
@@ -66,6 +67,7 @@ class Engine:
         self._statuses, self._events = statuses, events
         self._metrics, self._queue, self._clock = metrics, queue, clock
         self._live = LiveGates(metrics)
+        self._candidates = Candidates(metrics)
         self._telling: set[asyncio.Task[None]] = set()
         self._refused: dict[Key, tuple[str, str]] = {}
         """Attempt and why the apiserver refused its DaemonSet, content or ledger."""
@@ -96,6 +98,7 @@ class Engine:
             key, self._checks.results(key), self._refused.get(key, ("", ""))[1]
         )
         obs = replace(gathered.observation, way_back=self._proofs.proof(key))
+        self._candidates.show(key, obs)
         rollout, now = obs.record.rollout, self._clock()
         if rollout is None or rollout.attempt != self._refused.get(key, ("", ""))[0]:
             self._refused.pop(key, None)

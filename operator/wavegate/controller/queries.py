@@ -11,12 +11,17 @@ from wavegate.rollout.placement import membership
 from wavegate.rollout.record import Rollout
 from wavegate.rollout.waves import baseline_of, in_order
 
+MAX_CONTROL = 500
+"""Control nodes that a query names: more would make it longer, and its answer hardly surer."""
 VARIABLES = {
     "nodes": "names of the nodes that are judged, as a regular expression",
-    "control_nodes": "the same of Ready nodes in the channel's pools that are in no wave yet; "
-    "matches no node when there is none",
+    "control_nodes": "the same of Ready nodes in the channel's pools that are in no wave yet, at "
+    f"most {MAX_CONTROL}; matches no node when there is none",
     "pool": "names of the current wave's pools, as a regular expression",
     "release": "name of the release",
+    "namespace": "the channel's namespace, in which the agent's pods are",
+    "channel": "name of the channel",
+    "agent": "name of the candidate's DaemonSet: its pods are called `$agent-…`",
     "elapsed": "time since the newest open wave opened, as a PromQL duration such as 412s",
     "t0": "when the newest open wave opened, in seconds since 1970 by the operator's clock",
 }
@@ -27,7 +32,7 @@ MOST_CONTROL = 100
 """So many control nodes tell whether a check works without the content."""
 SHOWN_NODES = 3
 """So many names of a list stand in a query that people read."""
-_VARIABLE = re.compile(r"\$(control_nodes|nodes|pool|release|elapsed|t0)")
+_VARIABLE = re.compile(rf"\$({'|'.join(sorted(VARIABLES, reverse=True))})")
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,43 +42,54 @@ class Questions:
     rollout: Rollout
     nodes: frozenset[str]
     since: float
+    agent: str = ""
+    """The DaemonSet whose pods run on these nodes; empty = the candidate's."""
 
     def substituted(self, check: CheckSpec, obs: Observation, now: float) -> CheckSpec:
         """The check with all variables replaced, once: what they stand for holds none."""
-        values = self._values(check.query + check.age_of, obs, now, nodes_pattern)
-        query, age_of = _replaced(check.query, values), _replaced(check.age_of, values)
-        return replace(check, query=query, age_of=age_of)
+        return substitute(check, self._values(check, obs, now, nodes_pattern))
 
     def of_control(self, obs: Observation) -> Self:
         """The same questions about nodes of the same pools without the content; not all of many."""
         known = (obs.nodes[name] for name in _control(obs, self))
         some = in_order(known, self.rollout.attempt)[:MOST_CONTROL]
-        return replace(self, nodes=frozenset(node.name for node in some))
+        stable = obs.record.stable
+        agent = stable.daemon_set if stable else ""
+        return replace(self, nodes=frozenset(node.name for node in some), agent=agent)
 
     def told(self, check: CheckSpec, obs: Observation, now: float) -> str:
         """The query as it is asked, for a person: long lists of nodes are shortened."""
-        return _replaced(check.query, self._values(check.query, obs, now, _in_short))
+        return substitute(check, self._values(check, obs, now, _in_short)).query
 
     def _values(
-        self, text: str, obs: Observation, now: float, listed: Callable[[Iterable[str]], str]
+        self, check: CheckSpec, obs: Observation, now: float, listed: Callable[[Iterable[str]], str]
     ) -> dict[str, str]:
         # A wave that is still pending has not opened: then it is about those before it.
         opened = max(wave.opened_at for wave in self.rollout.waves) or now
         planned = self.rollout.planned
         pools = planned.pools if planned else [pool.name for pool in self.rollout.plan.pools]
+        text = check.query + check.age_of
         control = _control(obs, self) if "$control_nodes" in text else frozenset[str]()
         return {
             "nodes": listed(self.nodes),
             "control_nodes": listed(control),
             "pool": nodes_pattern(pools),
             "release": self.rollout.candidate.release,
+            "namespace": obs.namespace,
+            "channel": obs.name,
+            "agent": self.agent or self.rollout.candidate.daemon_set,
             "elapsed": f"{max(1, int(now - opened))}s",
             "t0": f"{opened:.0f}",
         }
 
 
-def _replaced(query: str, values: Mapping[str, str]) -> str:
-    return _VARIABLE.sub(lambda found: values[found[1]], query)
+def substitute(check: CheckSpec, values: Mapping[str, str]) -> CheckSpec:
+    """The check with a value in the place of each of VARIABLES, once: what is put in holds none."""
+
+    def replaced(query: str) -> str:
+        return _VARIABLE.sub(lambda found: values[found[1]], query)
+
+    return replace(check, query=replaced(check.query), age_of=replaced(check.age_of))
 
 
 def nodes_pattern(names: Iterable[str]) -> str:
@@ -90,14 +106,18 @@ def _in_short(names: Iterable[str]) -> str:
 
 
 def _control(obs: Observation, asked: Questions) -> frozenset[str]:
-    """Nodes of the same pools that do not have the content and are not about to get it."""
+    """Nodes of the same pools that do not have the content and are not about to get it: those that
+    get it last, so that most of them stay the same from wave to wave.
+    """
     pools_of, taken = membership(asked.rollout.plan.pools), baseline_of(obs)
-    return frozenset(
-        name
+    attempt = asked.rollout.attempt
+    fit = (
+        node
         for name, node in obs.nodes.items()
         if node.ready
         and name not in asked.nodes
         and name not in taken
-        and node.attempt(obs.key) != asked.rollout.attempt
+        and node.attempt(obs.key) != attempt
         and pools_of(node)
     )
+    return frozenset(node.name for node in in_order(fit, attempt)[-MAX_CONTROL:])
