@@ -47,7 +47,8 @@ class Questions:
 
     def substituted(self, check: CheckSpec, obs: Observation, now: float) -> CheckSpec:
         """The check with all variables replaced, once: what they stand for holds none."""
-        return substitute(check, self._values(check, obs, now, nodes_pattern))
+        values = self._values(check.query + check.age_of, obs, now, nodes_pattern)
+        return substitute(check, values)
 
     def of_control(self, obs: Observation) -> Self:
         """The same questions about nodes of the same pools without the content; not all of many."""
@@ -59,16 +60,15 @@ class Questions:
 
     def told(self, check: CheckSpec, obs: Observation, now: float) -> str:
         """The query as it is asked, for a person: long lists of nodes are shortened."""
-        return substitute(check, self._values(check, obs, now, _in_short)).query
+        return _replaced(check.query, self._values(check.query, obs, now, _in_short))
 
     def _values(
-        self, check: CheckSpec, obs: Observation, now: float, listed: Callable[[Iterable[str]], str]
+        self, text: str, obs: Observation, now: float, listed: Callable[[Iterable[str]], str]
     ) -> dict[str, str]:
         # A wave that is still pending has not opened: then it is about those before it.
         opened = max(wave.opened_at for wave in self.rollout.waves) or now
         planned = self.rollout.planned
         pools = planned.pools if planned else [pool.name for pool in self.rollout.plan.pools]
-        text = check.query + check.age_of
         control = _control(obs, self) if "$control_nodes" in text else frozenset[str]()
         return {
             "nodes": listed(self.nodes),
@@ -85,11 +85,12 @@ class Questions:
 
 def substitute(check: CheckSpec, values: Mapping[str, str]) -> CheckSpec:
     """The check with a value in the place of each of VARIABLES, once: what is put in holds none."""
+    query, age_of = _replaced(check.query, values), _replaced(check.age_of, values)
+    return replace(check, query=query, age_of=age_of)
 
-    def replaced(query: str) -> str:
-        return _VARIABLE.sub(lambda found: values[found[1]], query)
 
-    return replace(check, query=replaced(check.query), age_of=replaced(check.age_of))
+def _replaced(query: str, values: Mapping[str, str]) -> str:
+    return _VARIABLE.sub(lambda found: values[found[1]], query)
 
 
 def nodes_pattern(names: Iterable[str]) -> str:

@@ -25,6 +25,7 @@ from wavegate.rollout.judge import judge
 from wavegate.rollout.observation import Observation
 from wavegate.rollout.record import Rollout
 from wavegate.rollout.steps import (
+    QUIET,
     CopyContent,
     CreateRevision,
     MoveNodes,
@@ -176,21 +177,22 @@ def _move(obs: Observation, rollout: Rollout, findings: tuple[Finding, ...], now
         return save(obs.record, soak.begin(rollout, now))
     batch = measured.unmoved[: min(measured.room, BATCH)]
     seen = labels.seen(obs, rollout, measured.unmoved)
-    if batch and rollout.waves[-1].overrun_since is None:
+    if batch and len(batch) >= measured.worthwhile and rollout.waves[-1].overrun_since is None:
         if not (way_back.is_proven(obs, rollout, now) or waves.has_moved_any(obs, rollout)):
             return wait(way_back.TRYING)
         return _label(obs, rollout, batch, seen)
     if seen > rollout.waves[-1].labelled:
         return save(obs.record, rollout.with_wave(labelled=seen))
-    return wait(f"{len(measured.in_flight)} nodes to settle")
+    # An agent that is Ready, and a node that is heard from, are events.
+    return Step(waiting=f"{len(measured.in_flight)} nodes to settle", requeue=QUIET)
 
 
 def _label(obs: Observation, rollout: Rollout, batch: tuple[NodeView, ...], seen: int) -> Step:
     """Move a batch. How far the ledger may have been moved is stored first, so that a new leader
     knows of machines that vanish before it sees them; and with it how far it was seen labelled.
     """
-    names = [entry.name for entry in obs.ledgers[rollout.waves[-1].ledger].nodes]
-    mark = 1 + max(names.index(node.name) for node in batch)
+    places = labels.places(obs, obs.ledgers[rollout.waves[-1].ledger])
+    mark = 1 + max(places[node.name] for node in batch)
     if mark > rollout.waves[-1].moved:
         return save(obs.record, rollout.with_wave(moved=mark, labelled=seen))
     return act(MoveNodes(tuple((n.name, n.uid) for n in batch), rollout.attempt))

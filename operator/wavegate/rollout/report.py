@@ -3,7 +3,7 @@
 Phase and message are computed once, here; kubectl, Argo CD and people only read them.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from wavegate.api import (
@@ -16,7 +16,7 @@ from wavegate.api import (
     WaitingFor,
     WaveState,
 )
-from wavegate.evidence import Gate, Verdict, worst
+from wavegate.evidence import Gate, NodeView, Verdict, worst
 from wavegate.rollout import (
     bake_report,
     breakglass,
@@ -321,9 +321,13 @@ def _node_counts(obs: Observation) -> dict[str, int]:
     view = obs.revision(record.rollout.candidate if record.rollout else record.stable)
     fleet = obs.carriers(view.template) if view else {}
     attempt = record.rollout.attempt if record.rollout else ""
-    candidate = sum(1 for node in obs.moved(attempt) if node.name in fleet)
+    candidate = obs.kept.of(_count, obs.moved(attempt), fleet)
     stable = len(fleet) - candidate if record.stable else 0
     return {"total": len(fleet), "stable": stable, "candidate": candidate}
+
+
+def _count(moved: tuple[NodeView, ...], fleet: Mapping[str, NodeView]) -> int:
+    return sum(1 for node in moved if node.name in fleet)
 
 
 def _wave(

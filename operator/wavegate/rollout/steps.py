@@ -130,8 +130,8 @@ class Step:
 TICK = 1.0
 """Seconds until the next pass while something is under way and no event comes."""
 QUIET = 5.0
-"""The same while a wave only soaks. Harm is an event and wakes at once, as do answers of checks and
-each look at the leases; a lease goes stale after 25 s."""
+"""The same while a wave only soaks, or its nodes settle. Harm is an event and wakes at once, as do
+answers of checks and each look at the leases; a lease goes stale after 25 s."""
 
 
 def save(record: Record, rollout: Rollout) -> Step:
