@@ -57,7 +57,7 @@ def _reasons() -> Iterator[str]:
     yield (
         "The words in `status.reason`, in conditions, in Events and in the label `reason` of "
         "metrics. Each says what happened and what you can do. A wave without evidence shows "
-        "`WaveHeld`; what is missing, the message says in words."
+        "`WaveHeld`; what is missing, the message says in words, and `status.gates` in figures."
     )
     said = _said_somewhere()
     for title, names in _sections().items():

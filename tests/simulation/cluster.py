@@ -355,8 +355,7 @@ class _Leases(dict[Any, Any]):
 
     def items(self) -> Any:
         """The operator's own Lease, and one of each machine."""
-        made = [(("kube-node-lease", b["metadata"]["name"]), b) for b in self._machines.leases()]
-        return [*super().items(), *made]
+        return [*super().items(), *self._machines.leases().items()]
 
 
 def channel_spec(**spec: Any) -> dict[str, Any]:

@@ -6,9 +6,11 @@ that is being deleted (source: kubelet; seen on a real one).
 """
 
 import asyncio
+import heapq
+import itertools
 import random
 from collections import defaultdict
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 
 from simulation.apiserver import Apiserver, Body, Change, Key
@@ -43,10 +45,6 @@ class Machine:
     renewed_until: float = 0.0
     heard_at: float = 0.0
     """When its lease was last renewed."""
-    due: float = 0.0
-    """No renewal is to be counted before this."""
-    listed: tuple[int, Body] | None = None
-    """Its lease as it was last listed, and at how many renewals: made anew only on change."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,6 +75,10 @@ class Machines:
         """Contents whose image can't be fetched."""
         self.pods_on: dict[str, dict[Key, Body]] = defaultdict(dict)
         self.controller = NodeController(server, rng, speeds.taint, speeds.monitor)
+        self._leases: dict[Key, Body] = {}
+        self._due: list[tuple[float, int, Machine]] = []
+        """When a renewal of each machine is to be counted next, the earliest first."""
+        self._order = itertools.count()
         server.after.append(self._changed)
 
     # What happens to machines
@@ -89,6 +91,8 @@ class Machines:
         machine.renewed_until = machine.heard_at = self._now()
         machine.renewals = known.renewals + 1 if known else 1
         self.machines[name] = machine
+        self._show_lease(machine)
+        self._renew_at(0.0, machine)
         self.server.add(
             f"kubelet {name}",
             "nodes",
@@ -139,27 +143,27 @@ class Machines:
 
     # What kubelets do
 
-    def leases(self) -> list[Body]:
+    def leases(self) -> Mapping[Key, Body]:
         """All node leases, as they are now. A renewal is one more on its resourceVersion."""
         self.renew()
-        listed = []
-        for machine in self.machines.values():
-            if machine.listed is None or machine.listed[0] != machine.renewals:
-                version = str(machine.renewals)
-                body = {"metadata": {"name": machine.name, "resourceVersion": version}}
-                machine.listed = (machine.renewals, body)
-            listed.append(machine.listed[1])
-        return listed
+        return self._leases
 
     def renew(self) -> None:
         """Bring the renewals of all machines up to now."""
         now = self._now()
-        for machine in self.machines.values():
+        while self._due and self._due[0][0] <= now:
+            _, _, machine = heapq.heappop(self._due)
+            if self.machines.get(machine.name) is not machine:
+                continue
             if machine.silent:
                 machine.renewed_until = now
-            elif machine.alive and now >= machine.due:
+            elif machine.alive:
                 self._count(machine, now)
-                machine.due = now + self.speeds.renewal - (now - machine.beat) % self.speeds.renewal
+            again = now + self.speeds.renewal - (now - machine.beat) % self.speeds.renewal
+            self._renew_at(again, machine)
+
+    def _renew_at(self, at: float, machine: Machine) -> None:
+        heapq.heappush(self._due, (at, next(self._order), machine))
 
     def _take_over_pods(self, name: str) -> None:
         """What is bound to a machine that boots is started anew, unless it is being deleted."""
@@ -181,8 +185,13 @@ class Machines:
         before = int((machine.renewed_until - machine.beat) // self.speeds.renewal)
         if beats > before:
             machine.renewals += beats - before
+            self._show_lease(machine)
             machine.heard_at = machine.beat + beats * self.speeds.renewal
         machine.renewed_until = now
+
+    def _show_lease(self, machine: Machine) -> None:
+        metadata = {"name": machine.name, "resourceVersion": str(machine.renewals)}
+        self._leases["kube-node-lease", machine.name] = {"metadata": metadata}
 
     def _changed(self, change: Change) -> None:
         if change.plural != "pods":

@@ -23,7 +23,7 @@ from wavegate.api.channel import (
     Wave,
 )
 from wavegate.api.decision import DEFAULT_PAUSE, Decision, DecisionAction, DecisionSpec
-from wavegate.api.reasons import DecisionPhase, Phase, Reason, WaitingFor, WaveState
+from wavegate.api.reasons import DecisionPhase, GateKind, Phase, Reason, WaitingFor, WaveState
 from wavegate.api.release import Release, ReleaseContent, ReleaseSpec
 from wavegate.api.resource import API_VERSION, GROUP, VERSION, ObjectMeta, Resource
 from wavegate.api.values import (
@@ -63,6 +63,7 @@ __all__ = [
     "DecisionPhase",
     "DecisionSpec",
     "Duration",
+    "GateKind",
     "IntOrPercent",
     "LabelSelector",
     "ObjectMeta",

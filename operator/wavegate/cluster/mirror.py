@@ -55,8 +55,17 @@ class Mirror(Generic[V]):
         self.on_change: Callable[[Key, V | None, V | None], None] = lambda _key, _old, _new: None
         self._client, self._path, self._project, self._clock = client, path, project, clock
         self._params = {"labelSelector": selector} if selector else {}
+        self._shown: tuple[Mapping[Key, V], Mapping[Key, V]] | None = None
         self._versions: dict[Key, int] = {}
         self._buried: dict[Key, int] = {}
+
+    def shown(self) -> tuple[Mapping[Key, V], Mapping[Key, V]]:
+        """Copies of `items` and `gone` that never change: the very same ones until something does,
+        so that what follows from them need not be worked out again.
+        """
+        if self._shown is None:
+            self._shown = dict(self.items), dict(self.gone)
+        return self._shown
 
     async def run(self) -> None:
         """List and watch until cancelled. A list that works does not end a row of failures: only
@@ -142,7 +151,7 @@ class Mirror(Generic[V]):
             return
         metadata = body["metadata"]
         key = (metadata.get("namespace", ""), metadata["name"])
-        if version < self._versions.get(key, -1):
+        if version <= self._versions.get(key, -1):  # the same one: the answer to a write of ours
             return
         if kind == "DELETED":
             self._drop(key, version)
@@ -162,13 +171,13 @@ class Mirror(Generic[V]):
             log.warning("%s %s can't be read and is ignored: %r", self._path, "/".join(key), error)
             return
         self._versions[key] = version
-        self.items[key] = new
-        if new != old:
+        if new != old:  # else the old one stays, and what follows from it
+            self.items[key], self._shown = new, None
             self.on_change(key, old, new)
 
     def _drop(self, key: Key, version: int) -> None:
         """Forget an object; an answer that was overtaken by its deletion must not bring it back."""
-        old = self.items.pop(key, None)
+        old, self._shown = self.items.pop(key, None), None
         self._versions.pop(key, None)
         remember(self._buried, key, version, _REMEMBERED)
         if old is not None:

@@ -1,5 +1,6 @@
 """Carries out the actions of a step, in their order."""
 
+import asyncio
 from collections.abc import Callable
 
 from wavegate.api import Phase
@@ -44,15 +45,17 @@ class Actor:
         store = self.store((obs.namespace, obs.name))
         await self._confirm(store, obs)
         failed: ApiError | None = None
-        for action in actions:
+        for together in _groups(actions):
             self.check()
-            try:
-                await self._do(store, obs, action)
-            except ApiError as error:
+            done = await asyncio.gather(
+                *(self._do(store, obs, action) for action in together), return_exceptions=True
+            )
+            for error in done:
                 # A revert must not depend on a delete: the writes behind it still take place.
-                if not isinstance(action, DeletePods):
-                    raise
-                failed = failed or error
+                if isinstance(error, ApiError) and isinstance(together[0], DeletePods):
+                    failed = failed or error
+                elif error is not None:
+                    raise error
         if failed is not None:
             raise failed
 
@@ -117,3 +120,21 @@ class Actor:
             ledger = stored.ledger
             if ledger is not None and ledger.attempt == action.ledgers_of:
                 await store.forget_ledger(ledger.attempt, ledger.number)
+
+
+def _groups(actions: tuple[Action, ...]) -> list[list[Action]]:
+    """The actions one by one, in their order; but the pods of single nodes are deleted together.
+    What comes behind them, the deletion of all the others, overtakes a sync of the DaemonSet
+    controller if it is quick: else that sync spends its requests on pods that go anyway.
+    """
+    groups: list[list[Action]] = []
+    for action in actions:
+        if groups and _is_of_one_node(action) and _is_of_one_node(groups[-1][0]):
+            groups[-1].append(action)
+        else:
+            groups.append([action])
+    return groups
+
+
+def _is_of_one_node(action: Action) -> bool:
+    return isinstance(action, DeletePods) and action.node is not None

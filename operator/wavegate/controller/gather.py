@@ -13,8 +13,9 @@ from wavegate.cluster.projections import StoredConfigMap, content_view
 from wavegate.cluster.store import Store
 from wavegate.controller.work import Key
 from wavegate.controller.world import World
-from wavegate.evidence import CheckResult
+from wavegate.evidence import CheckResult, NodeView, PodView
 from wavegate.rollout.inputs import inputs
+from wavegate.rollout.kept import Kept
 from wavegate.rollout.names import record_name
 from wavegate.rollout.observation import AgentSource, ContentView, Observation, RevisionView
 from wavegate.rollout.queue import floor
@@ -58,6 +59,8 @@ class Gatherer:
         self._tried: dict[str, tuple[str, str, float]] = {}
         """By channel UID: the template that was tried last, why it was refused, and when."""
         self._looked: dict[Key, tuple[ContentView | None, float]] = {}
+        self._kept: dict[Key, Kept] = {}
+        """Of channels that roll out or bake: the others are looked at too seldom."""
 
     async def gather(self, key: Key, checks: CheckResults, refused: str) -> Gathered:
         """Gather what is known of channel `key`. Raises ApiError when something can't be read."""
@@ -74,27 +77,25 @@ class Gatherer:
             for (space, _), view in world.revisions.items.items()
             if space == namespace and view.channel == name
         }
-        kept = record or Record(namespace, name)
+        known = record or Record(namespace, name)
+        kept = self._kept_of(key, known)
+        nodes, gone = world.nodes.shown()
         observation = Observation(
             namespace=namespace,
             name=name,
             channel=channel if isinstance(channel, Channel) else None,
-            record=kept,
-            nodes={node.name: node for node in world.nodes.items.values()},
-            gone={node.name: node for node in world.nodes.gone.values()},
-            agent=await self._agent_with_inputs(channel, kept, revisions),
+            record=known,
+            nodes=kept.of(_by_name, nodes),
+            gone=kept.of(_by_name, gone),
+            agent=await self._agent_with_inputs(channel, known, revisions),
             releases=releases,
             decisions=self._decisions(namespace, releases),
             revisions=revisions,
-            pods=tuple(
-                pod
-                for pod in world.pods.items.values()
-                if pod.namespace == namespace and pod.channel == name
-            ),
+            pods=kept.of(_pods_of, world.pods.shown()[0], namespace, name),
             leases=dict(world.leases),
-            checks=checks.get(kept.rollout.attempt, {}) if kept.rollout else {},
-            bake_checks=checks.get(kept.bake.attempt, {}) if kept.bake else {},
-            contents=await self._contents(namespace, releases, kept),
+            checks=checks.get(known.rollout.attempt, {}) if known.rollout else {},
+            bake_checks=checks.get(known.bake.attempt, {}) if known.bake else {},
+            contents=await self._contents(namespace, releases, known),
             blind=world.blind(),
             unreadable=bool(world.missing)
             or any(space == namespace for _, space, _ in world.unreadable),
@@ -109,9 +110,20 @@ class Gatherer:
             },
             record_lost=self._is_lost(stored, revisions),
             record_unreadable=bool(revisions) and stored is not None and stored.record is None,
-            **self._ledgers(key, kept),
+            kept=kept,
+            **self._ledgers(key, known),
         )
         return Gathered(observation, stored.version if stored else "")
+
+    def _kept_of(self, key: Key, record: Record) -> Kept:
+        """What was worked out in the last pass on this channel, if its next one may come soon."""
+        kept = self._kept.get(key, Kept())
+        kept.next_pass()
+        if record.rollout is None and record.bake is None:
+            self._kept.pop(key, None)
+        else:
+            self._kept[key] = kept
+        return kept
 
     async def _look_for_missing(self, key: Key, record: Record) -> None:
         """A deletion reverts. So what the record speaks of and our watches do not show is asked
@@ -287,3 +299,11 @@ class Gatherer:
             if error.status != 404:
                 raise
             return None
+
+
+def _by_name(nodes: Mapping[Key, NodeView]) -> dict[str, NodeView]:
+    return {node.name: node for node in nodes.values()}
+
+
+def _pods_of(pods: Mapping[Key, PodView], namespace: str, channel: str) -> tuple[PodView, ...]:
+    return tuple(p for p in pods.values() if p.channel == channel and p.namespace == namespace)

@@ -1,7 +1,7 @@
 """What the variables of a check's query stand for, at the moment when it is asked."""
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 
 from wavegate.evidence import CheckSpec
@@ -28,6 +28,8 @@ VARIABLES = {
 """The CRD refuses any other. All of them are replaced in `query` and in `freshness.series`."""
 NO_NODE = "_none_"
 """No node can have this name; an empty expression would match series without the label."""
+SHOWN_NODES = 3
+"""So many names of a list stand in a query that people read."""
 _VARIABLE = re.compile(rf"\$({'|'.join(sorted(VARIABLES, reverse=True))})")
 
 
@@ -41,15 +43,24 @@ class Questions:
 
     def substituted(self, check: CheckSpec, obs: Observation, now: float) -> CheckSpec:
         """The check with all variables replaced, once: what they stand for holds none."""
-        text = check.query + check.age_of
+        values = self._values(check.query + check.age_of, obs, now, nodes_pattern)
+        return substitute(check, values)
+
+    def told(self, check: CheckSpec, obs: Observation, now: float) -> str:
+        """The query as it is asked, for a person: long lists of nodes are shortened."""
+        return _replaced(check.query, self._values(check.query, obs, now, _in_short))
+
+    def _values(
+        self, text: str, obs: Observation, now: float, listed: Callable[[Iterable[str]], str]
+    ) -> dict[str, str]:
         # A wave that is still pending has not opened: then it is about those before it.
         opened = max(wave.opened_at for wave in self.rollout.waves) or now
         planned = self.rollout.planned
         pools = planned.pools if planned else [pool.name for pool in self.rollout.plan.pools]
         control = _control(obs, self) if "$control_nodes" in text else frozenset[str]()
-        values = {
-            "nodes": nodes_pattern(self.nodes),
-            "control_nodes": nodes_pattern(control),
+        return {
+            "nodes": listed(self.nodes),
+            "control_nodes": listed(control),
             "pool": nodes_pattern(pools),
             "release": self.rollout.candidate.release,
             "namespace": obs.namespace,
@@ -59,22 +70,28 @@ class Questions:
             "t0": f"{opened:.0f}",
         }
 
-        return substitute(check, values)
-
 
 def substitute(check: CheckSpec, values: Mapping[str, str]) -> CheckSpec:
     """The check with a value in the place of each of VARIABLES, once: what is put in holds none."""
+    query, age_of = _replaced(check.query, values), _replaced(check.age_of, values)
+    return replace(check, query=query, age_of=age_of)
 
-    def replaced(query: str) -> str:
-        return _VARIABLE.sub(lambda found: values[found[1]], query)
 
-    return replace(check, query=replaced(check.query), age_of=replaced(check.age_of))
+def _replaced(query: str, values: Mapping[str, str]) -> str:
+    return _VARIABLE.sub(lambda found: values[found[1]], query)
 
 
 def nodes_pattern(names: Iterable[str]) -> str:
     """The regular expression that matches these names, escaped for a PromQL string."""
     escaped = (re.escape(name).replace("\\", "\\\\") for name in sorted(names))
     return "|".join(escaped) or NO_NODE
+
+
+def _in_short(names: Iterable[str]) -> str:
+    """The first few names, and how many there are."""
+    known = sorted(names)
+    more = f"|… {len(known)} nodes" if len(known) > SHOWN_NODES else ""
+    return nodes_pattern(known[:SHOWN_NODES]) + more
 
 
 def _control(obs: Observation, asked: Questions) -> frozenset[str]:

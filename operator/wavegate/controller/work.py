@@ -15,8 +15,9 @@ Key = tuple[str, str]
 
 _MAX_BACKOFF = 10.0
 
-REST_SECONDS = 0.1
-"""Events wait so long after a pass has ended: far less than a node takes to show any harm."""
+REST_SECONDS = 0.25
+"""Events wait so long after a pass has ended: far less than a node takes to show any harm, and
+short of the second in which harm that is seen must be acted upon."""
 _REMEMBERED = 10_000
 
 

@@ -71,7 +71,7 @@ class World:
         self.missing: frozenset[str] = frozenset()
         """Plurals of our kinds whose CRDs are gone: that nothing is listed then says nothing."""
         self._deleted: dict[str, None] = {}
-        self._renewals: dict[str, int] = {}
+        self._renewals: dict[str, str] = {}
         self._looking: asyncio.Task[None] | None = None
         self._looked_at = clock()
         """When the last poll of the leases that was answered began."""
@@ -115,7 +115,8 @@ class World:
             return
         self.unreadable.discard((kind.plural, *key))
         self.ours[kind.plural][key] = resource
-        self._wake(self.channel_of(resource))
+        if known is None or _told(known) != _told(resource):
+            self._wake(self.channel_of(resource))
 
     def blind(self) -> str:
         """What of the cluster we may not see as it is, in words; empty when we see everything."""
@@ -233,39 +234,46 @@ class World:
                 await self.resync()
 
     async def _poll_leases(self) -> None:
-        """While a rollout is under way, see which nodes have renewed their lease."""
+        """While a rollout is under way, see which nodes have renewed their lease: at once, since a
+        renewal counts from the look before the one that saw it.
+        """
         while True:
-            await asyncio.sleep(LEASE_POLL_SECONDS)
-            if not self.records():
+            if self.records():
+                await self._look_at_leases()
+            else:
                 self._renewals.clear()
                 self.leases.clear()
-                continue
-            began = self._clock()
-            try:
-                # Never with resourceVersion=0: a cache that lags shows a dead machine's last
-                # renewal late, as if it were fresh.
-                listed = await self._client.list(paths.NODE_LEASES)
-            except ApiError as error:
-                log.warning("Node leases can't be read, so no wave can pass: %s", error)
-                continue
-            self._note_renewals(listed)
-            self._looked_at = began
-            self._wake_running()
+            await asyncio.sleep(LEASE_POLL_SECONDS)
+
+    async def _look_at_leases(self) -> None:
+        began = self._clock()
+        try:
+            # Never with resourceVersion=0: a cache that lags shows a dead machine's last
+            # renewal late, as if it were fresh.
+            listed = await self._client.list(paths.NODE_LEASES)
+        except ApiError as error:
+            log.warning("Node leases can't be read, so no wave can pass: %s", error)
+            return
+        self._note_renewals(listed)
+        self._looked_at = began
+        self._wake_running()
 
     def _note_renewals(self, listed: Mapping[str, Any]) -> None:
         """A lease that is newer than at our last look was renewed at some time since that look
         began, maybe right after it: who died while we could not look must not seem alive now. One
         that is older comes from an apiserver that lags behind another.
         """
+        known = self._renewals
         for item in listed.get("items", []):
-            name, version = item["metadata"]["name"], int(item["metadata"]["resourceVersion"])
-            before = self._renewals.get(name)
-            if before is not None and version <= before:
+            metadata = item["metadata"]
+            name, version = metadata["name"], metadata["resourceVersion"]
+            before = known.get(name)
+            if version == before or (before is not None and int(version) <= int(before)):
                 continue
             # The first sight of a lease says nothing about when it was renewed.
             if before is not None:
                 self.leases[name] = self._looked_at
-            self._renewals[name] = version
+            known[name] = version
 
     def _wake_running(self) -> None:
         for key in self.records():
@@ -297,6 +305,12 @@ class World:
         stored = new or old
         if stored is not None:
             self._wake((key[0], stored.channel))
+
+
+def _told(resource: Resource) -> Resource:
+    """The object without what we write ourselves, its status, which decides nothing."""
+    bare = resource.metadata.model_copy(update={"resource_version": ""})
+    return resource.model_copy(update={"metadata": bare, "status": {}})
 
 
 def _version(resource: Resource | None) -> int:

@@ -5,17 +5,28 @@ after that. Nodes in flight never exceed min(maxUnavailable, max(1, nodes settle
 A node that just died still looks Ready for 50 s, so being heard from is what counts.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
-from wavegate.evidence import LEASE_STALE_SECONDS, LedgerNode, NodeView, PodView
+from wavegate.evidence import (
+    LEASE_STALE_SECONDS,
+    Ledger,
+    LedgerNode,
+    NodeView,
+    PodView,
+    standing,
+)
 from wavegate.rollout.movable import fleet, not_movable
 from wavegate.rollout.observation import Observation
 from wavegate.rollout.record import Rollout
-from wavegate.rollout.waves import baseline_of
+from wavegate.rollout.whereabouts import Pair, Whereabouts, whereabouts
 
 MAX_NOT_RUNNING = 20
 """Nodes whose candidate pod does not run yet: for these a fence may come too late, because a sync
 of the DaemonSet controller that is already running does not see it."""
+
+SHARES = 4
+"""The nodes that may be moved together are moved in so many batches, not one by one."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,6 +40,14 @@ class Exposure:
     """Nodes of the current ledger that may still be moved, in its order. One that had the label
     already, and lacks it, is not moved again."""
     limit: int
+
+    @property
+    def worthwhile(self) -> int:
+        """As many nodes as a batch should have, as each costs a write of the record; fewer when
+        fewer are left.
+        """
+        share = min(self.limit, MAX_NOT_RUNNING) // SHARES
+        return min(len(self.unmoved), max(1, share))
 
     @property
     def room(self) -> int:
@@ -45,29 +64,54 @@ def measure(obs: Observation, rollout: Rollout, now: float) -> Exposure:
 
 
 def _measure(obs: Observation, rollout: Rollout, now: float) -> Exposure:
-    nodes, all_nodes, key = baseline_of(obs), fleet(obs, rollout), obs.key
-    movable = all_nodes.keys() - not_movable(obs, rollout).keys()
-    current = obs.ledgers.get(rollout.waves[-1].ledger) if rollout.waves else None
-    labelled = rollout.waves[-1].labelled if rollout.waves else 0
-    own = {entry.name for entry in current.nodes[labelled:]} if current else set()
-    settled, in_flight, not_running, unmoved = [], [], [], []
-    running = {pod.node: pod for pod in obs.pods_of(rollout.attempt) if not pod.terminating}
-    for name, entry in nodes.items():
-        node = obs.nodes.get(name)
-        if node is None or node.attempt(key) != rollout.attempt:
-            if node and name in own and name in movable and _unchanged(node, entry):
-                unmoved.append(node)
-            continue
-        pod = running.get(name)
-        if entry.healthy and (pod is None or pod.phase != "Running"):
-            not_running.append(name)
-        if _well_for(entry, node, pod, obs.leases.get(name), now) >= rollout.plan.settle:
+    known, total = whereabouts(obs, rollout), max(1, len(fleet(obs, rollout)))
+    moved, not_running = obs.kept.of(_moved, known.carrying, obs.pods_on(rollout.attempt))
+    heard, settle = obs.leases.get, rollout.plan.settle
+    settled, in_flight = [], []
+    for name, healthy, ready_since in moved:
+        seen = heard(name)
+        if seen is None or ready_since is None or now - seen > LEASE_STALE_SECONDS:
+            is_settled = False
+        else:  # for so long it was heard from since its agent is Ready
+            is_settled = seen - ready_since >= settle
+        if is_settled:
             settled.append(name)
-        elif entry.healthy:
+        elif healthy:
             in_flight.append(name)
-    total = max(1, len(all_nodes))
     limit = min(rollout.plan.max_unavailable.resolve(total), max(1, len(settled)))
-    return Exposure(tuple(settled), tuple(in_flight), tuple(not_running), tuple(unmoved), limit)
+    unmoved = _unmoved(obs, rollout, known)
+    return Exposure(tuple(settled), tuple(in_flight), not_running, unmoved, limit)
+
+
+def _moved(
+    carrying: tuple[Pair, ...], on_node: Mapping[str | None, tuple[PodView, ...]]
+) -> tuple[list[tuple[str, bool, float | None]], tuple[str, ...]]:
+    """The nodes that carry the label (name, whether it was healthy before, since when its agent is
+    Ready; None = node or agent are not well), and those whose pod does not run.
+    """
+    moved, not_running = [], []
+    for entry, node in carrying:
+        pod = standing(on_node.get(entry.name, ()))
+        if entry.healthy and (pod is None or pod.phase != "Running"):
+            not_running.append(entry.name)
+        same = node.boot_id == entry.boot_id and node.uid == entry.uid
+        well = pod.ready_since if pod is not None and same and node.ready else None
+        moved.append((entry.name, entry.healthy, well))
+    return moved, tuple(not_running)
+
+
+def _unmoved(obs: Observation, rollout: Rollout, known: Whereabouts) -> tuple[NodeView, ...]:
+    current = obs.ledgers.get(rollout.waves[-1].ledger) if rollout.waves else None
+    if current is None:
+        return ()
+    left = obs.kept.of(_left, known.lacking, current, rollout.waves[-1].labelled)
+    all_nodes, stuck = fleet(obs, rollout), not_movable(obs, rollout)
+    return tuple(n for n in left if n.name in all_nodes and n.name not in stuck)
+
+
+def _left(lacking: tuple[Pair, ...], current: Ledger, labelled: int) -> list[NodeView]:
+    own = {entry.name for entry in current.nodes[labelled:]}
+    return [node for entry, node in lacking if entry.name in own and _unchanged(node, entry)]
 
 
 def _unchanged(node: NodeView, entry: LedgerNode) -> bool:
@@ -75,16 +119,3 @@ def _unchanged(node: NodeView, entry: LedgerNode) -> bool:
     if node.uid != entry.uid or node.boot_id != entry.boot_id:
         return False
     return node.ready or not entry.healthy
-
-
-def _well_for(
-    entry: LedgerNode, node: NodeView, pod: PodView | None, lease_seen: float | None, now: float
-) -> float:
-    """For how many seconds the node was heard from since its agent is Ready; -1 when it is not
-    well now.
-    """
-    if not node.ready or node.boot_id != entry.boot_id or node.uid != entry.uid:
-        return -1.0
-    if pod is None or pod.ready_since is None or lease_seen is None:
-        return -1.0
-    return lease_seen - pod.ready_since if now - lease_seen <= LEASE_STALE_SECONDS else -1.0

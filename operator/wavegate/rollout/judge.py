@@ -1,9 +1,11 @@
 """Gathers every finding about the running attempt: all moved nodes of all waves so far."""
 
-from collections.abc import Container, Iterator, Mapping, Sequence
+import math
+from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
 
 from wavegate.api import Reason
 from wavegate.evidence import (
+    LEASE_STALE_SECONDS,
     Finding,
     LedgerNode,
     NodeView,
@@ -18,6 +20,11 @@ from wavegate.rollout import labels
 from wavegate.rollout.observation import Observation
 from wavegate.rollout.record import Rollout
 from wavegate.rollout.waves import baseline_of
+from wavegate.rollout.whereabouts import Whereabouts, whereabouts
+
+PodsOn = Mapping[str | None, tuple[PodView, ...]]
+Looked = dict[str, tuple[LedgerNode, NodeView, tuple[PodView, ...]]]
+NEVER = -math.inf
 
 
 def judge(obs: Observation, rollout: Rollout, now: float) -> tuple[Finding, ...]:
@@ -32,12 +39,19 @@ def judged_nodes(obs: Observation, rollout: Rollout) -> frozenset[str]:
 
 
 def _judged_nodes(obs: Observation, rollout: Rollout) -> frozenset[str]:
-    holders = obs.pods_on(rollout.attempt)
-    return frozenset(
-        name
-        for name, entry in baseline_of(obs).items()
-        if entry.healthy and _has_it(obs, rollout, entry, holders)
-    )
+    known, holders = whereabouts(obs, rollout), obs.pods_on(rollout.attempt)
+    there = obs.kept.of(_there, known, holders)
+    missing = {e.name for e in known.missing if e.healthy and _had_it(obs, rollout, e, holders)}
+    return there | missing if missing else there
+
+
+def _there(known: Whereabouts, holders: Container[str | None]) -> frozenset[str]:
+    """Those that have the content of the machines that are still there. A label that someone took
+    away hides no harm while a pod is there.
+    """
+    carrying = {e.name for e, node in known.carrying if e.healthy and node.uid == e.uid}
+    left = {e.name for e, _ in known.lacking if e.healthy and e.name in holders}
+    return frozenset(carrying | left)
 
 
 def _sight(obs: Observation, rollout: Rollout) -> Iterator[Finding]:
@@ -52,9 +66,12 @@ def _sight(obs: Observation, rollout: Rollout) -> Iterator[Finding]:
 
 
 def _nodes(obs: Observation, rollout: Rollout, now: float) -> Iterator[Finding]:
-    judged = judged_nodes(obs, rollout)
-    entries = {n: entry for n, entry in baseline_of(obs).items() if n in judged}
+    entries = obs.kept.of(_picked, baseline_of(obs), judged_nodes(obs, rollout))
     yield from judge_nodes(obs, rollout, entries, now)
+
+
+def _picked(entries: Mapping[str, LedgerNode], names: frozenset[str]) -> dict[str, LedgerNode]:
+    return {name: entry for name, entry in entries.items() if name in names}
 
 
 def judge_nodes(
@@ -62,13 +79,59 @@ def judge_nodes(
 ) -> Iterator[Finding]:
     """Compare nodes that carry the candidate, and their agents, with their baseline by name."""
     on_node = obs.pods_on(rollout.attempt)
-    for name, entry in entries.items():
-        node, pods = obs.nodes.get(name), on_node.get(name, ())
+    well = obs.kept.of(_well, entries, obs.nodes, on_node, obs.kept.of(_Last, rollout.attempt))
+    for name in _doubtful(obs, entries, well, now):
+        entry, node, pods = entries[name], obs.nodes.get(name), on_node.get(name, ())
         overdue = _unwell_for(obs, node, pods, now) > rollout.plan.progress_deadline
         lease_seen = obs.leases.get(name)
         yield from judge_node(entry, node, lease_seen, now, overdue=overdue)
         if node is not None:
             yield from judge_agent(name, pods, overdue=overdue)
+
+
+def _doubtful(
+    obs: Observation, entries: Mapping[str, LedgerNode], well: Looked, now: float
+) -> Iterable[str]:
+    """The nodes about which there is anything to find now. The others were heard from lately, and
+    neither node nor agent shows a thing; what these show is looked at when it changes.
+    """
+    heard = obs.leases.get
+    silent = [name for name in well if now - heard(name, NEVER) > LEASE_STALE_SECONDS]
+    if len(well) == len(entries) and not silent:
+        return ()
+    fine = well.keys() - silent
+    return [name for name in entries if name not in fine]
+
+
+class _Last:
+    """What was found well of an attempt last: what is the same is not looked at again."""
+
+    def __init__(self, _attempt: str) -> None:
+        self.well: Looked = {}
+
+
+def _well(
+    entries: Mapping[str, LedgerNode],
+    nodes: Mapping[str, NodeView],
+    on_node: PodsOn,
+    last: _Last,
+) -> Looked:
+    """The nodes of which the judges say nothing, whatever the time, if they are heard from."""
+    before, found = last.well.get, Looked()
+    for name, entry in entries.items():
+        node, pods = nodes.get(name), on_node.get(name, ())
+        known = before(name)
+        if known is not None and known[0] is entry and known[1] is node and known[2] == pods:
+            found[name] = known
+        elif node is not None and _is_well(entry, node, pods):
+            found[name] = entry, node, pods
+    last.well = found
+    return found
+
+
+def _is_well(entry: LedgerNode, node: NodeView, pods: tuple[PodView, ...]) -> bool:
+    ill = any(judge_node(entry, node, 0.0, 0.0, overdue=False))
+    return not ill and not any(judge_agent(entry.name, pods, overdue=False))
 
 
 def _unwell_for(
@@ -90,16 +153,13 @@ def _unwell_for(
     return now - max(side.since, last_well)
 
 
-def _has_it(
+def _had_it(
     obs: Observation, rollout: Rollout, entry: LedgerNode, holders: Container[str | None]
 ) -> bool:
-    """Whether this node of a ledger got the content. A label that someone took away hides no harm
-    while a pod is there. Of a machine that is gone and that we never saw, the record says how far
-    its wave was moved.
+    """Whether this node of a ledger, a machine that is gone, got the content. Of one that we never
+    saw, the record says how far its wave was moved.
     """
-    node = obs.nodes.get(entry.name)
-    if node is None or node.uid != entry.uid:
-        node = obs.gone.get(entry.name)
+    node = obs.gone.get(entry.name)
     if node is None or node.uid != entry.uid:
         return entry in obs.once(_may_have_moved, rollout)
     return node.attempt(obs.key) == rollout.attempt or entry.name in holders

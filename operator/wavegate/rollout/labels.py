@@ -6,10 +6,10 @@ and no wave but a sweep at the end takes it. How that is known for sure: `moved`
 labels are written, so it proves nothing; `labelled` is stored after they were seen.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
 from wavegate.api import Reason, WaveState
-from wavegate.evidence import Finding, LedgerNode, NodeView, Verdict
+from wavegate.evidence import Finding, Ledger, LedgerNode, NodeView, Verdict
 from wavegate.rollout.observation import Observation
 from wavegate.rollout.record import Rollout, WaveRun
 from wavegate.rollout.steps import UnlabelNodes
@@ -40,19 +40,40 @@ def set_aside(obs: Observation, rollout: Rollout) -> frozenset[str]:
     """Names of nodes from which someone took the label: no wave takes them again but a sweep."""
     names: set[str] = set()
     for wave in rollout.waves:
-        for entry in _entries(obs, wave)[: wave.labelled]:
-            node = obs.nodes.get(entry.name)
-            if node is not None and _same(node, entry) and _lacks(obs, rollout, node):
-                names.add(entry.name)
+        ledger = obs.ledgers.get(wave.ledger)
+        if ledger is not None and wave.labelled:
+            found = obs.kept.of(_unlabelled, ledger, obs.nodes, rollout.attempt, obs.key)
+            names |= {name for place, name in found if place < wave.labelled}
     return frozenset(names)
+
+
+def _unlabelled(
+    ledger: Ledger, nodes: Mapping[str, NodeView], attempt: str, key: str
+) -> list[tuple[int, str]]:
+    """Places and names of a ledger's nodes that are the same machines and lack the label."""
+    found = []
+    for place, entry in enumerate(ledger.nodes):
+        node = nodes.get(entry.name)
+        if node is not None and node.attempt(key) != attempt and _same(node, entry):
+            found.append((place, entry.name))
+    return found
+
+
+def places(obs: Observation, ledger: Ledger) -> Mapping[str, int]:
+    """The place of each node in a ledger, from 0."""
+    return obs.kept.of(_places, ledger)
+
+
+def _places(ledger: Ledger) -> dict[str, int]:
+    return {entry.name: place for place, entry in enumerate(ledger.nodes)}
 
 
 def seen(obs: Observation, rollout: Rollout, unmoved: tuple[NodeView, ...]) -> int:
     """How far the current ledger is seen to be labelled: up to the first node still to be moved."""
     wave = rollout.waves[-1]
-    names = {node.name for node in unmoved}
-    entries = enumerate(_entries(obs, wave))
-    first = next((place for place, entry in entries if entry.name in names), wave.moved)
+    ledger = obs.ledgers.get(wave.ledger)
+    place = places(obs, ledger) if ledger is not None else {}
+    first = min((place[node.name] for node in unmoved), default=wave.moved)
     return max(wave.labelled, min(wave.moved, first))
 
 
@@ -81,7 +102,3 @@ def _entries(obs: Observation, wave: WaveRun) -> tuple[LedgerNode, ...]:
 
 def _same(node: NodeView, entry: LedgerNode) -> bool:
     return (node.uid, node.boot_id) == (entry.uid, entry.boot_id)
-
-
-def _lacks(obs: Observation, rollout: Rollout, node: NodeView | None) -> bool:
-    return node is None or node.attempt(obs.key) != rollout.attempt

@@ -26,6 +26,10 @@ def is_lost(obs: Observation) -> bool:
 
 def contradiction(obs: Observation) -> str:
     """Say how record and cluster contradict each other; empty when they do not."""
+    return obs.once(_contradiction)
+
+
+def _contradiction(obs: Observation) -> str:
     record, rollout = obs.record, obs.record.rollout
     name = f"ConfigMap {record_name(obs.name)}"
     if obs.record_unreadable:

@@ -10,11 +10,13 @@ framework/plugins/interpodaffinity/filtering.go.
 
 from collections.abc import Mapping
 
-from wavegate.evidence import NodeView
+from wavegate.evidence import NodeView, PodView
 from wavegate.rollout.observation import Observation
 from wavegate.rollout.record import Rollout
 from wavegate.rollout.templates import HOSTNAME
 
+_LOSES = "the new template neither selects nor tolerates it, it would lose its agent"
+_NO_WAY_BACK = "the stable template does not run there any more, a revert would take its agent"
 _NAMED = 3
 """So many nodes a message names; it gives the number of all."""
 
@@ -35,37 +37,28 @@ def not_movable(obs: Observation, rollout: Rollout) -> Mapping[str, str]:
 
 
 def _not_movable(obs: Observation, rollout: Rollout) -> dict[str, str]:
-    stable = obs.revision(obs.record.stable)
     if obs.revision(rollout.candidate) is None:
         return {}
-    kept, held, key = fleet(obs, rollout), _held(obs), obs.key
-    found, shared = _left_out(kept, held), obs.once(_shared)
-    again = obs.carriers(stable.template) if stable else {}
-    for name, node in kept.items():
-        if node.attempt(key) == rollout.attempt:
-            continue
-        why = _hostname_problem(node, shared)
-        if not why and stable and name in held and name not in again:
-            why = "the stable template does not run there any more, a revert would take its agent"
-        if why:
+    kept, held, stable = fleet(obs, rollout), _held(obs), obs.revision(obs.record.stable)
+    found = dict.fromkeys(held - kept.keys(), _LOSES)
+    again = obs.carriers(stable.template) if stable else kept
+    stays = dict.fromkeys((held & kept.keys()) - again.keys(), _NO_WAY_BACK)
+    unnamed = obs.kept.of(_unnamed, kept, obs.kept.of(_shared, obs.nodes))
+    for name, why in (stays | unnamed).items():
+        if kept[name].attempt(obs.key) != rollout.attempt:
             found[name] = why
     return dict(sorted(found.items()))
 
 
 def would_lose_agent(obs: Observation, rollout: Rollout) -> dict[str, str]:
     """The nodes with a stable agent that would have none if the candidate were for all nodes."""
-    kept, held, shared = fleet(obs, rollout), _held(obs), obs.once(_shared)
-    found = _left_out(kept, held)
+    kept, held, shared = fleet(obs, rollout), _held(obs), obs.kept.of(_shared, obs.nodes)
+    found = dict.fromkeys(held - kept.keys(), _LOSES)
     for name in held & kept.keys():
         node = kept[name]
         if node.labels.get(HOSTNAME) in shared and node.attempt(obs.key) != rollout.attempt:
             found[name] = _hostname_problem(node, shared)
     return dict(sorted(found.items()))
-
-
-def _left_out(kept: Mapping[str, NodeView], held: set[str]) -> dict[str, str]:
-    why = "the new template neither selects nor tolerates it, it would lose its agent"
-    return {name: why for name in held if name not in kept}
 
 
 def describe(found: Mapping[str, str]) -> str:
@@ -77,25 +70,34 @@ def describe(found: Mapping[str, str]) -> str:
     return f"{len(found)} node{'s'[: len(found) != 1]} can't be moved ({named}{more})"
 
 
-def _held(obs: Observation) -> set[str]:
+def _held(obs: Observation) -> frozenset[str]:
     """Nodes that have a stable agent now. The pods are asked, not the stable template: a pod stays
     where a taint would not let it start.
     """
     stable = obs.record.stable
-    pods = obs.pods_of(stable.attempt) if stable else ()
+    return obs.kept.of(_holders, obs.pods_of(stable.attempt) if stable else (), obs.nodes)
+
+
+def _holders(pods: tuple[PodView, ...], nodes: Mapping[str, NodeView]) -> frozenset[str]:
     found = {pod.node for pod in pods if not pod.terminating}
-    return {node for node in found if node is not None and node in obs.nodes}
+    return frozenset(node for node in found if node is not None and node in nodes)
 
 
-def _shared(obs: Observation) -> dict[str, tuple[str, str]]:
+def _shared(nodes: Mapping[str, NodeView]) -> dict[str, tuple[str, str]]:
     """The host names that more than one node has, with two of these nodes."""
     first: dict[str, str] = {}
     shared: dict[str, tuple[str, str]] = {}
-    for name, node in obs.nodes.items():
+    for name, node in nodes.items():
         host = node.labels.get(HOSTNAME)
         if host is not None and first.setdefault(host, name) != name:
             shared.setdefault(host, (first[host], name))
     return shared
+
+
+def _unnamed(kept: Mapping[str, NodeView], shared: Mapping[str, tuple[str, str]]) -> dict[str, str]:
+    """The nodes without a host name of their own, and what is wrong with it."""
+    problems = ((name, _hostname_problem(node, shared)) for name, node in kept.items())
+    return {name: why for name, why in problems if why}
 
 
 def _hostname_problem(node: NodeView, shared: Mapping[str, tuple[str, str]]) -> str:

@@ -7,6 +7,7 @@ from typing import Any, TypeVar
 
 from wavegate.api import Channel, Decision, Release
 from wavegate.evidence import CheckResult, Ledger, NodeView, PodView
+from wavegate.rollout.kept import Kept
 from wavegate.rollout.names import HANDS_OFF_ANNOTATION, node_label
 from wavegate.rollout.placement import placement
 from wavegate.rollout.record import Record, Revision
@@ -133,6 +134,8 @@ class Observation:
     """Revisions of this channel run, but no record of it can be read."""
     record_unreadable: bool = False
     """There is a record, and this version can't read it."""
+    kept: Kept = field(default_factory=Kept, repr=False, compare=False)
+    """What follows from parts of it, which the next observation may share."""
 
     _facts: dict[tuple[object, ...], tuple[tuple[object, ...], Any]] = field(
         default_factory=dict, init=False, repr=False, compare=False
@@ -171,45 +174,44 @@ class Observation:
 
     def pods_of(self, attempt: str) -> tuple[PodView, ...]:
         """The pods of one attempt."""
-        return self.once(_pods_by_attempt).get(attempt, ())
+        return self.kept.of(_pods_by_attempt, self.pods).get(attempt, ())
 
     def pods_on(self, attempt: str) -> Mapping[str | None, tuple[PodView, ...]]:
         """The pods of one attempt by their node; those that are not bound yet are under None."""
-        return self.once(_pods_by_node, attempt)
+        return self.kept.of(_pods_by_node, self.pods_of(attempt))
 
     def moved(self, attempt: str) -> tuple[NodeView, ...]:
         """The nodes that carry the label of this attempt."""
-        return self.once(_nodes_by_attempt).get(attempt, ())
+        return self.kept.of(_nodes_by_attempt, self.nodes, self.key).get(attempt, ())
 
     def carriers(self, template: Mapping[str, Any]) -> Mapping[str, NodeView]:
         """The nodes on which an agent with this template runs, by name."""
-        return self.once(_carriers, template)
+        return self.kept.of(_carriers, self.nodes, template)
 
 
-def _pods_by_attempt(obs: Observation) -> dict[str, tuple[PodView, ...]]:
+def _pods_by_attempt(pods: tuple[PodView, ...]) -> dict[str, tuple[PodView, ...]]:
     found: dict[str, list[PodView]] = defaultdict(list)
-    for pod in obs.pods:
+    for pod in pods:
         found[pod.attempt].append(pod)
-    return {attempt: tuple(pods) for attempt, pods in found.items()}
+    return {attempt: tuple(of_it) for attempt, of_it in found.items()}
 
 
-def _pods_by_node(obs: Observation, attempt: str) -> dict[str | None, tuple[PodView, ...]]:
+def _pods_by_node(pods: tuple[PodView, ...]) -> dict[str | None, tuple[PodView, ...]]:
     found: dict[str | None, tuple[PodView, ...]] = {}
-    for pod in obs.pods_of(attempt):
+    for pod in pods:
         found[pod.node] = (*found.get(pod.node, ()), pod)
     return found
 
 
-def _nodes_by_attempt(obs: Observation) -> dict[str, tuple[NodeView, ...]]:
+def _nodes_by_attempt(nodes: Mapping[str, NodeView], key: str) -> dict[str, tuple[NodeView, ...]]:
     found: dict[str, list[NodeView]] = defaultdict(list)
-    key = obs.key
-    for node in obs.nodes.values():
+    for node in nodes.values():
         side = node.sides.get(key)
         if side is not None:
             found[side.attempt].append(node)
-    return {attempt: tuple(nodes) for attempt, nodes in found.items()}
+    return {attempt: tuple(of_it) for attempt, of_it in found.items()}
 
 
-def _carriers(obs: Observation, template: Mapping[str, Any]) -> dict[str, NodeView]:
+def _carriers(nodes: Mapping[str, NodeView], template: Mapping[str, Any]) -> dict[str, NodeView]:
     runs = placement(template)
-    return {name: node for name, node in obs.nodes.items() if runs(node)}
+    return {name: node for name, node in nodes.items() if runs(node)}

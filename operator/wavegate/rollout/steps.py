@@ -119,6 +119,8 @@ class Step:
     """The record to store before anything is done under it; None = unchanged."""
     actions: tuple[Action, ...] = ()
     findings: tuple[Finding, ...] = ()
+    judged: bool = False
+    """The findings are all that the evidence says, so that none means that all is well."""
     waiting: str = ""
     """In words, what is awaited."""
     requeue: float | None = None
@@ -128,8 +130,8 @@ class Step:
 TICK = 1.0
 """Seconds until the next pass while something is under way and no event comes."""
 QUIET = 5.0
-"""The same while a wave only soaks. Harm is an event and wakes at once, as do answers of checks and
-each look at the leases; a lease goes stale after 25 s."""
+"""The same while a wave only soaks, or its nodes settle. Harm is an event and wakes at once, as do
+answers of checks and each look at the leases; a lease goes stale after 25 s."""
 
 
 def save(record: Record, rollout: Rollout) -> Step:

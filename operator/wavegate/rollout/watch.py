@@ -38,7 +38,7 @@ def watched(obs: Observation, bake: Bake) -> dict[str, LedgerNode]:
 
 
 def _watched(obs: Observation, bake: Bake) -> dict[str, LedgerNode]:
-    entries, elsewhere = obs.once(_baseline), baseline_of(obs)
+    entries, elsewhere = baseline(obs, obs.bake_ledgers), baseline_of(obs)
     found = {}
     for name in judged_nodes(obs.once(_as_baking, bake), bake.rollout):
         entry, mark = entries[name], bake.excused.get(name)
@@ -53,7 +53,7 @@ def _watched(obs: Observation, bake: Bake) -> dict[str, LedgerNode]:
 
 def fleet_size(obs: Observation) -> int:
     """How many nodes the bake began with: chance is measured by them."""
-    return sum(1 for entry in obs.once(_baseline).values() if entry.healthy)
+    return sum(1 for entry in baseline(obs, obs.bake_ledgers).values() if entry.healthy)
 
 
 def note(obs: Observation, bake: Bake, nodes: Mapping[str, LedgerNode], now: float) -> Bake:
@@ -119,10 +119,6 @@ def missing(obs: Observation, bake: Bake, nodes: Mapping[str, LedgerNode], now: 
         for finding in judge_check(check, answer, asked, bake.until):
             return finding.message
     return ""
-
-
-def _baseline(obs: Observation) -> dict[str, LedgerNode]:
-    return baseline(obs.bake_ledgers)
 
 
 def _as_baking(obs: Observation, bake: Bake) -> Observation:

@@ -30,7 +30,7 @@ def choose(obs: Observation, rollout: Rollout, wave: PlannedWave) -> tuple[list[
     members = _members(rollout.plan.pools, wave, nodes)
     if not members:
         return [], 1
-    known, aside = baseline(obs.ledgers), labels.set_aside(obs, rollout)
+    known, aside = baseline_of(obs), labels.set_aside(obs, rollout)
     having = sum(1 for n in members if n.name in known and n.attempt(obs.key) == rollout.attempt)
     most = sum(1 for n in members if n.name not in aside)
     lacking = max(0, min(wave.up_to.resolve(len(members)), most) - having)
@@ -51,7 +51,7 @@ def rest(obs: Observation, rollout: Rollout) -> list[NodeView]:
     """All nodes of the fleet that were not moved by a wave, ill ones and labelled ones included;
     but none that can't be moved.
     """
-    stuck, known = not_movable(obs, rollout), baseline(obs.ledgers)
+    stuck, known = not_movable(obs, rollout), baseline_of(obs)
     nodes = (node for name, node in fleet(obs, rollout).items() if name not in stuck)
     left = (n for n in nodes if n.attempt(obs.key) != rollout.attempt or n.name not in known)
     return in_order(left, rollout.attempt)
@@ -94,16 +94,16 @@ def ledger_for(rollout: Rollout, nodes: Iterable[NodeView]) -> Ledger:
 
 def baseline_of(obs: Observation) -> Mapping[str, LedgerNode]:
     """The baseline of the running attempt: its ledger nodes, by name."""
-    return obs.once(_baseline)
+    return baseline(obs, obs.ledgers)
 
 
-def _baseline(obs: Observation) -> dict[str, LedgerNode]:
-    return baseline(obs.ledgers)
-
-
-def baseline(ledgers: Mapping[int, Ledger]) -> dict[str, LedgerNode]:
+def baseline(obs: Observation, ledgers: Mapping[int, Ledger]) -> Mapping[str, LedgerNode]:
     """All ledger nodes so far. A node that a later wave took again counts with its newest entry."""
-    return {node.name: node for wave in sorted(ledgers) for node in ledgers[wave].nodes}
+    return obs.kept.of(_baseline, *(ledgers[wave] for wave in sorted(ledgers)))
+
+
+def _baseline(*ledgers: Ledger) -> dict[str, LedgerNode]:
+    return {node.name: node for ledger in ledgers for node in ledger.nodes}
 
 
 def _members(pools: Iterable[Pool], wave: PlannedWave, nodes: Iterable[NodeView]) -> list[NodeView]:

@@ -52,6 +52,14 @@ class Metrics:
             ["namespace", "channel", "check"],
             registry=self.registry,
         )
+        self.gate_verdict = Gauge(
+            "wavegate_gate_verdict",
+            "What nodes and agents show of a running rollout (gate Nodes, Agents), and whether the "
+            "operator sees what it judges and could take it back (Sight): 0 Pass, 1 Wait, 2 Hold, "
+            "3 Fail.",
+            ["namespace", "channel", "gate"],
+            registry=self.registry,
+        )
         self.candidate_node_info = Gauge(
             "wavegate_candidate_node_info",
             "1 for each node that has the content of a release that rolls out or bakes, to join "

@@ -72,6 +72,35 @@ async def test_an_older_answer_to_a_write_of_ours_does_not_undo_a_newer_event(mi
     assert names(mirror)["a"] == "130"
 
 
+async def test_what_it_shows_stays_the_same_until_something_changes(mirror, watched):
+    shown, gone = mirror.shown()
+    watched.send("MODIFIED", node("a", 1))  # the answer to a write of ours came before
+    watched.send("BOOKMARK", {"metadata": {"resourceVersion": "150"}})
+    watched.send("MODIFIED", node("b", 151))
+    await until(lambda: names(mirror)["b"] == "151")
+    assert (shown, gone) == ({("", "a"): "1", ("", "b"): "2"}, {})
+    assert mirror.shown()[0] == {("", "a"): "1", ("", "b"): "151"}
+    assert mirror.shown()[0] is mirror.shown()[0]
+    watched.send("DELETED", node("b", 152))
+    await until(lambda: "b" not in names(mirror))
+    assert mirror.shown() == ({("", "a"): "1"}, {("", "b"): "151"})
+
+
+async def test_an_event_that_says_nothing_new_changes_nothing(client, watched, background):
+    watched.put("a", 1)
+    found = Mirror(
+        client, "/things", lambda body, _old, _now: [body["metadata"]["name"]], time.time
+    )
+    background(found.run())
+    await found.synced.wait()
+    await until(lambda: watched.watches == 1)
+    shown = found.shown()
+    watched.send("MODIFIED", node("a", 101))
+    watched.send("ADDED", node("z", 102))
+    await until(lambda: ("", "z") in found.items)
+    assert found.items["", "a"] is shown[0]["", "a"]
+
+
 # Was: `_drop` forgets the version. The answer to a PATCH that the deletion overtook brings the node
 # back, and nothing takes it away again until the next relist, which may be days away.
 async def test_an_answer_to_our_own_write_does_not_bring_back_what_was_deleted_since(

@@ -91,6 +91,25 @@ async def test_deletes_that_fail_do_not_stop_the_fence_but_the_pass_is_taken_up_
     assert affinities(objects) == {view.attempt: True for view in obs.revisions.values()}
 
 
+async def test_the_pods_of_single_nodes_are_deleted_together_and_before_all_others(
+    actor, fence, server
+):
+    obs, _ = fence
+    answer, asked = server.handler, []
+
+    async def hold(request):
+        asked.append(request.query.get("fieldSelector", ""))
+        if asked[-1]:
+            await until(lambda: len(asked) == 3)
+        return await answer(request)
+
+    server.handler = hold
+    single = tuple(DeletePods("x", node=name) for name in ("a", "b", "c"))
+    await actor.act(obs, (*single, DeletePods("x")))
+    assert sorted(asked[:3]) == [f"spec.nodeName={name}" for name in ("a", "b", "c")]
+    assert asked[3:] == [""]
+
+
 async def test_a_fence_that_fails_ends_the_pass_at_once(actor, fence, objects):
     obs, actions = fence
     objects.refuse = lambda verb, _path: 500 if verb == "PATCH" else 0

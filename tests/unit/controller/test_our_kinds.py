@@ -92,3 +92,24 @@ async def test_an_apiserver_that_fails_says_nothing_about_crds(world, lists):
         await world.resync()
     assert world.blind() == ""
     assert KEY in world.ours[Channel.plural]
+
+
+# Was: each status that we wrote came back as an event and began another pass.
+async def test_our_own_status_wakes_nobody_and_each_other_change_does(world, woken):
+    said = channel()
+    world.take(Channel, "ADDED", said)
+    assert woken == [KEY]
+    status = {**said, "status": {"stable": {}}}
+    status["metadata"] = {**said["metadata"], "resourceVersion": "6"}
+    world.take(Channel, "MODIFIED", status)
+    assert woken == [KEY]
+    assert world.ours[Channel.plural][KEY].status == {"stable": {}}
+    annotated = {**status["metadata"], "annotations": {"a": "b"}, "resourceVersion": "7"}
+    world.take(Channel, "MODIFIED", {**status, "metadata": annotated})
+    leaving = {**annotated, "deletionTimestamp": "2026-01-01T00:00:00Z", "resourceVersion": "8"}
+    world.take(Channel, "MODIFIED", {**status, "metadata": leaving})
+    world.take(Channel, "MODIFIED", {**status, "metadata": {**leaving, "resourceVersion": "9"}})
+    changed = {**status["spec"], "suspend": True}
+    last = {**leaving, "generation": 2, "resourceVersion": "10"}
+    world.take(Channel, "MODIFIED", {**status, "metadata": last, "spec": changed})
+    assert woken == [KEY] * 4

@@ -152,13 +152,13 @@ async def due_now(queue):
 # Was: 500 passes in ten seconds, one after the other without a pause.
 async def test_a_flood_of_events_shares_passes_and_none_waits_long(queue, clock):
     count, worst = await passes(queue, clock, seconds=10, events_each_second=200)
-    assert 70 < count < 90
-    assert worst < 0.15
+    assert 30 < count < 45
+    assert worst < 0.3
 
 
 async def test_events_that_come_one_by_one_are_taken_up_at_once(queue, clock):
-    count, worst = await passes(queue, clock, seconds=10, events_each_second=5)
-    assert (count, worst) == (50, 0.0)
+    count, worst = await passes(queue, clock, seconds=10, events_each_second=3)
+    assert (count, worst) == (30, 0.0)
 
 
 async def test_what_a_pass_has_begun_goes_on_without_a_rest(queue, clock):
@@ -171,7 +171,7 @@ async def test_what_a_pass_has_begun_goes_on_without_a_rest(queue, clock):
     queue.done(A)
     queue.add(A)
     assert await taken(queue) == []
-    clock.now += 0.11
+    clock.now += 0.26
     assert await taken(queue) == [A]
 
 

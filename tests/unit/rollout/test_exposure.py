@@ -116,6 +116,15 @@ def test_at_most_20_pods_may_not_run_yet_and_room_is_never_negative(
 
 
 @pytest.mark.parametrize(
+    ("limit", "left", "least"),
+    [(1, 9, 1), (7, 9, 1), (8, 9, 2), (20, 9, 5), (500, 9, 5), (20, 3, 3)],
+)
+def test_nodes_are_moved_in_batches_that_are_worth_a_write(soaking, limit, left, least):
+    node = next(iter(soaking.observe().nodes.values()))
+    assert Exposure((), (), (), (node,) * left, limit).worthwhile == least
+
+
+@pytest.mark.parametrize(
     ("changes", "may_move"),
     [
         ({}, True),

@@ -11,7 +11,7 @@ from wavegate.evidence import Taint
 from wavegate.rollout.decide import decide
 from wavegate.rollout.judge import judge, judged_nodes
 from wavegate.rollout.steps import MoveNodes, Retarget, Target
-from wavegate.rollout.waves import baseline
+from wavegate.rollout.waves import baseline_of
 
 
 @pytest.fixture
@@ -90,7 +90,7 @@ def test_findings_come_in_the_order_of_the_ledgers_whatever_the_order_of_a_set(m
     obs = sim.observe()
     found = [f.node for f in judge(replace(obs, leases={}), obs.record.rollout, sim.now)]
     silent = list(dict.fromkeys(found))
-    assert silent == [name for name in baseline(obs.ledgers) if name in silent]
+    assert silent == [name for name in baseline_of(obs) if name in silent]
     assert len(silent) > 3
 
 

@@ -11,7 +11,8 @@ from wavegate.api import Pool
 from wavegate.evidence import NodeView, Taint
 from wavegate.rollout import exposure, report
 from wavegate.rollout.decide import decide
-from wavegate.rollout.judge import judged_nodes
+from wavegate.rollout.judge import judge, judged_nodes
+from wavegate.rollout.kept import Kept
 from wavegate.rollout.placement import membership, placement
 
 
@@ -65,7 +66,8 @@ def test_a_decision_is_the_same_whoever_looked_at_the_observation_before(sim):
         report.channel_status(obs)
         for release in obs.releases:
             report.release_status(obs, release, step, _sim.now)
-        assert decide(obs, _sim.now) == decide(replace(obs), _sim.now) == step
+        anew = replace(obs, kept=Kept())
+        assert decide(obs, _sim.now) == decide(anew, _sim.now) == step
 
     sim.watchers.append(looked_at)
     sim.publish("b", 2)
@@ -84,6 +86,49 @@ def test_a_fact_belongs_to_what_was_asked():
     rollout, later = obs.record.rollout, fleet.NOW + 3600
     assert exposure.measure(obs, rollout, fleet.NOW).settled
     assert not exposure.measure(obs, rollout, later).settled, "no lease was renewed since"
+
+
+def test_what_follows_from_the_same_things_serves_the_next_pass_and_no_longer():
+    kept, asked = Kept(), []
+
+    def compute(nodes, attempt):
+        asked.append(attempt)
+        return [attempt]
+
+    nodes = {"a": 1}
+    first = kept.of(compute, nodes, "x")
+    kept.next_pass()
+    assert kept.of(compute, nodes, f"{first[0]}") is first
+    assert kept.of(compute, dict(nodes), "x") == first, "an equal object may be another one soon"
+    assert kept.of(compute, nodes, "y") == ["y"]
+    assert asked == ["x", "x", "y"]
+    kept.next_pass()
+    kept.next_pass()
+    assert kept.of(compute, nodes, "x") is not first, "nobody had asked for it in a pass"
+
+
+def test_a_pass_after_another_finds_each_change_and_nothing_else():
+    """What is kept of a pass must not hide what the next one shows, of any node."""
+    before = fleet.observe(20, "soaking")
+    rollout = before.record.rollout
+    name = sorted(before.nodes)[7]
+    node, pod = before.nodes[name], next(pod for pod in before.pods if pod.node == name)
+    others = tuple(p for p in before.pods if p is not pod)
+    changes = (
+        {"nodes": {**before.nodes, name: replace(node, ready=False)}},
+        {"nodes": {**before.nodes, name: replace(node, boot_id="other")}},
+        {"nodes": {n: v for n, v in before.nodes.items() if n != name}},
+        {"pods": (*others, replace(pod, restarts=1))},
+        {"pods": others},
+        {"leases": {**before.leases, name: fleet.NOW - 26}},
+    )
+    for change in changes:
+        assert judge(before, rollout, fleet.NOW) == ()
+        before.kept.next_pass()
+        (found,) = judge(replace(before, **change), rollout, fleet.NOW)
+        assert found.node == name
+        before.kept.next_pass()
+        assert judge(before, rollout, fleet.NOW) == (), "it is well again"
 
 
 def asks(kind, key, value):
