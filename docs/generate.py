@@ -16,7 +16,7 @@ import yaml
 
 from wavegate.api import Reason, reasons
 from wavegate.controller.queries import VARIABLES
-from wavegate.evidence import truth
+from wavegate.evidence import presets, truth
 from wavegate.rollout import transitions
 from wavegate.settings import Settings
 from wavegate.telemetry import metrics
@@ -41,6 +41,7 @@ def pages() -> dict[str, str]:
         "api.md": _api(),
         "evidence.md": _evidence(),
         "metrics.md": _metrics(),
+        "presets.md": _presets(),
         "reasons.md": _reasons(),
         "settings.md": _settings(),
         "states.md": _states(),
@@ -56,7 +57,7 @@ def _reasons() -> Iterator[str]:
     yield (
         "The words in `status.reason`, in conditions, in Events and in the label `reason` of "
         "metrics. Each says what happened and what you can do. A wave without evidence shows "
-        "`WaveHeld`; what is missing, the message says in words."
+        "`WaveHeld`; what is missing, the message says in words, and `status.gates` in figures."
     )
     said = _said_somewhere()
     for title, names in _sections().items():
@@ -136,6 +137,23 @@ def _evidence() -> Iterator[str]:
     yield "Replaced in `query` and in `freshness.series`, each time it is asked."
     yield from ("", "| Variable | Stands for |", "|---|---|")
     yield from (f"| `${name}` | {_cell(text)} |" for name, text in VARIABLES.items())
+    yield from ("", "## A ratio to control nodes", "")
+    yield (
+        "Nodes that do not have the content show what is usual now. With `per: Wave` and "
+        '`max: "1.5"` this one fails when the nodes with the content take half as long again. The '
+        "last wave leaves no control nodes, and those there are may be at rest: then the ratio is "
+        "1, so give the check a sister with an absolute limit."
+    )
+    yield from ("", "```promql", *RATIO, "```")
+
+
+RATIO = (
+    'avg(latency_seconds{node=~"$nodes"}) / (',
+    '  avg(latency_seconds{node=~"$control_nodes"}) > 0',
+    '  or avg(latency_seconds{node=~"$nodes"}) > 0',
+    "  or vector(1)",
+    ")",
+)
 
 
 def _meaning(meaning: truth.Meaning | None) -> str:
@@ -143,6 +161,62 @@ def _meaning(meaning: truth.Meaning | None) -> str:
         return "(not possible)"
     why = f" `{meaning.reason}`" if meaning.reason else ""
     return f"{meaning.verdict.name.title()}{why}"
+
+
+# Presets
+
+
+def _presets() -> Iterator[str]:
+    yield from _head("Presets of checks", "operator/wavegate/evidence/presets.py")
+    yield (
+        "What `preset` stands for in a check, so that nobody must write these queries. Each judges "
+        "every node by its own series; a node without trouble has one too, so one that is missing "
+        "holds the wave. What a node suffered from before its wave opened is not blamed on the "
+        "content. `max`, `nodeLabel`, `freshness.maxAge` and all other options may be your own."
+    )
+    yield from ("", "| `preset` | Its value for a node | `max` | Exporter |", "|---|---|---|---|")
+    for name, preset in presets.PRESETS.items():
+        meaning, needs = _cell(preset.meaning), _cell(preset.needs)
+        yield f"| [`{name}`](#{name}) | {meaning} | {preset.max:g} | {needs} |"
+    yield from ("", "```yaml", *_PRESET_EXAMPLE, "```", "")
+    yield (
+        "**The node's name.** The series of kube-state-metrics have it in the label `node`. "
+        "node_exporter, windows_exporter and the Node Problem Detector know only their address: "
+        "have Prometheus add it where it finds them, or write `nodeLabel: instance` where that is "
+        "the node's name (a port is left out)."
+    )
+    yield from ("", "```yaml", *_RELABELLING, "```", "")
+    yield (
+        f"**Freshness.** Samples may be {presets.MAX_AGE:.0f} s old. Scrape at least every minute, "
+        "kube-state-metrics with `honor_labels: true`."
+    )
+    yield ""
+    yield (
+        "**Cost.** `workload-…` read every pod of the cluster. Asked about 5,000 nodes with 25,000 "
+        "pods, an answer took 2 to 5 s, of `workload-restarts` 7 s and of `agent-cpu-memory` up to "
+        "8 s (25 November 2026, 2 busy cores, a Prometheus compiled without optimisation, three "
+        "times each). In large clusters, write `timeout: 30s` where Prometheus needs it."
+    )
+    yield from ("", "## The queries", "")
+    yield (
+        "As they are asked, with [variables](evidence.md#variables-of-a-query) and `node` as the "
+        "label. With `@`, so Prometheus 2.33 or newer, or what understands the same."
+    )
+    for name, preset in presets.PRESETS.items():
+        query = preset.query.replace("$label", "node")
+        yield from ("", f"### {name}", "", "```promql", *query.splitlines(), "```")
+
+
+_PRESET_EXAMPLE = (
+    "prometheus: {url: http://prometheus.monitoring:9090}",
+    "checks:",
+    "  - {name: kernel-oops, preset: kernel-oops}",
+    "  - {name: workload, preset: workload-restarts, max: 0}",
+)
+_RELABELLING = (
+    "relabel_configs:  # of the scrape job; `relabelings` in a ServiceMonitor or PodMonitor",
+    "  - {source_labels: [__meta_kubernetes_pod_node_name], target_label: node}",
+)
 
 
 # Settings
@@ -187,7 +261,7 @@ def _metrics() -> Iterator[str]:
     yield from _head("Metrics of the operator", "operator/wavegate/telemetry/metrics.py")
     yield (
         "Served at `/metrics` by each replica. Only the leader's tell of rollouts "
-        "(`wavegate_leader` is 1 there). No label has one value per node."
+        "(`wavegate_leader` is 1 there). Only `wavegate_candidate_node_info` has a series per node."
     )
     yield from ("", "| Metric | Type | Labels | Meaning |", "|---|---|---|---|")
     for collector in vars(metrics.Metrics()).values():
@@ -196,6 +270,23 @@ def _metrics() -> Iterator[str]:
             labels = ", ".join(f"`{name}`" for name in collector._labelnames)  # noqa: SLF001
             meaning = _cell(family.documentation)
             yield f"| `{family.name}{total}` | {family.type} | {labels or 'none'} | {meaning} |"
+    yield from ("", "## A query of one's own about the nodes of a release", "")
+    yield (
+        "`wavegate_candidate_node_info` follows the nodes by itself, where `$nodes` would make a "
+        "query long, or where another label tells of the node. It lags behind by a scrape, and "
+        "a check holds meanwhile. It begins when a node has the content, and ends with a revert, "
+        "or with the bake. If its nodes are more than fit, a channel has none of these series, and "
+        "its checks hold: with a part of its nodes they would pass for all of them. Scrape the "
+        "operator with `honor_labels: true`, else `namespace` is called `exported_namespace`."
+    )
+    yield from ("", "```promql", *_JOIN, "```")
+
+
+_JOIN = (
+    "sum by (node) (crashes_total)",
+    "* on (node) group_left (wave) wavegate_candidate_node_info{",
+    '    namespace="$namespace", channel="$channel", release="$release"}',
+)
 
 
 # API

@@ -4,6 +4,7 @@ Two operators run, as the chart has it; each story has nodes and a channel of it
 """
 
 from concurrent.futures import ThreadPoolExecutor
+from datetime import datetime
 from typing import Any
 
 import pytest
@@ -116,7 +117,16 @@ def test_a_check_above_its_threshold_reverts(
     status = story.until_phase("slow", "Reverted")
 
     assert status["incident"]["reason"] == "CheckAboveMax"
+    assert status["incident"]["wave"] == {"number": 1, "name": "canary"}
     assert story.nodes[0] in status["incident"]["message"]
+    stopped, *others = status["gates"]
+    assert (stopped["check"], stopped["verdict"]) == ("crashes", "Fail")
+    assert (stopped["value"], stopped["threshold"]) == ("1", "<= 0")
+    name = story.nodes[0].replace("-", r"\\-")
+    assert stopped["query"] == f'max by (node) (story_crashes{{node=~"{name}"}})'
+    assert stopped["worst"] == [{"node": story.nodes[0], "what": "1"}]
+    assert abs(seconds_of(stopped["sampledAt"]) - seconds_of(stopped["at"])) < 10
+    assert {gate["gate"] for gate in others} == {"Nodes", "Agents"}
     assert story.channel_status()["blocked"] == []
     story.until_agents("all are back", story.everywhere("a"))
 
@@ -135,6 +145,8 @@ def test_without_prometheus_the_rollout_holds_and_then_resumes(
         assert status["phase"] == "Rolling"
         assert status["waitingFor"] == "Evidence"
         assert "crashes" in status["message"]
+        holding = status["gates"][0]
+        assert (holding["verdict"], holding["reason"]) == ("Hold", "CheckUnreachable")
         assert set(story.agents()) <= set(story.nodes)
         assert list(story.agents().values()).count(digest("b")) <= 1
     finally:
@@ -252,6 +264,11 @@ def watch_metrics(story: Story, sandbox: Sandbox, exporter: Exporter) -> None:
         return bool(answer["data"]["result"])
 
     sandbox.wait_for("the series to be scraped", scraped, 30)
+
+
+def seconds_of(timestamp: str) -> float:
+    """Seconds since 1970."""
+    return datetime.fromisoformat(timestamp).timestamp()
 
 
 def query(sandbox: Sandbox, promql: str) -> dict[str, Any]:

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from wavegate.cluster.client import APPLY_PATCH, JSON_PATCH, ApiError
-from wavegate.rollout.report import timestamp
+from wavegate.rollout.excerpts import timestamp
 
 Body = dict[str, Any]
 Key = tuple[str, str]

@@ -291,9 +291,15 @@ def _tell_wave(was: WaveRun | None, wave: WaveRun) -> Iterable[str]:
         case WaveState.Passed:
             yield f"passes wave {wave.name}" + ("" if wave.nodes else ": nothing is left to move")
         case WaveState.Held:
-            yield f"holds wave {wave.name}"
+            yield f"holds wave {wave.name}{by(wave)}"
         case WaveState.Failed:
-            yield f"fails wave {wave.name}"
+            yield f"fails wave {wave.name}{by(wave)}"
+
+
+def by(wave: WaveRun) -> str:
+    """The gate that stopped it, as the record has it, without the counts of nodes."""
+    gate = wave.gates[0] if wave.gates else ""
+    return f" by {re.sub(r', [0-9]+ of [0-9]+$', '', gate)}" if gate else ""
 
 
 def clock(seconds: float) -> str:

@@ -1,13 +1,14 @@
 """What Prometheus and the apiserver answer to the operator of a simulated cluster, each second."""
 
-from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
-from wavegate.evidence import CheckResult, CheckSpec, Sample
+from wavegate.controller.queries import Questions
+from wavegate.evidence import CheckResult, Sample
 from wavegate.rollout import way_back
 from wavegate.rollout.decide import pause_reason
 from wavegate.rollout.judge import judged_nodes
 from wavegate.rollout.observation import RevertProof
+from wavegate.rollout.record import Rollout
 from wavegate.rollout.watch import watched
 
 if TYPE_CHECKING:
@@ -20,25 +21,29 @@ def ask(sim: "SimCluster") -> None:
     """
     rollout, baking, obs = sim.record.rollout, sim.record.bake, sim.observe()
     nodes = judged_nodes(obs, rollout) if rollout else frozenset()
-    _answer(sim, sim.checks, rollout.plan.checks if rollout and nodes else (), nodes)
+    if rollout and nodes:
+        _answer(sim, sim.checks, rollout, nodes)
     nodes = frozenset(watched(obs, baking)) if baking else frozenset()
-    _answer(sim, sim.bake_checks, baking.rollout.plan.checks if baking and nodes else (), nodes)
+    if baking and nodes:
+        _answer(sim, sim.bake_checks, baking.rollout, nodes)
 
 
 def _answer(
     sim: "SimCluster",
     answers: dict[str, CheckResult],
-    checks: Iterable[CheckSpec],
+    rollout: Rollout,
     nodes: frozenset[str],
 ) -> None:
     """A check of nodes has a series for each; one of a wave has the highest value."""
     values = {name: sim.check_values.get(name, sim.check_value) for name in nodes}
-    for check in checks:
-        samples = [Sample({check.node_label: name}, value) for name, value in values.items()]
+    for check in rollout.plan.checks:
+        labels = ({check.node_label: name} for name in values)
+        samples = [Sample(of, v, sim.now) for of, v in zip(labels, values.values(), strict=True)]
         if not check.per_node:
-            samples = [Sample({}, max(values.values()))]
+            samples = [Sample({}, max(values.values()), sim.now)]
         answer = () if sim.check_error else tuple(samples)
-        answers[check.name] = CheckResult(sim.now, nodes, answer, sim.check_error)
+        query = Questions(rollout, nodes, 0.0).told(check, sim.observe(), sim.now)
+        answers[check.name] = CheckResult(sim.now, nodes, answer, sim.check_error, query=query)
 
 
 def prove(sim: "SimCluster") -> None:

@@ -17,12 +17,13 @@ from wavegate.api.channel import (
     ContentKind,
     OnFailure,
     Pool,
+    PresetName,
     Prometheus,
     Rollout,
     Wave,
 )
 from wavegate.api.decision import DEFAULT_PAUSE, Decision, DecisionAction, DecisionSpec
-from wavegate.api.reasons import DecisionPhase, Phase, Reason, WaitingFor, WaveState
+from wavegate.api.reasons import DecisionPhase, GateKind, Phase, Reason, WaitingFor, WaveState
 from wavegate.api.release import Release, ReleaseContent, ReleaseSpec
 from wavegate.api.resource import API_VERSION, GROUP, VERSION, ObjectMeta, Resource
 from wavegate.api.values import (
@@ -62,6 +63,7 @@ __all__ = [
     "DecisionPhase",
     "DecisionSpec",
     "Duration",
+    "GateKind",
     "IntOrPercent",
     "LabelSelector",
     "ObjectMeta",
@@ -70,6 +72,7 @@ __all__ = [
     "Operator",
     "Phase",
     "Pool",
+    "PresetName",
     "Prometheus",
     "Reason",
     "Release",

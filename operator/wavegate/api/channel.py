@@ -30,6 +30,20 @@ class CheckScope(StrEnum):
     Wave = "Wave"
 
 
+class PresetName(StrEnum):
+    """A check whose query comes with the operator."""
+
+    NodeReboot = "node-reboot"
+    NodeNotReady = "node-not-ready"
+    KernelOops = "kernel-oops"
+    OomKill = "oom-kill"
+    AgentRestarts = "agent-restarts"
+    WorkloadRestarts = "workload-restarts"
+    WorkloadNotReady = "workload-not-ready"
+    NodePressure = "node-pressure"
+    AgentCpuMemory = "agent-cpu-memory"
+
+
 class Agent(ApiModel):
     """Where the agent's pod template is. Exactly one field is set."""
 
@@ -115,10 +129,13 @@ class Freshness(ApiModel):
 
 
 class Check(ApiModel):
-    """A PromQL query; a sample above `max`, or below `min`, fails the wave. One of them is set."""
+    """A PromQL query, or a `preset`; a sample above `max`, or below `min`, fails the wave. A query
+    has one of the two, a preset has its own `max`.
+    """
 
     name: str
-    query: str
+    query: str | None = None
+    preset: PresetName | None = None
     max: Number | None = None
     min: Number | None = None
     per: CheckScope = CheckScope.Node

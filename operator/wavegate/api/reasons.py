@@ -38,6 +38,19 @@ class WaveState(StrEnum):
     Held = "Held"
 
 
+class GateKind(StrEnum):
+    """A kind of evidence that a wave must pass."""
+
+    Nodes = "Nodes"
+    """What nodes show by themselves, against their ledger."""
+    Agents = "Agents"
+    """What the agents' pods show by themselves."""
+    Check = "Check"
+    """One check of Prometheus."""
+    Sight = "Sight"
+    """Whether the operator sees what it judges, and could take it back."""
+
+
 class WaitingFor(StrEnum):
     """What has to come before the release goes on."""
 

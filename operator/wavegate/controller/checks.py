@@ -10,6 +10,7 @@ from dataclasses import replace
 from wavegate.controller.queries import Questions
 from wavegate.controller.work import Key
 from wavegate.evidence import CheckResult, CheckSpec, Verdict, assess_check, worst
+from wavegate.evidence.gates import MAX_QUERY, cut
 from wavegate.rollout.judge import judged_nodes
 from wavegate.rollout.observation import Observation
 from wavegate.rollout.record import Record
@@ -89,6 +90,7 @@ class CheckRunner:
         known = self._results[key].get(attempt)
         if known is None:
             return
+        result = replace(result, query=cut(asked.told(check, obs, now), MAX_QUERY))
         known[check.name] = _counted(check, result, known.get(check.name))
         self._tell(key, attempt, check, known[check.name])
         self._wake(key)

@@ -14,12 +14,14 @@ from wavegate.cluster.client import ApiError
 from wavegate.cluster.events import EventRecorder
 from wavegate.cluster.status import StatusWriter
 from wavegate.controller.act import Actor, NotLeader
+from wavegate.controller.candidates import Candidates
 from wavegate.controller.checks import CheckRunner
 from wavegate.controller.gather import Gathered, Gatherer
+from wavegate.controller.live import LiveGates
 from wavegate.controller.proofs import ProofRunner
 from wavegate.controller.work import Key, WorkQueue
 from wavegate.controller.world import World
-from wavegate.rollout import bake_report, report
+from wavegate.rollout import bake_report, excerpts, report
 from wavegate.rollout.bake_report import Told
 from wavegate.rollout.decide import decide
 from wavegate.rollout.observation import Observation
@@ -64,6 +66,8 @@ class Engine:
         self._checks, self._proofs = checks, proofs
         self._statuses, self._events = statuses, events
         self._metrics, self._queue, self._clock = metrics, queue, clock
+        self._live = LiveGates(metrics)
+        self._candidates = Candidates(metrics)
         self._telling: set[asyncio.Task[None]] = set()
         self._refused: dict[Key, tuple[str, str]] = {}
         """Attempt and why the apiserver refused its DaemonSet, content or ledger."""
@@ -94,6 +98,7 @@ class Engine:
             key, self._checks.results(key), self._refused.get(key, ("", ""))[1]
         )
         obs = replace(gathered.observation, way_back=self._proofs.proof(key))
+        self._candidates.show(key, obs)
         rollout, now = obs.record.rollout, self._clock()
         if rollout is None or rollout.attempt != self._refused.get(key, ("", ""))[0]:
             self._refused.pop(key, None)
@@ -200,11 +205,12 @@ class Engine:
             self._queue.later(key, STATUS_SECONDS - (now - last))
             return
         self._reported[key] = (now, phase)
-        stamp = report.timestamp(now)
+        stamp = excerpts.timestamp(now)
         if obs.channel is not None:
             await self._statuses.write(obs.channel, report.channel_status(obs), stamp)
+        gates = self._live.look(key, obs, step, now)
         for release in obs.releases:
-            status = report.release_status(obs, release, step, now)
+            status = report.release_status(obs, release, step, now, gates)
             await self._statuses.write(release, status, stamp)
         for decision in obs.decisions:
             decided = report.decision_status(obs, decision, now)
@@ -224,24 +230,36 @@ def _difference(before: Rollout | None, after: Rollout) -> Told | None:
     """
     was = before.phase if before else None
     if after.phase is Phase.Reverting and was is not Phase.Reverting and after.incident:
-        return after.incident.reason, f"Reverting: {after.incident.message}", True
+        number, name = after.incident.wave, after.incident.wave_name
+        where = f" in wave {number} ({name})" if number else ""
+        return after.incident.reason, f"Reverting{where}: {after.incident.message}", True
     if before is None:
         return None
     if after.paused is not None and before.paused is None:
         return after.paused, f"Paused: {after.paused.meaning}", True
     if after.waves and (not before.waves or after.waves[-1].state != before.waves[-1].state):
-        return _wave_told(after.waves[-1])
+        return _wave_told(after.waves[-1], after)
     if after.waves and before.waves[-1].held_since is None and after.waves[-1].held_since:
-        return Reason.WaveHeld, "the rollout is held; the release's status says why", True
+        return Reason.WaveHeld, f"the rollout is held{_by(after)}", True
     return None
 
 
-def _wave_told(wave: WaveRun) -> Told | None:
+def _wave_told(wave: WaveRun, rollout: Rollout) -> Told | None:
     match wave.state:
         case WaveState.Moving:
             return Reason.WaveOpened, f"wave {wave.name}: {wave.nodes} nodes", False
         case WaveState.Passed:
             return Reason.WavePassed, f"wave {wave.name} passed on {wave.nodes} nodes", False
         case WaveState.Held:
-            return Reason.WaveHeld, f"wave {wave.name} is held: evidence is missing", True
+            return Reason.WaveHeld, f"wave {wave.name} is held{_by(rollout)}", True
     return None
+
+
+def _by(rollout: Rollout) -> str:
+    """The gate that holds it. No figures and no names of nodes: evidence that comes and goes must
+    not make a new Event each time.
+    """
+    gate = rollout.gates[0] if rollout.gates else None
+    if gate is None or gate.reason is None:
+        return "; the release's status says why"
+    return f" by {gate.name}, {gate.reason}: {gate.reason.meaning}"

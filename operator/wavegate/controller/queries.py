@@ -1,28 +1,36 @@
 """What the variables of a check's query stand for, at the moment when it is asked."""
 
 import re
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 
 from wavegate.evidence import CheckSpec
 from wavegate.rollout.observation import Observation
 from wavegate.rollout.placement import membership
 from wavegate.rollout.record import Rollout
-from wavegate.rollout.waves import baseline_of
+from wavegate.rollout.waves import baseline_of, in_order
 
+MAX_CONTROL = 500
+"""Control nodes that a query names: more would make it longer, and its answer hardly surer."""
 VARIABLES = {
     "nodes": "names of the nodes that are judged, as a regular expression",
-    "control_nodes": "the same of Ready nodes in the channel's pools that are in no wave yet; "
-    "matches no node when there is none",
+    "control_nodes": "the same of Ready nodes in the channel's pools that are in no wave yet, at "
+    f"most {MAX_CONTROL}; matches no node when there is none",
     "pool": "names of the current wave's pools, as a regular expression",
     "release": "name of the release",
-    "elapsed": "time since the newest open wave opened, as a PromQL duration such as 412s",
+    "namespace": "the channel's namespace, in which the agent's pods are",
+    "channel": "name of the channel",
+    "agent": "name of the candidate's DaemonSet: its pods are called `$agent-…`",
+    "elapsed": "time since the newest open wave opened, as a PromQL duration such as 412s; in a "
+    "bake it grows to a day and more, and a range of it to what Prometheus may refuse to read",
     "t0": "when the newest open wave opened, in seconds since 1970 by the operator's clock",
 }
 """The CRD refuses any other. All of them are replaced in `query` and in `freshness.series`."""
 NO_NODE = "_none_"
 """No node can have this name; an empty expression would match series without the label."""
-_VARIABLE = re.compile(r"\$(control_nodes|nodes|pool|release|elapsed|t0)")
+SHOWN_NODES = 3
+"""So many names of a list stand in a query that people read."""
+_VARIABLE = re.compile(rf"\$({'|'.join(sorted(VARIABLES, reverse=True))})")
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,25 +43,42 @@ class Questions:
 
     def substituted(self, check: CheckSpec, obs: Observation, now: float) -> CheckSpec:
         """The check with all variables replaced, once: what they stand for holds none."""
-        text = check.query + check.age_of
+        values = self._values(check.query + check.age_of, obs, now, nodes_pattern)
+        return substitute(check, values)
+
+    def told(self, check: CheckSpec, obs: Observation, now: float) -> str:
+        """The query as it is asked, for a person: long lists of nodes are shortened."""
+        return _replaced(check.query, self._values(check.query, obs, now, _in_short))
+
+    def _values(
+        self, text: str, obs: Observation, now: float, listed: Callable[[Iterable[str]], str]
+    ) -> dict[str, str]:
         # A wave that is still pending has not opened: then it is about those before it.
         opened = max(wave.opened_at for wave in self.rollout.waves) or now
         planned = self.rollout.planned
         pools = planned.pools if planned else [pool.name for pool in self.rollout.plan.pools]
         control = _control(obs, self) if "$control_nodes" in text else frozenset[str]()
-        values = {
-            "nodes": nodes_pattern(self.nodes),
-            "control_nodes": nodes_pattern(control),
+        return {
+            "nodes": listed(self.nodes),
+            "control_nodes": listed(control),
             "pool": nodes_pattern(pools),
             "release": self.rollout.candidate.release,
+            "namespace": obs.namespace,
+            "channel": obs.name,
+            "agent": self.rollout.candidate.daemon_set,
             "elapsed": f"{max(1, int(now - opened))}s",
             "t0": f"{opened:.0f}",
         }
 
-        def replaced(query: str) -> str:
-            return _VARIABLE.sub(lambda found: values[found[1]], query)
 
-        return replace(check, query=replaced(check.query), age_of=replaced(check.age_of))
+def substitute(check: CheckSpec, values: Mapping[str, str]) -> CheckSpec:
+    """The check with a value in the place of each of VARIABLES, once: what is put in holds none."""
+    query, age_of = _replaced(check.query, values), _replaced(check.age_of, values)
+    return replace(check, query=query, age_of=age_of)
+
+
+def _replaced(query: str, values: Mapping[str, str]) -> str:
+    return _VARIABLE.sub(lambda found: values[found[1]], query)
 
 
 def nodes_pattern(names: Iterable[str]) -> str:
@@ -62,15 +87,26 @@ def nodes_pattern(names: Iterable[str]) -> str:
     return "|".join(escaped) or NO_NODE
 
 
+def _in_short(names: Iterable[str]) -> str:
+    """The first few names, and how many there are."""
+    known = sorted(names)
+    more = f"|… {len(known)} nodes" if len(known) > SHOWN_NODES else ""
+    return nodes_pattern(known[:SHOWN_NODES]) + more
+
+
 def _control(obs: Observation, asked: Questions) -> frozenset[str]:
-    """Nodes of the same pools that do not have the content and are not about to get it."""
+    """Nodes of the same pools that do not have the content and are not about to get it: those that
+    get it last, so that most of them stay the same from wave to wave.
+    """
     pools_of, taken = membership(asked.rollout.plan.pools), baseline_of(obs)
-    return frozenset(
-        name
+    attempt = asked.rollout.attempt
+    fit = (
+        node
         for name, node in obs.nodes.items()
         if node.ready
         and name not in asked.nodes
         and name not in taken
-        and node.attempt(obs.key) != asked.rollout.attempt
+        and node.attempt(obs.key) != attempt
         and pools_of(node)
     )
+    return frozenset(node.name for node in in_order(fit, attempt)[-MAX_CONTROL:])

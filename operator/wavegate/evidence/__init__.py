@@ -3,6 +3,7 @@
 from wavegate.evidence.agents import judge_agent, standing
 from wavegate.evidence.background import is_beyond_chance, most_by_chance
 from wavegate.evidence.findings import Finding, Verdict, worst
+from wavegate.evidence.gates import Gate
 from wavegate.evidence.nodes import LEASE_STALE_SECONDS, is_leaving, judge_node
 from wavegate.evidence.observation import (
     EVERY_NODE,
@@ -24,6 +25,7 @@ __all__ = [
     "CheckResult",
     "CheckSpec",
     "Finding",
+    "Gate",
     "Ledger",
     "LedgerNode",
     "NodeView",

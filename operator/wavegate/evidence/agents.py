@@ -6,7 +6,7 @@ blamed on the content: it holds, and past the deadline the nodes go back without
 
 from collections.abc import Iterator, Sequence
 
-from wavegate.api import Reason
+from wavegate.api import GateKind, Reason
 from wavegate.evidence.findings import Finding, Verdict
 from wavegate.evidence.observation import PodView
 
@@ -44,7 +44,7 @@ def judge_agent(node: str, pods: Sequence[PodView], *, overdue: bool) -> Iterato
     elif pod.waiting in CANNOT_FETCH:
         message = f"the agent on node {node} can't start: {pod.waiting}"
         verdict = Verdict.FAIL if overdue else Verdict.HOLD
-        yield Finding(verdict, Reason.CannotFetch, message, node)
+        yield Finding(verdict, Reason.CannotFetch, message, node, gate=GateKind.Agents)
     elif pod.node is None or pod.phase != "Running":
         # Failed without a restart: evicted, or refused by the kubelet; the content never ran.
         message = f"agent pod {pod.name} on node {node} is {pod.phase}"
@@ -52,7 +52,9 @@ def judge_agent(node: str, pods: Sequence[PodView], *, overdue: bool) -> Iterato
     elif not pod.ready:
         verdict = Verdict.FAIL if overdue else Verdict.WAIT
         message = f"the agent on node {node} runs but is not Ready"
-        yield Finding(verdict, Reason.AgentNotReady, message, node, blocks=overdue)
+        yield Finding(
+            verdict, Reason.AgentNotReady, message, node, blocks=overdue, gate=GateKind.Agents
+        )
 
 
 def _harm(node: str, pod: PodView) -> Finding:
@@ -60,9 +62,10 @@ def _harm(node: str, pod: PodView) -> Finding:
     reason = Reason.AgentOOMKilled if oom else Reason.AgentRestarted
     detail = pod.last_exit or pod.waiting or pod.phase
     message = f"the agent on node {node} restarted {pod.restarts} times ({detail})"
-    return Finding(Verdict.FAIL, reason, message, node, blocks=True)
+    return Finding(Verdict.FAIL, reason, message, node, blocks=True, gate=GateKind.Agents)
 
 
 def _late(node: str, reason: Reason, message: str, *, overdue: bool) -> Finding:
     """A missing pod waits; past the deadline the node goes back and nothing is blocked."""
-    return Finding(Verdict.FAIL if overdue else Verdict.WAIT, reason, message, node)
+    verdict = Verdict.FAIL if overdue else Verdict.WAIT
+    return Finding(verdict, reason, message, node, gate=GateKind.Agents)

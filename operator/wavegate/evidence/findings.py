@@ -4,7 +4,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from enum import IntEnum
 
-from wavegate.api import Reason
+from wavegate.api import GateKind, Reason
 
 
 class Verdict(IntEnum):
@@ -28,6 +28,10 @@ class Finding:
     message: str
     node: str | None = None
     blocks: bool = False
+    gate: GateKind = GateKind.Sight
+    """The kind of evidence that it is."""
+    check: str = ""
+    """Name of the check, if one found it."""
 
 
 def worst(findings: Iterable[Finding]) -> Verdict:

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable, Iterator
 
-from wavegate.api import Reason
+from wavegate.api import GateKind, Reason
 from wavegate.evidence.findings import Finding, Verdict
 from wavegate.evidence.observation import LedgerNode, NodeView, Taint
 
@@ -47,11 +47,11 @@ def judge_node(
     silent = Verdict.HOLD if overdue else Verdict.WAIT
     if lease_seen is None:
         message = f"node {name} was not heard from yet"
-        yield Finding(silent, Reason.NotHeardFrom, message, name)
+        yield Finding(silent, Reason.NotHeardFrom, message, name, gate=GateKind.Nodes)
     elif now - lease_seen > LEASE_STALE_SECONDS:
         message = f"node {name} stopped renewing its lease"
-        yield Finding(silent, Reason.LeaseStale, message, name)
+        yield Finding(silent, Reason.LeaseStale, message, name, gate=GateKind.Nodes)
 
 
 def _harm(reason: Reason, node: str, message: str) -> Finding:
-    return Finding(Verdict.FAIL, reason, message, node, blocks=True)
+    return Finding(Verdict.FAIL, reason, message, node, blocks=True, gate=GateKind.Nodes)

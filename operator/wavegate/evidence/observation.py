@@ -101,6 +101,8 @@ class Sample:
 
     labels: Mapping[str, str]
     value: float
+    at: float | None = None
+    """When Prometheus worked it out, in seconds since 1970 by its own clock; None = not known."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,6 +124,8 @@ class CheckResult:
     """Prometheus doubts that the query means what its author meant."""
     passes: int = 1
     """This answer is so many-th in a row that was good about all these nodes."""
+    query: str = ""
+    """What was asked, for a person: substituted, and long lists of nodes shortened."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,13 +7,49 @@ it row by row.
 import math
 import re
 from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
 
-from wavegate.api import Reason
+from wavegate.api import GateKind, Reason
 from wavegate.evidence.findings import Finding, Verdict
 from wavegate.evidence.observation import CheckResult, CheckSpec, Sample
 
+END_OF_TIME = 253_402_300_799.0
+"""The last second of the year 9999: a later one is no time that can be written."""
 _NOT_FINITE = "answered NaN or infinity"
 _PORT = re.compile(r":[0-9]{1,5}$")
+
+
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """The worst sample about one node (about the wave, if `node` is empty)."""
+
+    node: str
+    value: float
+    excess: float
+    """How far it is outside of the limits; negative when it is within them, NaN when no number."""
+    sampled_at: float | None
+    """When it was sampled, by Prometheus' clock: its age, where that is asked, is left out."""
+    age: float
+    """Seconds since its series was sampled; infinite when that is not known."""
+    is_fresh: bool
+
+    @property
+    def badness(self) -> tuple[bool, int, float]:
+        """The higher, the more it speaks against a pass; what is old speaks least."""
+        return (self.is_fresh, *_rank(self.excess))
+
+
+@dataclass(frozen=True, slots=True)
+class Survey:
+    """What an answer says of some nodes, for people, whatever it proves."""
+
+    bad: tuple[Reading, ...]
+    """Outside of the limits, no number, or old; the worst first."""
+    good: Reading | None
+    """Of the others, the one nearest to its limit."""
+    good_count: int
+    silent: tuple[str, ...]
+    """Nodes of which it says nothing."""
 
 
 def judge_check(
@@ -69,9 +105,55 @@ def outside_limits(
         yield _outside(check, sample, node or None)
 
 
+def survey(check: CheckSpec, result: CheckResult, nodes: frozenset[str]) -> Survey:
+    """Sort an answer about these nodes by what speaks against a pass."""
+    ages, bad = _ages(check, result), list[Reading]()
+    best, found, count = -math.inf, None, 0
+    worst = _worst_of_each(check, result, nodes)
+    for node, (excess, sample) in worst.items():
+        fresh = _is_fresh(check, ages, node)
+        if not fresh or not excess <= 0:  # NaN is no number
+            bad.append(_reading(check, node, sample, ages))
+            continue
+        count += 1
+        if excess >= best:
+            best, found = excess, (node, sample)
+    bad.sort(key=lambda reading: reading.badness, reverse=True)
+    good = _reading(check, *found, ages) if found else None
+    silent = tuple(sorted(nodes - worst.keys())) if check.per_node else ()
+    return Survey(tuple(bad), good, count, silent)
+
+
+def _worst_of_each(
+    check: CheckSpec, result: CheckResult, nodes: frozenset[str]
+) -> dict[str, tuple[float, Sample]]:
+    """The worst sample about each node, and how far it is outside of the limits."""
+    worst: dict[str, tuple[float, Sample]] = {}
+    for sample in result.samples:
+        node = reported_node(check, sample) if check.per_node else ""
+        if node in nodes or not check.per_node:
+            excess, known = _distance(check, sample.value), worst.get(node)
+            if known is None or _rank(excess) > _rank(known[0]):
+                worst[node] = excess, sample
+    return worst
+
+
+def _reading(check: CheckSpec, node: str, sample: Sample, ages: Mapping[str, float]) -> Reading:
+    age = ages.get(node, math.inf)
+    return Reading(
+        node,
+        sample.value,
+        _distance(check, sample.value),
+        _sampled_at(check, sample, age),
+        age,
+        _is_fresh(check, ages, node),
+    )
+
+
 def reported_node(check: CheckSpec, sample: Sample) -> str:
     """The node that a sample speaks about: its label, without a port as in `instance`."""
-    return _PORT.sub("", sample.labels.get(check.node_label, ""))
+    name = sample.labels.get(check.node_label, "")
+    return _PORT.sub("", name) if ":" in name else name
 
 
 def _no_answer(check: CheckSpec, result: CheckResult) -> Finding | None:
@@ -154,11 +236,35 @@ def _is_about(check: CheckSpec, sample: Sample, moved: frozenset[str]) -> bool:
 
 def _excess(check: CheckSpec, sample: Sample) -> float:
     """How far a value is outside of the limits; 0 = it is not, or is no number."""
-    if not math.isfinite(sample.value):
-        return 0.0
-    above = sample.value - check.max if check.max is not None else 0.0
-    below = check.min - sample.value if check.min is not None else 0.0
-    return max(0.0, above, below)
+    distance = _distance(check, sample.value)
+    return 0.0 if math.isnan(distance) else max(0.0, distance)
+
+
+def _distance(check: CheckSpec, value: float) -> float:
+    """How far a value is beyond the limit that it is nearest to; negative within both, NaN for
+    what is no number.
+    """
+    if not math.isfinite(value):
+        return math.nan
+    above = value - check.max if check.max is not None else -math.inf
+    below = check.min - value if check.min is not None else -math.inf
+    return max(above, below)
+
+
+def _rank(excess: float) -> tuple[int, float]:
+    """The higher, the more it speaks against a pass: harm, then no number, then what is nearest
+    to its limit.
+    """
+    if math.isnan(excess):
+        return 1, 0.0
+    return (2 if excess > 0 else 0), excess
+
+
+def _sampled_at(check: CheckSpec, sample: Sample, age: float) -> float | None:
+    if sample.at is None or (check.age_of and not math.isfinite(age)):
+        return None
+    at = sample.at - age if check.age_of else sample.at
+    return at if 0.0 <= at < END_OF_TIME else None
 
 
 def _outside(check: CheckSpec, sample: Sample, node: str | None) -> Finding:
@@ -166,10 +272,13 @@ def _outside(check: CheckSpec, sample: Sample, node: str | None) -> Finding:
     message = f"check {check.name} saw {sample.value:g}{where}"
     if check.max is not None and sample.value > check.max:
         message += f", more than {check.max:g}"
-        return Finding(Verdict.FAIL, Reason.CheckAboveMax, message, node)
-    message += f", less than {check.min:g}"
-    return Finding(Verdict.FAIL, Reason.CheckBelowMin, message, node)
+        reason = Reason.CheckAboveMax
+    else:
+        reason = Reason.CheckBelowMin
+        message += f", less than {check.min:g}"
+    return Finding(Verdict.FAIL, reason, message, node, gate=GateKind.Check, check=check.name)
 
 
 def _finding(check: CheckSpec, verdict: Verdict, reason: Reason, what: str) -> Finding:
-    return Finding(verdict, reason, f"check {check.name} {what}")
+    message = f"check {check.name} {what}"
+    return Finding(verdict, reason, message, gate=GateKind.Check, check=check.name)

@@ -4,6 +4,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from wavegate.api import OnFailure, Phase, Reason, WaitingFor
+from wavegate.evidence import Gate
 from wavegate.rollout import watch
 from wavegate.rollout.observation import Observation
 from wavegate.rollout.record import Bake, Incident, Outcome, Record
@@ -44,6 +45,13 @@ def incident_of(obs: Observation, outcome: Outcome) -> Incident | None:
     bake = obs.record.bake
     own = bake is not None and bake.attempt == outcome.attempt
     return outcome.incident or (bake.incident if bake is not None and own else None)
+
+
+def gates_of(obs: Observation, outcome: Outcome) -> tuple[Gate, ...]:
+    """What each gate said at the end of a release; of a bake that failed, what it said then."""
+    bake = obs.record.bake
+    own = bake is not None and bake.attempt == outcome.attempt and bake.incident is not None
+    return bake.rollout.gates if bake is not None and own else outcome.gates
 
 
 def news(before: Record, after: Record) -> tuple[str, Told] | None:

@@ -78,7 +78,8 @@ def _hands_off(obs: Observation, rollout: Rollout | None, now: float) -> Step:
     rolling = rollout is not None and rollout.phase is Phase.Rolling
     findings = judge(obs, rollout, now) if rollout is not None and rolling else ()
     waiting = f"a person to remove annotation {HANDS_OFF_ANNOTATION}"
-    return Step(findings=findings, waiting=waiting, requeue=TICK if rollout else None)
+    requeue = TICK if rollout else None
+    return Step(findings=findings, judged=rolling, waiting=waiting, requeue=requeue)
 
 
 def _idle(obs: Observation, now: float) -> Step:

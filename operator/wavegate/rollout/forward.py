@@ -11,6 +11,7 @@ from wavegate.api import Phase, Reason, WaveState
 from wavegate.evidence import Finding, NodeView, Verdict
 from wavegate.rollout import (
     exposure,
+    gates,
     labels,
     movable,
     promote,
@@ -83,7 +84,7 @@ def advance(obs: Observation, rollout: Rollout, paused: Reason | None, now: floa
     if failed:
         step = revert.fail(obs, rollout, failed, now)
         if step.record is not None or repair is None:
-            return step
+            return gates.note(obs, step, findings, now)
     if stable is not None and without_stable:
         step = wait(f"a person: {_gone(stable.daemon_set)}; nothing moves")
     elif repair is not None:  # also while a failed wave waits for a person
@@ -94,8 +95,9 @@ def advance(obs: Observation, rollout: Rollout, paused: Reason | None, now: floa
         step = promote.advance(obs, rollout, now)
     else:
         step = _wave(obs, rollout, findings, now)
-    said = (*step.findings, *findings, *soak.bound(rollout))
-    return replace(step, findings=tuple(sorted(said, key=lambda f: -f.verdict)))
+    known = (*step.findings, *findings, *soak.bound(rollout))
+    said = tuple(sorted(known, key=lambda f: -f.verdict))
+    return gates.note(obs, replace(step, findings=said, judged=True), said, now)
 
 
 def _wave(obs: Observation, rollout: Rollout, findings: tuple[Finding, ...], now: float) -> Step:
@@ -123,7 +125,7 @@ def _open(obs: Observation, rollout: Rollout, now: float) -> Step:
     wave, planned = rollout.waves[-1], rollout.planned
     ledger = obs.ledgers.get(wave.ledger)
     if ledger is None and obs.refused:
-        return soak.hold(obs, rollout, f"wave {wave.name} can't open: {obs.refused}", now)
+        return _held(obs, rollout, f"wave {wave.name} can't open: {obs.refused}", now)
     chosen = waves.sweep(obs, rollout) if ledger is None and planned is None else []
     if ledger is None and planned is not None:
         chosen, lacking = waves.choose(obs, rollout, planned)
@@ -131,7 +133,7 @@ def _open(obs: Observation, rollout: Rollout, now: float) -> Step:
             passed = rollout.with_wave(state=WaveState.Passed, opened_at=now, passed_at=now)
             return save(obs.record, passed)
         if not chosen:
-            return soak.hold(obs, rollout, _nobody(obs, rollout, planned.name), now)
+            return _held(obs, rollout, _nobody(obs, rollout, planned.name), now)
     if not way_back.is_proven(obs, rollout, now):
         return wait(way_back.TRYING)
     if ledger is None:
@@ -140,6 +142,11 @@ def _open(obs: Observation, rollout: Rollout, now: float) -> Step:
         state=WaveState.Moving, nodes=len(ledger.nodes), opened_at=now, held_since=None
     )
     return save(obs.record, opened)
+
+
+def _held(obs: Observation, rollout: Rollout, message: str, now: float) -> Step:
+    found = Finding(Verdict.HOLD, Reason.WaveHeld, message)
+    return replace(soak.hold(obs, rollout, message, now), findings=(found,))
 
 
 def _nobody(obs: Observation, rollout: Rollout, wave: str) -> str:

@@ -1,9 +1,9 @@
 """Which release is next, and what keeps it from starting. The newest (highest sequence) wins."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 
 from wavegate.api import Channel, ContentKind, OnFailure, Phase, Reason, Release
-from wavegate.evidence import EVERY_NODE, CheckSpec
+from wavegate.evidence import presets
 from wavegate.rollout import lost
 from wavegate.rollout.names import (
     HANDS_OFF_ANNOTATION,
@@ -124,7 +124,7 @@ def freeze(channel: Channel) -> Plan:
         progress_deadline=float(rollout.progress_deadline),
         hold_timeout=float(rollout.hold_timeout),
         on_failure=OnFailure(rollout.on_failure),
-        checks=tuple(_checks(channel)),
+        checks=tuple(presets.resolve(check) for check in channel.spec.checks),
         prometheus=(prometheus.url if prometheus else "") or "",
         connection=(prometheus.connection if prometheus else "") or "",
         bake=float(rollout.bake),
@@ -134,25 +134,6 @@ def freeze(channel: Channel) -> Plan:
 def content_reference(release: Release, digest: str) -> str:
     """What the template binds: the image, or the name of our own copy of the ConfigMap."""
     return release.spec.content.image or content_name(digest)
-
-
-def _checks(channel: Channel) -> Iterator[CheckSpec]:
-    for check in channel.spec.checks:
-        yield CheckSpec(
-            name=check.name,
-            query=check.query,
-            per_node=check.per == "Node",
-            node_label=check.node_label,
-            max=check.max,
-            min=check.min,
-            interval=float(check.interval),
-            timeout=float(check.timeout),
-            max_age=float(check.freshness.max_age) if check.freshness else 0.0,
-            age_of=(check.freshness.series or check.query) if check.freshness else "",
-            coverage=check.coverage or EVERY_NODE,
-            consecutive=check.consecutive,
-            dry_run=check.dry_run,
-        )
 
 
 def _hands_off(obs: Observation) -> Problem | None:

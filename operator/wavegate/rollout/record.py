@@ -9,7 +9,7 @@ from dataclasses import dataclass, field, replace
 from typing import Self
 
 from wavegate.api import IntOrPercent, OnFailure, Phase, Pool, Reason, WaveState
-from wavegate.evidence import CheckSpec
+from wavegate.evidence import CheckSpec, Gate, Verdict
 
 MAX_OUTCOMES = 100
 MAX_DETAILED = 10
@@ -102,6 +102,9 @@ class WaveRun:
     """Since when the soak is over its bound. Only a person takes it back."""
     held_since: float | None = None
     passed_at: float | None = None
+    gates: tuple[str, ...] = ()
+    """What each gate said when it passed, failed or was held last, a line each; see `gates.note`.
+    """
 
     def soaked_until(self, now: float, watching_since: float) -> float:
         """Seconds of good evidence so far, the running stretch included as far as we watched it."""
@@ -118,6 +121,9 @@ class Incident:
     message: str
     nodes: tuple[str, ...]
     at: float
+    wave: int = 0
+    """Number of the wave that was under way, from 1; 0 = none was."""
+    wave_name: str = ""
 
     def __post_init__(self) -> None:
         """Keep the message short, whoever's words it quotes."""
@@ -141,6 +147,9 @@ class Rollout:
     """A person has set `suspend` since then."""
     promoting: bool = False
     incident: Incident | None = None
+    gates: tuple[Gate, ...] = ()
+    """What each gate said at the newest decision: a wave passed, failed or was held. What stopped
+    it comes first. After an incident nothing writes over it but a person who resumes."""
     reverting_since: float | None = None
     completed_at: float | None = None
     """It was stable on all nodes since then: those that joined later have the content too."""
@@ -236,6 +245,8 @@ class Outcome:
     finished_at: float
     waves: tuple[WaveRun, ...] = ()
     incident: Incident | None = None
+    gates: tuple[Gate, ...] = ()
+    """As the rollout's at its end; of an older one, only what stopped it."""
     baked_at: float | None = None
 
     def __post_init__(self) -> None:
@@ -316,10 +327,9 @@ class Record:
             finished_at=now,
             waves=rollout.waves,
             incident=rollout.incident,
+            gates=rollout.gates,
         )
-        older = [
-            replace(o, waves=()) if n >= MAX_DETAILED else o for n, o in enumerate(self.outcomes)
-        ]
+        older = (_shortened(o, place) for place, o in enumerate(self.outcomes, start=1))
         return replace(self, rollout=None, outcomes=(outcome, *older)[:MAX_OUTCOMES])
 
     @property
@@ -345,3 +355,14 @@ class Record:
     def block_of(self, digest: str) -> Blocked | None:
         """The entry that blocks this digest, if any."""
         return next((b for b in self.blocked if b.digest == digest), None)
+
+
+def _shortened(outcome: Outcome, place: int) -> Outcome:
+    """An outcome that is not the newest any more: of its gates, the one that stopped it is kept;
+    of an old one, neither gates nor waves.
+    """
+    if place > MAX_DETAILED:
+        return replace(outcome, waves=(), gates=())
+    waves = tuple(replace(wave, gates=()) for wave in outcome.waves)
+    stopped = tuple(gate for gate in outcome.gates if gate.verdict is not Verdict.PASS)[:1]
+    return replace(outcome, waves=waves, gates=stopped)

@@ -4,7 +4,6 @@ Phase and message are computed once, here; kubectl, Argo CD and people only read
 """
 
 from collections.abc import Iterator, Mapping
-from datetime import UTC, datetime
 from typing import Any
 
 from wavegate.api import (
@@ -17,15 +16,22 @@ from wavegate.api import (
     WaitingFor,
     WaveState,
 )
-from wavegate.evidence import NodeView, Verdict, worst
-from wavegate.rollout import bake_report, breakglass, exposure, lost, movable, queue, soak
+from wavegate.evidence import Gate, NodeView, Verdict, worst
+from wavegate.rollout import (
+    bake_report,
+    breakglass,
+    excerpts,
+    exposure,
+    lost,
+    movable,
+    queue,
+    soak,
+)
 from wavegate.rollout.decide import expires_at, pause_reason, refusal
-from wavegate.rollout.names import ledger_name
 from wavegate.rollout.observation import Observation
-from wavegate.rollout.record import Incident, Outcome, Revision, Rollout, WaveRun
+from wavegate.rollout.record import Outcome, Rollout
 from wavegate.rollout.steps import Problem, Step
 
-_MAX_WAVES = 60
 _MAX_INPUTS = 5
 
 
@@ -45,18 +51,18 @@ def channel_status(obs: Observation) -> dict[str, Any]:
                 "digest": b.digest,
                 "release": b.release,
                 "reason": b.reason.value,
-                "since": timestamp(b.since),
+                "since": excerpts.timestamp(b.since),
             }
             for b in record.blocked
         ],
         "conditions": [_condition("Ready", problem, message), *_inputs(obs)],
     }
     if record.stable:
-        status["stable"] = _revision(record.stable)
+        status["stable"] = excerpts.revision(record.stable)
     if record.last_baked:
-        status["lastBaked"] = _revision(record.last_baked)
+        status["lastBaked"] = excerpts.revision(record.last_baked)
     if rollout:
-        status["candidate"] = _revision(rollout.candidate)
+        status["candidate"] = excerpts.revision(rollout.candidate)
     if lost.contradiction(obs) and not lost.in_position(obs):
         lines = breakglass.lines(obs, *lost.in_flight(obs), hands_off=False)
         status |= {"breakGlass": lines} if lines else {}
@@ -78,12 +84,18 @@ def _inputs(obs: Observation) -> Iterator[dict[str, Any]]:
     yield _condition("InputsGated", problem, gated)
 
 
-def release_status(obs: Observation, release: Release, step: Step, now: float) -> dict[str, Any]:
-    """Status of one release of this channel, without the transition times of its conditions."""
+def release_status(
+    obs: Observation, release: Release, step: Step, now: float, gates: tuple[Gate, ...] = ()
+) -> dict[str, Any]:
+    """Status of one release of this channel, without the transition times of its conditions.
+    `gates`: what each gate of the rollout said when that changed last.
+    """
     rollout = obs.record.rollout
     outcome = obs.record.outcome_of(release.uid)
     if rollout is not None and rollout.candidate.release_uid == release.uid:
         status = _running(obs, rollout, step, now)
+        live = rollout.incident is None and rollout.phase is Phase.Rolling and gates
+        status |= excerpts.gates(gates if live else rollout.gates)
     elif outcome is not None:
         status = _ended(obs, outcome, now)
     else:
@@ -121,7 +133,7 @@ def decision_status(obs: Observation, decision: Decision, now: float) -> dict[st
         "reason": reason.value,
         "message": message,
         "releaseUID": note.release_uid,
-        "at": timestamp(note.at),
+        "at": excerpts.timestamp(note.at),
     }
 
 
@@ -134,13 +146,8 @@ def _refused(obs: Observation, decision: Decision, now: float) -> dict[str, Any]
         "phase": DecisionPhase.Refused.value,
         "reason": Reason.DecisionRefused.value,
         "message": problem,
-        "at": timestamp(now),
+        "at": excerpts.timestamp(now),
     }
-
-
-def timestamp(seconds: float) -> str:
-    """RFC 3339 in UTC, whole seconds, as Kubernetes writes it."""
-    return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
 def _running(obs: Observation, rollout: Rollout, step: Step, now: float) -> dict[str, Any]:
@@ -153,8 +160,8 @@ def _running(obs: Observation, rollout: Rollout, step: Step, now: float) -> dict
         "message": _message(obs, rollout, phase, reason, step),
         "waitingFor": waiting.value,
         "attempt": rollout.attempt,
-        "startedAt": timestamp(rollout.started_at),
-        "waves": _waves(rollout.waves, rollout.attempt),
+        "startedAt": excerpts.timestamp(rollout.started_at),
+        "waves": excerpts.waves(rollout.waves, rollout.attempt),
         "nodes": {
             "total": _node_counts(obs)["total"],
             "moved": len(obs.moved(rollout.attempt)),
@@ -165,7 +172,7 @@ def _running(obs: Observation, rollout: Rollout, step: Step, now: float) -> dict
     if rollout.waves:
         status["wave"] = _wave(obs, rollout, measured, now)
     if rollout.incident:
-        status["incident"] = _incident(rollout.incident)
+        status["incident"] = excerpts.incident(rollout.incident)
     ours = not lost.is_lost(obs) or lost.in_position(obs)
     views = obs.revision(rollout.candidate), obs.revision(obs.record.stable)
     lines = breakglass.lines(obs, *views) if ours else []
@@ -244,13 +251,14 @@ def _ended(obs: Observation, outcome: Outcome, now: float) -> dict[str, Any]:
         "waitingFor": WaitingFor.Nothing.value,
         "attempt": outcome.attempt,
         "digest": outcome.digest,
-        "startedAt": timestamp(outcome.started_at),
-        "finishedAt": timestamp(outcome.finished_at),
-        "waves": _waves(outcome.waves, outcome.attempt),
+        "startedAt": excerpts.timestamp(outcome.started_at),
+        "finishedAt": excerpts.timestamp(outcome.finished_at),
+        "waves": excerpts.waves(outcome.waves, outcome.attempt),
+        **excerpts.gates(bake_report.gates_of(obs, outcome)),
     } | bake_report.completed(obs, outcome, now)
     incident = bake_report.incident_of(obs, outcome)
     if incident:
-        status["incident"] = _incident(incident)
+        status["incident"] = excerpts.incident(incident)
     return status
 
 
@@ -322,17 +330,6 @@ def _count(moved: tuple[NodeView, ...], fleet: Mapping[str, NodeView]) -> int:
     return sum(1 for node in moved if node.name in fleet)
 
 
-def _revision(revision: Revision) -> dict[str, Any]:
-    return {
-        "attempt": revision.attempt,
-        "release": revision.release,
-        "version": revision.version,
-        "digest": revision.digest,
-        "daemonSet": revision.daemon_set,
-        "since": timestamp(revision.since),
-    }
-
-
 def _wave(
     obs: Observation, rollout: Rollout, measured: exposure.Exposure, now: float
 ) -> dict[str, Any]:
@@ -347,29 +344,6 @@ def _wave(
         "nodes": wave.nodes,
         "settled": len(measured.settled),
         "soaked": str(Duration(soaked - soaked % 60)),
-    }
-
-
-def _waves(waves: tuple[WaveRun, ...], attempt: str) -> list[dict[str, Any]]:
-    shown = []
-    for wave in waves[-_MAX_WAVES:]:
-        entry: dict[str, Any] = {"name": wave.name, "state": wave.state.value, "nodes": wave.nodes}
-        if wave.nodes:
-            entry["ledger"] = ledger_name(attempt, wave.ledger)
-        if wave.opened_at:
-            entry["openedAt"] = timestamp(wave.opened_at)
-        if wave.passed_at:
-            entry["passedAt"] = timestamp(wave.passed_at)
-        shown.append(entry)
-    return shown
-
-
-def _incident(incident: Incident) -> dict[str, Any]:
-    return {
-        "reason": incident.reason.value,
-        "message": incident.message,
-        "nodes": list(incident.nodes),
-        "at": timestamp(incident.at),
     }
 
 

@@ -30,7 +30,7 @@ def fail(obs: Observation, rollout: Rollout, findings: tuple[Finding, ...], now:
     """A wave failed: revert (or pause, as the channel says), and block content that did harm."""
     first = findings[0]
     nodes = tuple(dict.fromkeys(f.node for f in findings if f.node))
-    incident = Incident(first.reason, _summary(findings, nodes), nodes[:5], now)
+    incident = Incident(first.reason, _summary(findings, nodes), nodes[:5], now, *_wave(rollout))
     failed = (
         rollout.with_wave(state=WaveState.Failed, soak_since=None) if rollout.waves else rollout
     )
@@ -57,7 +57,7 @@ def _ask(
 
 def begin(obs: Observation, rollout: Rollout, reason: Reason, message: str, now: float) -> Step:
     """Revert for another cause than harm: a person, a deletion. Nothing is blocked."""
-    incident = Incident(reason, message, (), now)
+    incident = Incident(reason, message, (), now, *_wave(rollout))
     reverting = replace(rollout, phase=Phase.Reverting, incident=incident, reverting_since=now)
     return Step(record=replace(obs.record, rollout=reverting))
 
@@ -158,6 +158,11 @@ def block(record: Record, rollout: Rollout, reason: Reason, now: float) -> Recor
         return record
     entry = Blocked(digest, release, reason, now)
     return replace(record, blocked=(entry, *record.blocked)[:MAX_BLOCKED])
+
+
+def _wave(rollout: Rollout) -> tuple[int, str]:
+    """Number and name of the wave that was under way."""
+    return len(rollout.waves), rollout.waves[-1].name if rollout.waves else ""
 
 
 def _summary(findings: tuple[Finding, ...], nodes: tuple[str, ...]) -> str:

@@ -119,6 +119,8 @@ class Step:
     """The record to store before anything is done under it; None = unchanged."""
     actions: tuple[Action, ...] = ()
     findings: tuple[Finding, ...] = ()
+    judged: bool = False
+    """The findings are all that the evidence says, so that none means that all is well."""
     waiting: str = ""
     """In words, what is awaited."""
     requeue: float | None = None

@@ -1,4 +1,6 @@
-"""The operator's own metrics, in a registry of its own. No label has one value per node."""
+"""The operator's own metrics, in a registry of its own. Only one has a series per node; it is
+bounded (`controller.candidates`).
+"""
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
@@ -48,6 +50,27 @@ class Metrics:
             "wavegate_check_verdict",
             "The newest answer of a check, also of a dry run: 0 Pass, 1 Wait, 2 Hold, 3 Fail.",
             ["namespace", "channel", "check"],
+            registry=self.registry,
+        )
+        self.gate_verdict = Gauge(
+            "wavegate_gate_verdict",
+            "What nodes and agents show of a running rollout (gate Nodes, Agents), and whether the "
+            "operator sees what it judges and could take it back (Sight): 0 Pass, 1 Wait, 2 Hold, "
+            "3 Fail.",
+            ["namespace", "channel", "gate"],
+            registry=self.registry,
+        )
+        self.candidate_node_info = Gauge(
+            "wavegate_candidate_node_info",
+            "1 for each node that has the content of a release that rolls out or bakes, to join "
+            "queries with. At most 10,000 of all channels; a channel that does not fit has none.",
+            ["namespace", "channel", "node", "release", "wave"],
+            registry=self.registry,
+        )
+        self.candidate_nodes = Gauge(
+            "wavegate_candidate_nodes",
+            "How many nodes those of a channel are, also if wavegate_candidate_node_info has none.",
+            ["namespace", "channel"],
             registry=self.registry,
         )
         self.phase = Gauge(

@@ -168,7 +168,8 @@ def _vector(client: Any, query: str, timeout: float) -> tuple[Sample, ...]:
 
 def _sample(entry: Mapping[str, Any]) -> Sample:
     """Parse one series of an instant vector; float() reads `NaN` and `+Inf` too."""
-    return Sample(dict(entry["metric"]), float(entry["value"][1]))
+    at, value = entry["value"]
+    return Sample(dict(entry["metric"]), float(value), float(at))
 
 
 def _notes(

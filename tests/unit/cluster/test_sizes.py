@@ -10,14 +10,15 @@ import pytest
 
 from support import fleet
 from support.builders import CHANNEL, SPACE, digest
-from wavegate.api import Phase, Reason
+from wavegate.api import GateKind, Phase, Reason
 from wavegate.cluster import paths
 from wavegate.cluster.client import ApiError
 from wavegate.cluster.projections import encode_ledger, encode_record, stored_config_map
 from wavegate.cluster.status import StatusWriter
 from wavegate.cluster.store import Store
-from wavegate.evidence import Finding, Ledger, LedgerNode, Verdict
-from wavegate.rollout import report
+from wavegate.evidence import CheckResult, Finding, Ledger, LedgerNode, Verdict
+from wavegate.evidence.gates import MAX_DETAILED
+from wavegate.rollout import excerpts, gates, report
 from wavegate.rollout.breakglass import MAX_LINE
 from wavegate.rollout.record import (
     MAX_BLOCKED,
@@ -35,7 +36,7 @@ LONGEST = "n" * 247 + "-{:05d}"
 STATUS_BYTES = 64 << 10
 OBJECT_BYTES = 1 << 20
 LONG_WORDS = 'this "word" ü is quoted from someone\'s answer; ' * 1_000
-WAVES = 60
+WAVES, CHECKS = 60, 20
 
 
 @pytest.fixture(scope="module")
@@ -46,13 +47,37 @@ def largest():
     wave = replace(rollout.waves[-1], name="w" * 63, passed_at=fleet.NOW, opened_at=fleet.NOW)
     planned = replace(rollout.plan.waves[0], name="w" * 63)
     nodes = tuple(obs.nodes)[:5]
+    checks = tuple(
+        replace(rollout.plan.checks[0], name="c" * 61 + f"{n:02d}", query=LONG_WORDS[:8_000])
+        for n in range(CHECKS)
+    )
+    answer = CheckResult(fleet.NOW, frozenset(), (), error=LONG_WORDS, query=LONG_WORDS)
+    found = Finding(Verdict.HOLD, Reason.CheckUnreachable, LONG_WORDS, gate=GateKind.Check)
+    harm = Finding(Verdict.FAIL, Reason.NodeNotReady, LONG_WORDS, gate=GateKind.Nodes)
+    judged = tuple(replace(harm, node=node) for node in nodes)
+    said = gates.look(
+        replace(obs, checks={check.name: answer for check in checks}),
+        replace(rollout, plan=replace(rollout.plan, checks=checks)),
+        (
+            *judged,
+            *(replace(f, gate=GateKind.Agents) for f in judged),
+            *(replace(found, check=check.name, node=nodes[0]) for check in checks),
+            replace(found, gate=GateKind.Sight),
+        ),
+        fleet.NOW,
+    )
+    assert len(said) == CHECKS + 3
+    full = replace(said[0], query=said[-1].query, threshold="<= 0", value="-1e-300")
+    said = (*(full,) * MAX_DETAILED, *said[MAX_DETAILED:])
+    (lined,) = gates.with_lines((wave,), said)
     candidate = replace(
         rollout.candidate, release="r" * 253, version="v" * 63, daemon_set="d" * 253
     )
     rollout = replace(
         rollout,
         candidate=candidate,
-        waves=(wave,) * WAVES,
+        waves=gates.with_lines((lined,) * WAVES, said),
+        gates=said,
         plan=replace(rollout.plan, waves=(planned,) * 50),
         incident=Incident(Reason.AgentRestarted, LONG_WORDS, nodes, fleet.NOW),
     )
@@ -92,7 +117,7 @@ async def write(client, objects, written):
     async def do(subject, status):
         path = paths.ours(subject.plural, SPACE, subject.name)
         objects.put(f"{path}/status", {"metadata": {"name": subject.name}})
-        assert await StatusWriter(client).write(subject, status, report.timestamp(fleet.NOW))
+        assert await StatusWriter(client).write(subject, status, excerpts.timestamp(fleet.NOW))
         return in_status(written(subject))
 
     return do

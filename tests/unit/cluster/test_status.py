@@ -109,6 +109,13 @@ async def test_an_event_is_not_repeated_also_not_by_the_next_leader(client, obje
     assert len(events(objects)) == 1
 
 
+async def test_what_comes_and_goes_is_an_event_once(client, objects):
+    recorder = EventRecorder(client, "me")
+    for turn in range(100):
+        await recorder.emit(RELEASE, Reason.WaveHeld, f"held by check {turn % 2}", warn=True)
+    assert len(events(objects)) == 2
+
+
 async def test_what_is_new_is_an_event_of_its_own(client, objects):
     recorder = EventRecorder(client, "me")
     said = [

@@ -12,9 +12,11 @@ from hypothesis import strategies as st
 from support.builders import make_channel
 from support.fake_apiserver import until
 from support.world import SimCluster
+from wavegate.controller import queries
 from wavegate.controller.checks import CheckRunner
 from wavegate.controller.queries import VARIABLES, Questions, nodes_pattern
 from wavegate.evidence import CheckResult, CheckSpec, Sample
+from wavegate.rollout.waves import in_order
 from wavegate.telemetry.connections import Source
 from wavegate.telemetry.metrics import Metrics
 
@@ -266,8 +268,11 @@ def test_all_variables_are_replaced_once_in_query_and_series(sim):
     found = asked_of.substituted(check, sim.observe(), opened + 412.7)
     pools = nodes_pattern(rollout.planned.pools)
     assert found.query.split(";") == [
+        rollout.candidate.daemon_set,
+        "rules",
         nodes_pattern(set(sim.nodes) - {"canary-0"}),
         "412s",
+        "agents",
         nodes_pattern(["canary-0"]),
         pools,
         "a",
@@ -297,6 +302,16 @@ def test_a_node_that_is_not_ready_is_no_control(sim):
     obs = replace(obs, nodes={**obs.nodes, sick: replace(obs.nodes[sick], ready=False)})
     asked_of = Questions(sim.record.rollout, frozenset({"canary-0"}), 0.0)
     assert asked_of.substituted(check, obs, sim.now).query == nodes_pattern([well])
+
+
+def test_of_many_control_nodes_those_are_named_that_get_the_content_last(sim, monkeypatch):
+    monkeypatch.setattr(queries, "MAX_CONTROL", 1)
+    check = CheckSpec("c", "$control_nodes", True, "node", 0.0, 30.0, 10.0)
+    obs, attempt = sim.observe(), sim.record.rollout.attempt
+    asked_of = Questions(sim.record.rollout, frozenset({"canary-0"}), 0.0)
+    workers = [node for name, node in obs.nodes.items() if name != "canary-0"]
+    last = in_order(workers, attempt)[-1].name
+    assert asked_of.substituted(check, obs, sim.now).query == nodes_pattern([last])
 
 
 async def test_a_connection_is_asked_by_name_and_for_the_channel_s_namespace(sim, runner, reader):

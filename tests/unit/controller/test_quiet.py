@@ -16,6 +16,8 @@ from wavegate.controller.engine import Engine
 from wavegate.controller.gather import Gatherer
 from wavegate.controller.proofs import ProofRunner
 from wavegate.controller.work import WorkQueue
+from wavegate.evidence import CheckResult, Sample
+from wavegate.rollout.names import record_name
 from wavegate.telemetry.metrics import Metrics
 
 KEY = (SPACE, CHANNEL)
@@ -122,6 +124,38 @@ async def test_while_a_wave_soaks_the_status_is_written_once_a_minute(operator, 
         await working.run(3)
     assert len(writes(objects)) <= 5
     assert working.passes <= 110
+
+
+class Ticking:
+    """Answers to a check whose values, times and query are others at each look."""
+
+    def __init__(self, obs, clock):
+        self.obs, self.clock = obs, clock
+
+    def results(self, _key):
+        value, nodes = self.clock.now % 7 / 7 - 2, frozenset(self.obs.nodes)
+        samples = tuple(Sample({"node": node}, value, self.clock.now) for node in nodes)
+        answer = CheckResult(self.clock.now, nodes, samples, query=f"x[{self.clock.now:.0f}s]")
+        return {fleet.NEW: {"crashes": answer}}
+
+    def ensure(self, _key, _obs):
+        return 5.0
+
+
+async def test_values_that_tick_cost_no_write_of_their_own(operator, objects):
+    working, seen = operator("soaking"), fleet.observe(50, "soaking")
+    place = SPACE, record_name(CHANNEL)
+    stored = working.world.stored.items[place]
+    working.world.stored.items[place] = replace(stored, record=seen.record)
+    working.engine._checks = Ticking(seen, working.clock)
+    await working.run(1)
+    writes(objects)
+    passes = working.passes
+    for _ in range(300 // 5):
+        working.world.leases = dict.fromkeys(working.world.leases, working.clock.now)
+        await working.run(5)
+    assert working.passes - passes >= 60
+    assert 1 <= len(writes(objects)) <= 5
 
 
 async def test_a_soak_without_any_event_looks_again_in_time_for_a_stale_lease(operator):

@@ -5,7 +5,8 @@ import math
 import pytest
 
 from wavegate.api import IntOrPercent
-from wavegate.evidence import CheckResult, CheckSpec, Sample, judge_check, worst
+from wavegate.evidence import CheckResult, CheckSpec, Sample, Verdict, judge_check, worst
+from wavegate.evidence.gates import of_check
 from wavegate.evidence.truth import TABLE
 
 MOVED = frozenset({"n1", "n2", "n3", "n4"})
@@ -133,6 +134,26 @@ def test_an_answer_means_what_its_row_says(row, kind, options, result):
     assert worst(found) is meant.verdict
     assert {finding.reason for finding in found} == ({meant.reason} if meant.reason else set())
     assert not any(finding.blocks for finding in found)
+
+
+@pytest.mark.parametrize(("row", "kind", "options", "result"), CASES)
+def test_the_gate_of_a_check_says_the_same_and_by_which_value(row, kind, options, result):
+    plain = {"name": "c", "query": "q", "node_label": "node", "max": 5.0, "interval": 30.0}
+    check = CheckSpec(**{**plain, "per_node": kind == "node", "timeout": 10.0, **options})
+    found = list(judge_check(check, result, MOVED, SINCE))
+    gate = of_check(check, result, MOVED, found, 7.0)
+    meant = getattr(row, kind)
+    assert (gate.verdict, gate.reason) == (meant.verdict, meant.reason)
+    assert gate.expected == (4 if kind == "node" else 1)
+    if meant.verdict is Verdict.FAIL:
+        value = float(gate.value)
+        assert value > 5.0 or (check.min is not None and value < check.min)
+        assert [bad.what for bad in gate.worst][:1] == ([gate.value] if kind == "node" else [])
+    if row.name in ("NaN", "infinity"):
+        assert not math.isfinite(float(gate.value))
+    if meant.verdict is Verdict.PASS and not check.dry_run:
+        needed = check.coverage.resolve(4) if kind == "node" else 1
+        assert gate.reporting >= min(needed, 4)
 
 
 def test_each_row_has_examples_and_each_example_a_row():

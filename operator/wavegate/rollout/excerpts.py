@@ -1,0 +1,81 @@
+"""Parts of a status that mirror the record as it is: revisions, waves, incidents and gates."""
+
+from datetime import UTC, datetime
+from typing import Any
+
+from wavegate.evidence import Gate
+from wavegate.rollout.names import ledger_name
+from wavegate.rollout.record import Incident, Revision, WaveRun
+
+MAX_WAVES = 60
+
+
+def timestamp(seconds: float) -> str:
+    """RFC 3339 in UTC, whole seconds, as Kubernetes writes it."""
+    return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
+def revision(of: Revision) -> dict[str, Any]:
+    """A revision that is, or was, or may become stable."""
+    return {
+        "attempt": of.attempt,
+        "release": of.release,
+        "version": of.version,
+        "digest": of.digest,
+        "daemonSet": of.daemon_set,
+        "since": timestamp(of.since),
+    }
+
+
+def waves(opened: tuple[WaveRun, ...], attempt: str) -> list[dict[str, Any]]:
+    """All waves that were opened, in order."""
+    shown = []
+    for wave in opened[-MAX_WAVES:]:
+        entry: dict[str, Any] = {"name": wave.name, "state": wave.state.value, "nodes": wave.nodes}
+        if wave.nodes:
+            entry["ledger"] = ledger_name(attempt, wave.ledger)
+        if wave.opened_at:
+            entry["openedAt"] = timestamp(wave.opened_at)
+        if wave.passed_at:
+            entry["passedAt"] = timestamp(wave.passed_at)
+        if wave.gates:
+            entry["gates"] = list(wave.gates)
+        shown.append(entry)
+    return shown
+
+
+def incident(of: Incident) -> dict[str, Any]:
+    """Why a release failed, and in which wave."""
+    return {
+        "reason": of.reason.value,
+        "message": of.message,
+        "nodes": list(of.nodes),
+        "at": timestamp(of.at),
+    } | ({"wave": {"number": of.wave, "name": of.wave_name}} if of.wave else {})
+
+
+def gates(said: tuple[Gate, ...]) -> dict[str, Any]:
+    """The part of a status that says what each gate said; empty when none did yet."""
+    return {"gates": [_gate(gate) for gate in said]} if said else {}
+
+
+def _gate(gate: Gate) -> dict[str, Any]:
+    """One gate; what it does not have is left out."""
+    entry = {
+        "gate": gate.kind.value,
+        "check": gate.check,
+        "verdict": gate.verdict.name.title(),
+        "reason": gate.reason.value if gate.reason else "",
+        "message": gate.message,
+        "query": gate.query,
+        "value": gate.value,
+        "threshold": gate.threshold,
+        "sampledAt": "" if gate.sampled_at is None else timestamp(gate.sampled_at),
+        "at": timestamp(gate.at),
+    }
+    found: dict[str, Any] = {name: text for name, text in entry.items() if text}
+    if gate.expected:
+        found |= {"reporting": gate.reporting, "expected": gate.expected}
+    if gate.worst:
+        found["worst"] = [{"node": bad.node, "what": bad.what} for bad in gate.worst]
+    return found | ({"dryRun": True} if gate.dry_run else {})

@@ -1,0 +1,234 @@
+"""Presets with real metrics: kube-state-metrics and Prometheus scrape the cluster, an exporter
+plays node_exporter, the Node Problem Detector and cAdvisor. One sandbox for all stories.
+"""
+
+import threading
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from support.node_exporters import NodeExporters
+from support.operator_process import OperatorProcess
+from support.story import Story, digest
+from wavegate.api import PresetName
+from wavegate.telemetry.prometheus import THREADS_EACH
+from wavegate_sandbox.client import STRATEGIC
+from wavegate_sandbox.cluster import Options, Sandbox
+from wavegate_sandbox.exporter import Exporter
+
+NAMES = ("machines", "workload")
+SHOP = "shop"
+"""Namespace of someone's workload."""
+OWN = {
+    "name": "load",
+    "query": (
+        "sum by (node) (node_load1) * on (node) group_left () wavegate_candidate_node_info"
+        '{namespace="$namespace", channel="$channel", release="$release"}'
+    ),
+    "max": 10,
+}
+"""A query of one's own that is joined with what the operator itself exports."""
+
+
+@pytest.fixture(scope="module")
+def measured(sandbox_options: Options, apply_crds: Callable[[Sandbox], None]) -> Iterator[Sandbox]:
+    """A control plane with kube-state-metrics."""
+    with Sandbox.start(replace(sandbox_options, audit=False, state_metrics=True)) as sandbox:
+        apply_crds(sandbox)
+        yield sandbox
+
+
+@pytest.fixture(scope="module")
+def operator(measured: Sandbox) -> Iterator[OperatorProcess]:
+    """One replica, whose metrics are scraped too."""
+    pace = {"WAVEGATE_SOAK_FLOOR": "1s", "WAVEGATE_LEASE_DURATION": "6s"}
+    with OperatorProcess.from_chart(measured, "wavegate-metrics", pace) as process:
+        process.wait_ready()
+        measured.scrape(process.address)
+        yield process
+
+
+@pytest.fixture(scope="module")
+def machines(measured: Sandbox) -> Iterator[NodeExporters]:
+    """The exporters of all machines."""
+    with Exporter() as exporter:
+        measured.scrape(exporter.address)
+        yield NodeExporters(exporter)
+
+
+@pytest.fixture(scope="module")
+def stories(
+    measured: Sandbox, operator: OperatorProcess, machines: NodeExporters
+) -> Iterator[dict[str, Story]]:
+    """All presets, and content `a` on all nodes, which was judged by them."""
+    made = {name: Story(measured, name, workers=1) for name in NAMES}
+    for name in (*NAMES, SHOP):
+        measured.request("POST", "/api/v1/namespaces", {"metadata": {"name": name}})
+    for story in made.values():
+        machines.add(story.nodes)
+    stop = threading.Event()
+    watcher = threading.Thread(target=tell_of_agents, args=(made, machines, stop))
+
+    def begin(story: Story) -> None:
+        story.begin(checks(measured))
+        for node in story.nodes:
+            report_pressure(measured, node)
+        story.publish("a")
+        story.until_phase("a", "Completed")
+
+    watcher.start()
+    try:
+        with ThreadPoolExecutor(len(NAMES)) as threads:
+            list(threads.map(begin, made.values()))
+        yield made
+    finally:
+        stop.set()
+        watcher.join()
+
+
+def tell_of_agents(
+    stories: dict[str, Story], machines: NodeExporters, stop: threading.Event
+) -> None:
+    """As cAdvisor does, a moment after a pod was started."""
+    while not stop.wait(0.5):
+        for story in stories.values():
+            for pod in story.pods():
+                machines.runs(pod)
+
+
+def report_pressure(sandbox: Sandbox, node: str) -> None:
+    """What each kubelet reports besides Ready: here, that nothing is short."""
+    short = ("MemoryPressure", "DiskPressure", "PIDPressure")
+    conditions = [{"type": kind, "status": "False"} for kind in short]
+    body = {"status": {"conditions": conditions}}
+    sandbox.request("PATCH", f"/api/v1/nodes/{node}/status", body, content_type=STRATEGIC)
+
+
+def checks(sandbox: Sandbox) -> dict[str, Any]:
+    """A channel's checks, and a pace that fits them."""
+    often = {"interval": "2s", "timeout": "2s"}
+    presets = [{"name": name, "preset": name, **often} for name in PresetName]
+    rollout = {"maxUnavailable": "100%", "settle": "1s", "soak": "3s", "bake": "0s"}
+    prometheus = {"url": sandbox.prometheus_url}
+    return {"checks": [*presets, {**OWN, **often}], "prometheus": prometheus, "rollout": rollout}
+
+
+def test_a_kernel_oops_on_the_canary_reverts_what_all_presets_let_pass_before(
+    stories: dict[str, Story], machines: NodeExporters
+) -> None:
+    story = stories["machines"]
+    waves = story.status("a")["waves"]
+    assert [(wave["name"], wave["state"]) for wave in waves] == [
+        ("canary", "Passed"),
+        ("all", "Passed"),
+    ]
+    story.publish("oops")
+    story.until_agents("the canary has it", {**story.everywhere("a"), story.nodes[0]: "oops"})
+    machines.oops(story.nodes[0], 1)
+    status = story.until_phase("oops", "Reverted")
+
+    assert status["incident"]["reason"] == "CheckAboveMax"
+    assert "check kernel-oops saw 1 on node machines-canary" in status["incident"]["message"]
+    assert story.channel_status()["blocked"] == []
+    story.until_agents("all are back", story.everywhere("a"))
+
+
+def test_restarts_of_someone_s_workload_on_the_canary_revert(
+    stories: dict[str, Story], measured: Sandbox
+) -> None:
+    story = stories["workload"]
+    pods = [run_pod(measured, story, f"web-{number}") for number in range(2)]
+    story.publish("harmful")
+    story.until_agents("the canary has it", {**story.everywhere("a"), story.nodes[0]: "harmful"})
+    for pod in pods:
+        restart(measured, pod)
+    status = story.until_phase("harmful", "Reverted")
+
+    assert status["incident"]["reason"] == "CheckAboveMax"
+    assert "check workload-restarts saw 2 on node workload-canary" in status["incident"]["message"]
+    story.until_agents("all are back", story.everywhere("a"))
+
+
+def test_prometheus_may_stop_in_a_soak_and_nothing_leaks(
+    stories: dict[str, Story],
+    measured: Sandbox,
+    operator: OperatorProcess,
+    report_figure: Callable[[str], None],
+) -> None:
+    story = stories["machines"]
+    story.publish("b")
+    story.until("b", "soaking", lambda status: status.get("wave", {}).get("state") == "Soaking")
+    before = threads_and_sockets(operator)
+    measured.stop_component("prometheus")
+    try:
+        held = story.until(
+            "b", "held", lambda status: status.get("wave", {}).get("state") == "Held"
+        )
+        during = [threads_and_sockets(operator)]
+        failed = operator.metrics()
+        measured.wait_for("ten more passes", lambda: passed(operator) > passed_in(failed) + 10)
+        during.append(threads_and_sockets(operator))
+        assert story.status("b")["phase"] == "Rolling"
+        assert list(story.agents().values()).count(digest("b")) == 1, "nothing moves meanwhile"
+    finally:
+        measured.start_component("prometheus")
+    story.until_phase("b", "Completed")
+    after = threads_and_sockets(operator)
+
+    assert (held["waitingFor"], held["reason"]) == ("Evidence", "CheckUnreachable")
+    assert "could not be asked" in held["message"]
+    for threads, sockets in (*during, after):
+        assert threads <= before[0] + THREADS_EACH
+        assert sockets <= before[1] + THREADS_EACH
+    report_figure(
+        f"Prometheus stopped in a soak: threads and sockets of the operator {before} before, "
+        f"{during[0]} when held, {during[1]} after 10 more passes, {after} when completed"
+    )
+
+
+def passed(operator: OperatorProcess) -> float:
+    """How many passes the operator made."""
+    return passed_in(operator.metrics())
+
+
+def passed_in(metrics: dict[str, float]) -> float:
+    return metrics["wavegate_pass_seconds_count"]
+
+
+def threads_and_sockets(operator: OperatorProcess) -> tuple[int, int]:
+    """Of the operator's process, as the kernel counts them."""
+    folder = Path("/proc") / str(operator.pid)
+    sockets = 0
+    for link in (folder / "fd").iterdir():
+        try:
+            sockets += str(link.readlink()).startswith("socket:")
+        except FileNotFoundError:
+            continue  # closed meanwhile
+    return len(list((folder / "task").iterdir())), sockets
+
+
+def run_pod(sandbox: Sandbox, story: Story, name: str) -> str:
+    """A pod of someone's workload on the canary; returns its path once it is Ready."""
+    path = f"/api/v1/namespaces/{SHOP}/pods"
+    container = {"name": "app", "image": "registry.example/app:1"}
+    spec = {"nodeName": story.nodes[0], "containers": [container]}
+    sandbox.request("POST", path, {"metadata": {"name": name}, "spec": spec})
+
+    def ready() -> bool:
+        status = sandbox.request("GET", f"{path}/{name}")["status"]
+        return any(entry["ready"] for entry in status.get("containerStatuses", []))
+
+    sandbox.wait_for(f"pod {name} to be Ready", ready)
+    return f"{path}/{name}"
+
+
+def restart(sandbox: Sandbox, path: str) -> None:
+    """The pod's container ended and runs again."""
+    (container,) = sandbox.request("GET", path)["status"]["containerStatuses"]
+    again = {**container, "restartCount": container["restartCount"] + 1}
+    body = {"status": {"containerStatuses": [again]}}
+    sandbox.request("PATCH", f"{path}/status", body, content_type=STRATEGIC)
