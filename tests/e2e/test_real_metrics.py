@@ -20,7 +20,7 @@ from wavegate_sandbox.client import STRATEGIC
 from wavegate_sandbox.cluster import Options, Sandbox
 from wavegate_sandbox.exporter import Exporter
 
-NAMES = ("calm", "workload", "outage")
+NAMES = ("machines", "workload")
 SHOP = "shop"
 """Namespace of someone's workload."""
 OWN = {
@@ -120,7 +120,7 @@ def checks(sandbox: Sandbox) -> dict[str, Any]:
 def test_a_kernel_oops_on_the_canary_reverts_what_all_presets_let_pass_before(
     stories: dict[str, Story], machines: NodeExporters
 ) -> None:
-    story = stories["calm"]
+    story = stories["machines"]
     waves = story.status("a")["waves"]
     assert [(wave["name"], wave["state"]) for wave in waves] == [
         ("canary", "Passed"),
@@ -132,7 +132,7 @@ def test_a_kernel_oops_on_the_canary_reverts_what_all_presets_let_pass_before(
     status = story.until_phase("oops", "Reverted")
 
     assert status["incident"]["reason"] == "CheckAboveMax"
-    assert "check kernel-oops saw 1 on node calm-canary" in status["incident"]["message"]
+    assert "check kernel-oops saw 1 on node machines-canary" in status["incident"]["message"]
     assert story.channel_status()["blocked"] == []
     story.until_agents("all are back", story.everywhere("a"))
 
@@ -159,7 +159,7 @@ def test_prometheus_may_stop_in_a_soak_and_nothing_leaks(
     operator: OperatorProcess,
     report_figure: Callable[[str], None],
 ) -> None:
-    story = stories["outage"]
+    story = stories["machines"]
     story.publish("b")
     story.until("b", "soaking", lambda status: status.get("wave", {}).get("state") == "Soaking")
     before = threads_and_sockets(operator)

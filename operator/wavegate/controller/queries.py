@@ -22,7 +22,8 @@ VARIABLES = {
     "namespace": "the channel's namespace, in which the agent's pods are",
     "channel": "name of the channel",
     "agent": "name of the candidate's DaemonSet: its pods are called `$agent-…`",
-    "elapsed": "time since the newest open wave opened, as a PromQL duration such as 412s",
+    "elapsed": "time since the newest open wave opened, as a PromQL duration such as 412s; in a "
+    "bake it grows to a day and more, and a range of it to what Prometheus may refuse to read",
     "t0": "when the newest open wave opened, in seconds since 1970 by the operator's clock",
 }
 """The CRD refuses any other. All of them are replaced in `query` and in `freshness.series`."""
