@@ -51,7 +51,7 @@ def repairer_removes_a_crashed_node(story: Story) -> None:
     The cordon comes after the crash, so it hides nothing.
     """
     story.publish("bad")
-    victim = story.until_moved(2)[0]
+    victim = story.until_moved(1)[0]
     story.crash(victim)
     story.run(35)
     story.set_node(victim, "auto-repair cordons {}, which does not answer it", unschedulable=True)
@@ -69,7 +69,7 @@ def kernel_deadlock_on_one_node(story: Story) -> None:
     """
     story.condition("workers-5", "ReadonlyFilesystem")
     story.publish("bad")
-    victim = next(n for n in story.until_moved(2) if n != "workers-5")
+    victim = story.until_moved(1)[0]
     story.condition(victim, "KernelDeadlock")
     story.until_ended("bad", Phase.Reverted)
     assert story.everywhere("a")

@@ -43,6 +43,8 @@ class Questions:
     rollout: Rollout
     nodes: frozenset[str]
     since: float
+    agent: str = ""
+    """The DaemonSet whose pods run on these nodes; empty = the candidate's."""
 
     def substituted(self, check: CheckSpec, obs: Observation, now: float) -> CheckSpec:
         """The check with all variables replaced, once: what they stand for holds none."""
@@ -53,7 +55,9 @@ class Questions:
         """The same questions about nodes of the same pools without the content; not all of many."""
         known = (obs.nodes[name] for name in _control(obs, self))
         some = in_order(known, self.rollout.attempt)[:MOST_CONTROL]
-        return replace(self, nodes=frozenset(node.name for node in some))
+        stable = obs.record.stable
+        agent = stable.daemon_set if stable else ""
+        return replace(self, nodes=frozenset(node.name for node in some), agent=agent)
 
     def told(self, check: CheckSpec, obs: Observation, now: float) -> str:
         """The query as it is asked, for a person: long lists of nodes are shortened."""
@@ -74,7 +78,7 @@ class Questions:
             "release": self.rollout.candidate.release,
             "namespace": obs.namespace,
             "channel": obs.name,
-            "agent": self.rollout.candidate.daemon_set,
+            "agent": self.agent or self.rollout.candidate.daemon_set,
             "elapsed": f"{max(1, int(now - opened))}s",
             "t0": f"{opened:.0f}",
         }
