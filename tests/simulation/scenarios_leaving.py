@@ -51,7 +51,8 @@ def repairer_removes_a_crashed_node(story: Story) -> None:
     The cordon comes after the crash, so it hides nothing.
     """
     story.publish("bad")
-    victim = story.until_moved(1)[0]
+    story.until_wave("canary", WaveState.Soaking)
+    victim = "canary-1"
     story.crash(victim)
     story.run(35)
     story.set_node(victim, "auto-repair cordons {}, which does not answer it", unschedulable=True)
@@ -69,8 +70,8 @@ def kernel_deadlock_on_one_node(story: Story) -> None:
     """
     story.condition("workers-5", "ReadonlyFilesystem")
     story.publish("bad")
-    victim = story.until_moved(1)[0]
-    story.condition(victim, "KernelDeadlock")
+    story.until_wave("canary", WaveState.Soaking)
+    story.condition("canary-1", "KernelDeadlock")
     story.until_ended("bad", Phase.Reverted)
     assert story.everywhere("a")
     assert story.record.blocked

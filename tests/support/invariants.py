@@ -128,7 +128,8 @@ class Invariants:
             return
         ledger = obs.ledgers.get(rollout.waves[-1].ledger)
         names = {node.name for node in ledger.nodes} if ledger else set()
-        begun = any(node.name in names for node in obs.moved(rollout.attempt))
+        labelled = bool(rollout.waves[-1].labelled)  # all of those may be suspects by now
+        begun = labelled or any(n.name in names for n in obs.moved(rollout.attempt))
         opens = any(isinstance(action, StoreLedger | MoveNodes) for action in step.actions)
         good = proof is not None and not proof.problem and sim.now - proof.asked_at <= 60.0
         if opens and not begun and not (good and proof.ledger == rollout.waves[-1].ledger):

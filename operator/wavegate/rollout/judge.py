@@ -67,7 +67,7 @@ def witnesses(obs: Observation, rollout: Rollout) -> frozenset[str]:
     """Names of the judged nodes that can prove that no harm was done: not those that were drained
     or rebooted as announced, whose agents and counters began anew.
     """
-    return judged_nodes(obs, rollout) - rollout.excused.keys()
+    return judged_nodes(obs, rollout).difference(rollout.excused)
 
 
 def baselines(obs: Observation, rollout: Rollout) -> Mapping[str, LedgerNode]:
