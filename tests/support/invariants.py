@@ -9,7 +9,7 @@ from wavegate.evidence import Verdict
 from wavegate.rollout import suspects
 from wavegate.rollout.observation import Observation
 from wavegate.rollout.steps import MoveNodes, Step, StoreLedger
-from wavegate.rollout.waves import baseline
+from wavegate.rollout.waves import baseline_of
 
 
 def with_stable(sim: SimCluster) -> SimCluster:
@@ -113,7 +113,7 @@ class Invariants:
             return
         planned = before.plan.waves[min(before.wave, len(before.plan.waves) - 1)]
         soak = 0.0 if old.last else planned.soak
-        newest = baseline(obs.ledgers)
+        newest = baseline_of(obs)
         names = {n for n in newest if newest[n].healthy} - suspects.aside(obs, before)
         for name in names & {n.name for n in obs.moved(before.attempt)}:
             if obs.leases.get(name, 0.0) < old.opened_at + soak:
