@@ -28,12 +28,14 @@ LINUX = (
     "not-ready",
     "oops",
     "oops-after-restart",
+    "oops-late",
     "oom",
     "agent-loops",
     "one-restarts",
     "pods-restart",
     "one-unready",
     "pods-unready",
+    "new-unready",
     "pressed",
     "busy",
     "fat",
@@ -45,11 +47,11 @@ NODES = frozenset((*LINUX, *WINDOWS))
 HARM = {
     PresetName.NodeReboot: {"rebooted": 1, "win-rebooted": 1},
     PresetName.NodeNotReady: {"not-ready": 1},
-    PresetName.KernelOops: {"oops": 1, "oops-after-restart": 2},
+    PresetName.KernelOops: {"oops": 1, "oops-after-restart": 2, "oops-late": 1},
     PresetName.OomKill: {"oom": 3},
     PresetName.AgentRestarts: {"agent-loops": 4},
     PresetName.WorkloadRestarts: {"pods-restart": 2},
-    PresetName.WorkloadNotReady: {"pods-unready": 2},
+    PresetName.WorkloadNotReady: {"pods-unready": 2, "new-unready": 2},
     PresetName.NodePressure: {"pressed": 1},
     PresetName.AgentCpuMemory: {"busy": 1.0, "fat": 0.95, "fat-node": 0.95, "win-busy": 1.0},
 }
@@ -60,6 +62,11 @@ LINUX_ONLY = {PresetName.KernelOops, PresetName.OomKill}
 def from_opening(before, after, delay=120.0):
     """A course that changes some time after the wave opened."""
     return lambda t: after if t >= delay else before
+
+
+def appears(course, at=60.0):
+    """A course that begins after the wave opened."""
+    return lambda t: course(t) if t >= at else None
 
 
 def counting(per_hour, more=0, delay=120.0):
@@ -107,6 +114,8 @@ def record_kernel(recording, name, labels):
             course = lambda t: 3 if t > -3600 else 2  # noqa: E731
         if (name, reason) == ("oops-after-restart", "KernelOops"):
             course = from_opening(7, 2)  # the detector began anew, and saw two at once
+        if (name, reason) == ("oops-late", "KernelOops"):
+            course = appears(lambda t: 2 if t < 240 else 3)  # the detector came after the opening
         recording.add("problem_counter", {**npd, "reason": reason}, course)
 
 
@@ -180,6 +189,10 @@ def record_pod(recording, name, number):
     recording.add("kube_pod_container_status_restarts_total", {**pod, "container": "app"}, restarts)
     affected = {"one-unready": 1, "pods-unready": 2}.get(name, 0)
     ready = from_opening(1, 0) if number < affected else 0 if number == 2 else 1
+    if name == "new-unready" and number < 2:
+        ready = appears(lambda t: 1 if t < 240 else 0)
+    if name == "chronic":  # it was not Ready at the opening either: it comes and goes
+        ready = lambda t: 1 if 60 <= t < 240 else 0  # noqa: E731
     recording.add("kube_pod_status_ready", {**pod, "condition": "true"}, ready)
     done = {"namespace": "shop", "pod": f"job-{name}-{number}", "uid": f"job-{name}-{number}"}
     recording.add("kube_pod_info", {**done, "node": name, "created_by_kind": "Job"}, 1)

@@ -438,6 +438,11 @@ class Reason(StrEnum):
         "Samples are older than the check's freshness.maxAge, so the wave is held; look at the "
         "scrape targets in Prometheus.",
     )
+    EvidenceLostOnWave = _reason(
+        "EvidenceLostOnWave",
+        "A check lost nodes of the wave for three intervals and three minutes at least, while the "
+        "nodes without the content report: it is taken back, not blocked; look at these nodes.",
+    )
     CheckInvalid = _reason(
         "CheckInvalid",
         "Prometheus refused a check's query, so the wave is held; correct the query in the "

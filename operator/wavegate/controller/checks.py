@@ -9,7 +9,16 @@ from dataclasses import replace
 
 from wavegate.controller.queries import Questions
 from wavegate.controller.work import Key
-from wavegate.evidence import CheckResult, CheckSpec, Verdict, assess_check, worst
+from wavegate.evidence import (
+    LEAST_CONTROL,
+    CheckResult,
+    CheckSpec,
+    Verdict,
+    assess_check,
+    lost_nodes,
+    silent_nodes,
+    worst,
+)
 from wavegate.evidence.gates import MAX_QUERY, cut
 from wavegate.rollout.judge import judged_nodes
 from wavegate.rollout.observation import Observation
@@ -87,13 +96,33 @@ class CheckRunner:
         source, now = Source(plan.prometheus, plan.connection, key[0]), self._clock()
         question = asked.substituted(check, obs, now)
         result = await self._reader.ask(source, question, question.query, asked.nodes, now)
+        last = self._results[key].get(attempt, {}).get(check.name)
+        result = replace(result, query=cut(asked.told(check, obs, now), MAX_QUERY))
+        result = _counted(check, replace(result, silent=_silent(check, result, last)), last)
+        if lost_nodes(check, result, asked.nodes):
+            control = await self._control(source, check, asked.of_control(obs), obs)
+            result = replace(result, control=control)
         known = self._results[key].get(attempt)
         if known is None:
             return
-        result = replace(result, query=cut(asked.told(check, obs, now), MAX_QUERY))
-        known[check.name] = _counted(check, result, known.get(check.name))
+        known[check.name] = result
         self._tell(key, attempt, check, known[check.name])
         self._wake(key)
+
+    async def _control(
+        self, source: Source, check: CheckSpec, asked: Questions, obs: Observation
+    ) -> tuple[int, int]:
+        """How many nodes without the content report, of how many: is it the content that makes
+        nodes silent, or does the check not work at all?
+        """
+        if len(asked.nodes) < LEAST_CONTROL or asked.rollout.completed_at is not None:
+            return 0, 0
+        now = self._clock()
+        question = asked.substituted(check, obs, now)
+        result = await self._reader.ask(source, question, question.query, asked.nodes, now)
+        if result.error or result.warnings:
+            return 0, 0
+        return len(asked.nodes - silent_nodes(check, result)), len(asked.nodes)
 
     def _tell(self, key: Key, attempt: str, check: CheckSpec, result: CheckResult) -> None:
         """Record what the answer means, also where it decides nothing."""
@@ -132,6 +161,12 @@ def _counted(check: CheckSpec, result: CheckResult, last: CheckResult | None) ->
         return replace(result, passes=0)
     goes_on = last is not None and result.nodes <= last.nodes
     return replace(result, passes=last.passes + 1 if last is not None and goes_on else 1)
+
+
+def _silent(check: CheckSpec, result: CheckResult, last: CheckResult | None) -> dict[str, float]:
+    """Since when each silent node is, as far as one answer followed another."""
+    before = last.silent if last is not None else {}
+    return {n: before.get(n, result.asked_at) for n in silent_nodes(check, result)}
 
 
 def attempts_of(record: Record) -> tuple[str, ...]:

@@ -3,6 +3,7 @@
 import re
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
+from typing import Self
 
 from wavegate.evidence import CheckSpec
 from wavegate.rollout.observation import Observation
@@ -21,12 +22,15 @@ VARIABLES = {
     "namespace": "the channel's namespace, in which the agent's pods are",
     "channel": "name of the channel",
     "agent": "name of the candidate's DaemonSet: its pods are called `$agent-…`",
-    "elapsed": "time since the newest open wave opened, as a PromQL duration such as 412s",
+    "elapsed": "time since the newest open wave opened, as a PromQL duration such as 412s; in a "
+    "bake it grows to a day and more, and a range of it to what Prometheus may refuse to read",
     "t0": "when the newest open wave opened, in seconds since 1970 by the operator's clock",
 }
 """The CRD refuses any other. All of them are replaced in `query` and in `freshness.series`."""
 NO_NODE = "_none_"
 """No node can have this name; an empty expression would match series without the label."""
+MOST_CONTROL = 100
+"""So many control nodes tell whether a check works without the content."""
 SHOWN_NODES = 3
 """So many names of a list stand in a query that people read."""
 _VARIABLE = re.compile(rf"\$({'|'.join(sorted(VARIABLES, reverse=True))})")
@@ -39,11 +43,21 @@ class Questions:
     rollout: Rollout
     nodes: frozenset[str]
     since: float
+    agent: str = ""
+    """The DaemonSet whose pods run on these nodes; empty = the candidate's."""
 
     def substituted(self, check: CheckSpec, obs: Observation, now: float) -> CheckSpec:
         """The check with all variables replaced, once: what they stand for holds none."""
         values = self._values(check.query + check.age_of, obs, now, nodes_pattern)
         return substitute(check, values)
+
+    def of_control(self, obs: Observation) -> Self:
+        """The same questions about nodes of the same pools without the content; not all of many."""
+        known = (obs.nodes[name] for name in _control(obs, self))
+        some = in_order(known, self.rollout.attempt)[:MOST_CONTROL]
+        stable = obs.record.stable
+        agent = stable.daemon_set if stable else ""
+        return replace(self, nodes=frozenset(node.name for node in some), agent=agent)
 
     def told(self, check: CheckSpec, obs: Observation, now: float) -> str:
         """The query as it is asked, for a person: long lists of nodes are shortened."""
@@ -64,7 +78,7 @@ class Questions:
             "release": self.rollout.candidate.release,
             "namespace": obs.namespace,
             "channel": obs.name,
-            "agent": self.rollout.candidate.daemon_set,
+            "agent": self.agent or self.rollout.candidate.daemon_set,
             "elapsed": f"{max(1, int(now - opened))}s",
             "t0": f"{opened:.0f}",
         }

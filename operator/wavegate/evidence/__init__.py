@@ -19,11 +19,20 @@ from wavegate.evidence.observation import (
     Side,
     Taint,
 )
-from wavegate.evidence.promql import assess_check, judge_check, outside_limits, reported_node
+from wavegate.evidence.promql import (
+    LEAST_CONTROL,
+    assess_check,
+    judge_check,
+    lost_nodes,
+    outside_limits,
+    reported_node,
+    silent_nodes,
+)
 
 __all__ = [
     "EVERY_NODE",
     "LEASE_STALE_SECONDS",
+    "LEAST_CONTROL",
     "SOON_SECONDS",
     "CheckResult",
     "CheckSpec",
@@ -45,10 +54,12 @@ __all__ = [
     "judge_agent",
     "judge_check",
     "judge_node",
+    "lost_nodes",
     "most_by_chance",
     "most_soon",
     "outside_limits",
     "reported_node",
+    "silent_nodes",
     "smallest_effect",
     "standing",
     "worst",

@@ -17,7 +17,7 @@ from wavegate.evidence.promql import Survey, survey
 MAX_WORST = 5
 MAX_DETAILED = 4
 """So many gates of a record name their worst nodes: those that stopped the wave come first."""
-MAX_MESSAGE, MAX_QUERY, MAX_LINE = 240, 256, 96
+MAX_MESSAGE, MAX_QUERY, SHORT_QUERY, MAX_LINE = 240, 1_024, 256, 96
 """Bytes of a gate's texts: a record holds many gates, and must always fit."""
 
 
@@ -117,7 +117,9 @@ def bounded(gates: Iterable[Gate]) -> tuple[Gate, ...]:
     """The worst first, as their order else is; only the first few in detail."""
     ordered = sorted(gates, key=lambda gate: (gate.dry_run, -gate.verdict))
     return tuple(
-        gate if place < MAX_DETAILED else replace(gate, worst=(), message="")
+        gate
+        if place < MAX_DETAILED
+        else replace(gate, worst=(), message="", query=cut(gate.query, SHORT_QUERY))
         for place, gate in enumerate(ordered)
     )
 

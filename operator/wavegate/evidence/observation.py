@@ -126,6 +126,11 @@ class CheckResult:
     """Prometheus doubts that the query means what its author meant."""
     passes: int = 1
     """This answer is so many-th in a row that was good about all these nodes."""
+    silent: Mapping[str, float] = field(default_factory=dict)
+    """Nodes of which it has no fresh number, and since which answer in a row, by `asked_at`."""
+    control: tuple[int, int] = (0, 0)
+    """So many of so many nodes without the content have a fresh number when they are asked for;
+    (0, 0) when they were not."""
     query: str = ""
     """What was asked, for a person: substituted, and long lists of nodes shortened."""
 

@@ -16,6 +16,10 @@ from wavegate.evidence.observation import EVERY_NODE, CheckSpec
 
 MAX_AGE = 180.0
 """Seconds that samples may be old: three times the usual interval between two scrapes."""
+_RECENT = "15m"
+"""For so long back a series is read that was not known when the wave opened. Never `$elapsed`: in a
+bake that is a day, and a day of all pods is more than Prometheus reads for one query.
+"""
 
 NODE_EXPORTERS = "node_exporter (Linux) or windows_exporter"
 STATE_METRICS = "kube-state-metrics"
@@ -93,13 +97,13 @@ def _worst(value: str, series: str) -> str:
 
 def _growth(counter: str) -> str:
     """By how much a counter grew since the wave opened. One that is smaller now began anew, so all
-    of it is new; of one that was not known then, what it grew by since it is.
+    of it is new; of one that was not known then, what it grew by lately.
     """
     then = f"{counter} @ $t0"
     return (
         f"(({counter} - ({then} <= {counter}))\n"
         f"    or ({counter} < {then})\n"
-        f"    or ({counter} - min_over_time({counter}[$elapsed])))"
+        f"    or ({counter} - min_over_time({counter}[{_RECENT}])))"
     )
 
 
@@ -132,7 +136,10 @@ _NEWLY_RESTARTED = (
 )
 
 _POD_READY = 'kube_pod_status_ready{condition="true"}'
-_WAS_READY = f"max by ({_POD}) ({_POD_READY} @ $t0 > 0 or max_over_time({_POD_READY}[$elapsed]))"
+_WAS_READY = (
+    f"(max by ({_POD}) ({_POD_READY} @ $t0)\n"
+    f"    or max by ({_POD}) (max_over_time({_POD_READY}[{_RECENT}])))"
+)
 _NO_LONGER_READY = (
     f"(clamp_min({_WAS_READY}\n"
     f"    - max by ({_POD}) (max_over_time({_POD_READY}[2m])), 0)\n"
@@ -221,8 +228,9 @@ PRESETS: Mapping[PresetName, Preset] = {
         max=1.0,
     ),
     PresetName.WorkloadNotReady: Preset(
-        "pods on the node that were Ready when the wave opened, or later, and were not for the "
-        "last 2 minutes; none that is deleted or done. One may be ill by itself; two are too many",
+        "pods on the node that were Ready when the wave opened (of newer ones: in the last 15 "
+        "minutes), and were not for the last 2 minutes; none that is deleted or done. One may be "
+        "ill by itself; two are too many",
         STATE_METRICS,
         _of_pods(_NO_LONGER_READY),
         _on("kube_node_info"),
@@ -234,7 +242,7 @@ PRESETS: Mapping[PresetName, Preset] = {
         STATE_METRICS,
         _worst(
             f"({_PRESSURE} - {_PRESSURE} @ $t0)\n"
-            f"  or ({_PRESSURE} - min_over_time({_PRESSURE}[$elapsed]))",
+            f"  or ({_PRESSURE} - min_over_time({_PRESSURE}[{_RECENT}]))",
             _PRESSURE,
         ),
         _on(_PRESSURE),

@@ -13,6 +13,10 @@ from wavegate.api import GateKind, Reason
 from wavegate.evidence.findings import Finding, Verdict
 from wavegate.evidence.observation import CheckResult, CheckSpec, Sample
 
+LOST_SECONDS, LOST_INTERVALS = 180.0, 3
+"""A node is lost to a check when it was silent for so long, and so many intervals."""
+LEAST_CONTROL, CONTROL_SHARE = 5, 0.9
+"""So many nodes without the content are asked for at least, and this share of them reports."""
 END_OF_TIME = 253_402_300_799.0
 """The last second of the year 9999: a later one is no time that can be written."""
 _NOT_FINITE = "answered NaN or infinity"
@@ -150,6 +154,45 @@ def _reading(check: CheckSpec, node: str, sample: Sample, ages: Mapping[str, flo
     )
 
 
+def lost_nodes(check: CheckSpec, result: CheckResult, nodes: frozenset[str]) -> list[str]:
+    """Those of these nodes that were silent for so long that it counts, if the control reports."""
+    since = result.asked_at - max(LOST_SECONDS, LOST_INTERVALS * check.interval)
+    return sorted(n for n, at in result.silent.items() if at <= since and n in nodes)
+
+
+def silent_nodes(check: CheckSpec, result: CheckResult) -> frozenset[str]:
+    """The nodes that were asked about and have no fresh number; none of an answer that says nothing
+    at all, and none of a check of the whole wave.
+    """
+    if not check.per_node or _no_answer(check, result) is not None:
+        return frozenset()
+    ages = _ages(check, result)
+    finite = (s for s in result.samples if math.isfinite(s.value))
+    seen = {reported_node(check, sample) for sample in finite}
+    return frozenset(n for n in result.nodes if n not in seen or not _is_fresh(check, ages, n))
+
+
+def _control_reports(result: CheckResult) -> bool:
+    reporting, asked = result.control
+    return asked >= LEAST_CONTROL and reporting >= CONTROL_SHARE * asked
+
+
+def _lost(check: CheckSpec, result: CheckResult, node: str) -> Finding:
+    reporting, asked = result.control
+    message = (
+        f"check {check.name} lost node {node}, while {reporting} of {asked} nodes without the "
+        "content report"
+    )
+    return Finding(
+        Verdict.FAIL,
+        Reason.EvidenceLostOnWave,
+        message,
+        node,
+        gate=GateKind.Check,
+        check=check.name,
+    )
+
+
 def reported_node(check: CheckSpec, sample: Sample) -> str:
     """The node that a sample speaks about: its label, without a port as in `instance`."""
     name = sample.labels.get(check.node_label, "")
@@ -172,7 +215,10 @@ def _proof(
 ) -> Iterator[Finding]:
     """What keeps good values from proving that no harm was done."""
     missing = _missing(check, result, samples, moved)
-    if missing is not None:
+    lost = lost_nodes(check, result, moved) if missing is not None else []
+    if lost and _control_reports(result):
+        yield from (_lost(check, result, node) for node in lost)
+    elif missing is not None:
         yield missing
     elif result.passes < check.consecutive:
         what = f"was good {result.passes} times in a row; {check.consecutive} are needed"

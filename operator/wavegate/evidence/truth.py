@@ -38,6 +38,7 @@ INVALID = Meaning(Verdict.HOLD, Reason.CheckInvalid)
 INCOMPLETE = Meaning(Verdict.HOLD, Reason.CheckIncomplete)
 STALE = Meaning(Verdict.HOLD, Reason.CheckStale)
 ABOVE = Meaning(Verdict.FAIL, Reason.CheckAboveMax)
+LOST = Meaning(Verdict.FAIL, Reason.EvidenceLostOnWave)
 BELOW = Meaning(Verdict.FAIL, Reason.CheckBelowMin)
 
 
@@ -66,6 +67,14 @@ TABLE = (
     _both("narrow", "good values, asked before all nodes were moved", WAIT),
     _both("consecutive", "good values, fewer times in a row than `consecutive`", WAIT),
     Row("too few", "good values of fewer nodes than `coverage`", NO_DATA, None),
+    Row(
+        "lost",
+        "the same for 3 intervals and 3 minutes at least, while 90 % of the control (5 nodes at "
+        "least that are in the same pools, without the content) have a fresh number",
+        LOST,
+        None,
+    ),
+    Row("lost alike", "the same, but fewer of the control have one", NO_DATA, None),
     Row("covered", "good values of as many nodes as `coverage`", PASS, None),
     Row("another node", "any value, but only of nodes that are not judged", NO_DATA, None),
     Row("another label", "any value, but without the label `nodeLabel`", NO_DATA, None),

@@ -50,7 +50,8 @@ def notice(obs: Observation, now: float) -> Step | None:
     noted = watch.note(obs, bake, nodes, now)
     incident = _incident(obs, noted, nodes, now)
     if incident is not None:
-        over = replace(noted, incident=incident, excused={})
+        told = replace(noted.rollout, gates=watch.gates_of(obs, noted, nodes, now))
+        over = replace(noted, rollout=told, incident=incident, excused={})
         return Step(record=_failed(obs, over, now))
     if noted is not bake:
         return Step(record=replace(obs.record, bake=noted))

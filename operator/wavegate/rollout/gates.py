@@ -25,10 +25,24 @@ def look(
     obs: Observation, rollout: Rollout, findings: Iterable[Finding], now: float
 ) -> tuple[Gate, ...]:
     """What each gate of the current wave says now, by all `findings` about it; the worst first."""
+    since = rollout.waves[-1].judged_since or 0.0
+    return look_at(obs, rollout, judged_nodes(obs, rollout), findings, since=since, now=now)
+
+
+def look_at(  # noqa: PLR0913 (what a bake judges is not what its waves did)
+    obs: Observation,
+    rollout: Rollout,
+    judged: frozenset[str],
+    findings: Iterable[Finding],
+    *,
+    since: float,
+    now: float,
+) -> tuple[Gate, ...]:
+    """The same of these nodes; an answer of a check from before `since` proves nothing."""
     of = defaultdict[tuple[GateKind, str], list[Finding]](list)
     for finding in findings:
         of[finding.gate, finding.check].append(finding)
-    judged, sight = judged_nodes(obs, rollout), of[GateKind.Sight, ""]
+    sight = of[GateKind.Sight, ""]
     found = [built_in(GateKind.Sight, sight, 0, 0, now)] if sight else []
     counts = {
         GateKind.Nodes: _heard(obs, judged, now),
@@ -36,7 +50,6 @@ def look(
     }
     for kind, reporting in counts.items():
         found.append(built_in(kind, of[kind, ""], reporting, len(judged), now))
-    since = rollout.waves[-1].judged_since or 0.0
     for check in rollout.plan.checks if judged else ():
         result, said = obs.checks.get(check.name), of[GateKind.Check, check.name]
         if check.dry_run:

@@ -12,8 +12,8 @@ from wavegate.api import IntOrPercent, OnFailure, Phase, Pool, Reason, WaveState
 from wavegate.evidence import CheckSpec, Gate, Verdict
 
 MAX_OUTCOMES = 100
-MAX_DETAILED = 10
-"""Outcomes that keep their waves: a ConfigMap holds 1 MiB."""
+MAX_DETAILED = 8
+"""Outcomes that keep their waves, and what stopped them: a ConfigMap holds 1 MiB."""
 MAX_HISTORY = 5
 MAX_BLOCKED = 100
 MAX_MESSAGE = 1_024

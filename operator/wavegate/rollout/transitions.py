@@ -35,6 +35,7 @@ HARM = (
     Reason.Unschedulable,
     Reason.CheckAboveMax,
     Reason.CheckBelowMin,
+    Reason.EvidenceLostOnWave,
 )
 """What fails a wave."""
 HARMED = (

@@ -9,8 +9,10 @@ import hashlib
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
 
+from wavegate.api import GateKind, Reason
 from wavegate.evidence import (
     Finding,
+    Gate,
     LedgerNode,
     NodeView,
     Verdict,
@@ -19,6 +21,7 @@ from wavegate.evidence import (
     most_by_chance,
     outside_limits,
 )
+from wavegate.rollout import gates
 from wavegate.rollout.corroborate import FIRST_LOOK_SECONDS
 from wavegate.rollout.judge import judge_nodes, judged_nodes
 from wavegate.rollout.observation import Observation
@@ -29,6 +32,15 @@ MAX_SUSPECTS = 1_000
 """As many harmed nodes are beyond chance on any fleet: more than chance explains on 5,000 nodes in
 a week."""
 NOT_WATCHED = ""
+_SHOWN_BY = {
+    Reason.NodeVanished: GateKind.Nodes,
+    Reason.NodeReplaced: GateKind.Nodes,
+    Reason.NodeRebooted: GateKind.Nodes,
+    Reason.NodeNotReady: GateKind.Nodes,
+    Reason.AgentRestarted: GateKind.Agents,
+    Reason.AgentOOMKilled: GateKind.Agents,
+    Reason.AgentNotReady: GateKind.Agents,
+}
 
 
 def watched(obs: Observation, bake: Bake) -> dict[str, LedgerNode]:
@@ -93,6 +105,22 @@ def check_above(obs: Observation, bake: Bake, nodes: Mapping[str, LedgerNode]) -
                 if finding.verdict is Verdict.FAIL:
                     return finding
     return None
+
+
+def gates_of(
+    obs: Observation, bake: Bake, nodes: Mapping[str, LedgerNode], now: float
+) -> tuple[Gate, ...]:
+    """What each gate says when the bake fails: of nodes and agents, all harm since its start."""
+    asked = frozenset(nodes.keys() - bake.excused.keys())
+    findings = [
+        Finding(Verdict.FAIL, s.reason, f"node {s.node}: {s.reason}", s.node, gate=kind)
+        for s in reversed(bake.suspects)
+        if (kind := _SHOWN_BY.get(s.reason)) is not None
+    ]
+    for check in bake.rollout.plan.checks:
+        findings += judge_check(check, obs.bake_checks.get(check.name), asked, 0.0)
+    baking = obs.once(_as_baking, bake)
+    return gates.look_at(baking, bake.rollout, asked, findings, since=0.0, now=now)
 
 
 def missing(obs: Observation, bake: Bake, nodes: Mapping[str, LedgerNode], now: float) -> str:

@@ -17,7 +17,7 @@ from wavegate.cluster.projections import encode_ledger, encode_record, stored_co
 from wavegate.cluster.status import StatusWriter
 from wavegate.cluster.store import Store
 from wavegate.evidence import CheckResult, Finding, Ledger, LedgerNode, Verdict
-from wavegate.evidence.gates import MAX_DETAILED
+from wavegate.evidence.gates import MAX_DETAILED, MAX_QUERY, cut
 from wavegate.rollout import excerpts, gates, report
 from wavegate.rollout.breakglass import MAX_LINE
 from wavegate.rollout.record import (
@@ -67,7 +67,8 @@ def largest():
         fleet.NOW,
     )
     assert len(said) == CHECKS + 3
-    full = replace(said[0], query=said[-1].query, threshold="<= 0", value="-1e-300")
+    query = cut(LONG_WORDS, MAX_QUERY)
+    full = replace(said[0], query=query, threshold="<= 0", value="-1e-300")
     said = (*(full,) * MAX_DETAILED, *said[MAX_DETAILED:])
     (lined,) = gates.with_lines((wave,), said)
     candidate = replace(

@@ -15,7 +15,7 @@ from support.world import SimCluster
 from wavegate.controller import queries
 from wavegate.controller.checks import CheckRunner
 from wavegate.controller.queries import VARIABLES, Questions, nodes_pattern
-from wavegate.evidence import CheckResult, CheckSpec, Sample
+from wavegate.evidence import CheckResult, CheckSpec, Sample, Verdict, judge_check
 from wavegate.rollout.waves import in_order
 from wavegate.telemetry.connections import Source
 from wavegate.telemetry.metrics import Metrics
@@ -57,14 +57,16 @@ class Reader:
     def __init__(self):
         self.asked = []
         self.value = 0.0
+        self.silent, self.error = set(), ""
         self.answers = asyncio.Event()
         self.answers.set()
 
     async def ask(self, source, check, query, nodes, now):
         self.asked.append((source, check.name, query, nodes, now))
         await self.answers.wait()
-        samples = tuple(Sample({"node": node}, self.value) for node in nodes)
-        return CheckResult(now, nodes, samples)
+        told = sorted(nodes - self.silent)
+        samples = tuple(Sample({"node": node}, self.value) for node in told)
+        return CheckResult(now, nodes, samples, self.error)
 
 
 @pytest.fixture
@@ -257,6 +259,70 @@ async def test_a_dry_run_is_told_of_once_for_each_verdict(runner, sim, reader, c
         "agents/rules: dry run, PASS: check crashes passes",
         "agents/rules: dry run, FAIL: check crashes saw 9 on node canary-0, more than 0",
     ]
+
+
+async def silent_for(runner, sim, reader, seconds):
+    """Answers each 30 s for so long; returns the last one to `crashes`."""
+    for _ in range(seconds // 30):
+        await answered_again(runner, sim, reader, 0)
+    return answers(runner, sim)["crashes"]
+
+
+@pytest.fixture
+async def losing(sim, reader, runner):
+    """Since the first answer the canary has no series; ten other nodes have one."""
+    sim.add_nodes("workers", 8)
+    reader.silent = {"canary-0"}
+    await asked(runner, sim, reader)
+    await until(lambda: len(answers(runner, sim)) == 2)
+    return sim
+
+
+def about(reader):
+    """The nodes about which `crashes` was asked."""
+    return [nodes for _, name, _, nodes, _ in reader.asked if name == "crashes"]
+
+
+async def test_nodes_that_a_check_loses_are_told_from_a_check_that_does_not_work(
+    runner, losing, reader
+):
+    found = await silent_for(runner, losing, reader, 150)
+    assert set(about(reader)) == {frozenset({"canary-0"})}, "the control is not asked for nothing"
+    found = await silent_for(runner, losing, reader, 30)
+    control = set(losing.nodes) - {"canary-0"}
+    assert (about(reader)[-1], found.control) == (control, (10, 10))
+    rollout = losing.record.rollout
+    (finding,) = judge_check(rollout.plan.checks[0], found, found.nodes, 0.0)
+    assert (finding.verdict, finding.reason) == (Verdict.FAIL, "EvidenceLostOnWave")
+    assert (finding.node, finding.blocks) == ("canary-0", False)
+    assert "10 of 10" in finding.message
+    reader.silent |= set(sorted(control)[:2])
+    found = await silent_for(runner, losing, reader, 30)
+    (finding,) = judge_check(rollout.plan.checks[0], found, found.nodes, 0.0)
+    assert (found.control, finding.verdict) == ((8, 10), Verdict.HOLD)
+
+
+async def test_a_series_that_comes_back_or_an_outage_begins_the_silence_anew(
+    runner, losing, reader
+):
+    await silent_for(runner, losing, reader, 150)
+    reader.error = "is down"
+    await answered_again(runner, losing, reader, 0)
+    reader.error = ""
+    found = await silent_for(runner, losing, reader, 180)
+    assert found.control == (0, 0)
+    reader.silent = set()
+    await answered_again(runner, losing, reader, 0)
+    reader.silent = {"canary-0"}
+    found = await silent_for(runner, losing, reader, 180)
+    assert (found.silent, found.control) == ({"canary-0": losing.now - 150}, (0, 0))
+
+
+async def test_without_five_control_nodes_nothing_is_lost(runner, losing, reader):
+    for name in sorted(set(losing.nodes) - {"canary-0"})[4:]:
+        losing.remove_node(name)
+    found = await silent_for(runner, losing, reader, 300)
+    assert (found.control, set(about(reader))) == ((0, 0), {frozenset({"canary-0"})})
 
 
 def test_all_variables_are_replaced_once_in_query_and_series(sim):

@@ -29,6 +29,12 @@ def test_a_preset_names_the_judged_nodes_and_no_variable_that_is_not_replaced(pr
 
 
 @pytest.mark.parametrize("preset", PresetName)
+def test_a_preset_reads_no_more_the_longer_a_bake_goes_on(preset):
+    ranges = re.findall(r"\[([^]]+)\]", re.sub(r'"[^"]*"', "", frozen(preset).query))
+    assert set(ranges) <= {"2m", "15m"}
+
+
+@pytest.mark.parametrize("preset", PresetName)
 def test_a_preset_comes_with_limits_of_its_own(preset):
     spec = frozen(preset)
     assert (spec.per_node, spec.node_label, spec.max, spec.min) == (

@@ -34,6 +34,13 @@ def good(kind, spec=None, **more):
     return spec or {}, answer(kind, 0.0, **more)
 
 
+def lost(kind, since, spec=None, *, control=(9, 10), nodes=("n1", "n2", "n3"), **more):
+    """Good values of these nodes; the others are silent since then."""
+    silent = dict.fromkeys(MOVED - set(nodes), since)
+    samples = of(kind, 0.0, nodes=nodes) if nodes else ()
+    return spec or {}, CheckResult(SINCE, MOVED, samples, silent=silent, control=control, **more)
+
+
 # Row -> the examples of it, each the options of the check and the answer.
 EXAMPLES = {
     "good": lambda k: [
@@ -92,7 +99,25 @@ EXAMPLES = {
             CheckResult(SINCE, MOVED, of(k, 0.0, nodes=("n1", "n2", "n3"))),
         ),
     ],
+    "lost": lambda k: [
+        lost(k, SINCE - 180.0),
+        lost(k, SINCE - 180.0, control=(5, 5)),
+        lost(k, SINCE - 180.0, nodes=()),
+        lost(k, SINCE - 300.0, {"interval": 100.0}),
+        lost(k, SINCE - 180.0, AGED, ages=of(k, 1.0, nodes=("n1", "n2", "n3"))),
+    ],
+    "lost alike": lambda k: [
+        lost(k, SINCE - 179.0),
+        lost(k, SINCE - 299.0, {"interval": 100.0}),
+        lost(k, SINCE - 900.0, control=(0, 0)),
+        lost(k, SINCE - 900.0, control=(4, 4)),
+        lost(k, SINCE - 900.0, control=(8, 9)),
+    ],
     "covered": lambda k: [
+        (
+            {"coverage": IntOrPercent(75, is_percent=True)},
+            lost(k, SINCE - 900.0)[1],
+        ),
         (
             {"coverage": IntOrPercent(75, is_percent=True)},
             CheckResult(SINCE, MOVED, of(k, 0.0, nodes=("n1", "n2", "n3"))),
@@ -145,7 +170,9 @@ def test_the_gate_of_a_check_says_the_same_and_by_which_value(row, kind, options
     meant = getattr(row, kind)
     assert (gate.verdict, gate.reason) == (meant.verdict, meant.reason)
     assert gate.expected == (4 if kind == "node" else 1)
-    if meant.verdict is Verdict.FAIL:
+    if row.name == "lost":
+        assert gate.worst[-1].what == "no series"
+    elif meant.verdict is Verdict.FAIL:
         value = float(gate.value)
         assert value > 5.0 or (check.min is not None and value < check.min)
         assert [bad.what for bad in gate.worst][:1] == ([gate.value] if kind == "node" else [])

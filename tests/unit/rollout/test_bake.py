@@ -148,6 +148,10 @@ def test_harm_on_two_nodes_goes_back_to_the_earlier_content_and_blocks(baking, h
     assert [o.release for o in sim.record.outcomes] == ["b", "a"]
     assert (sim.record.bake, sim.record.history) == (None, ())
     assert set(sim.sets) == {sim.record.stable.attempt}
+    gate = status(sim, "b")["gates"][0]
+    kind = "Agents" if harm == "loop" else "Nodes"
+    assert (gate["gate"], gate["verdict"]) == (kind, "Fail")
+    assert set(victims) <= {bad["node"] for bad in gate["worst"]} or harm == "loop"
 
 
 def test_pods_on_harmed_nodes_are_deleted_first_though_no_lease_was_watched(baking):
@@ -325,6 +329,9 @@ def test_with_on_failure_pause_a_failed_bake_only_says_so(baking):
     assert set(sim.running().values()) == {"b"}
     shown = status(sim, "b")
     assert (shown["reason"], shown["waitingFor"]) == ("BakeFailed", "Person")
+    assert shown["gates"][0]["worst"] == [
+        {"node": name, "what": "NodeRebooted"} for name in ("workers-4", "workers-2")
+    ]
     assert sim.record.last_baked is None
     assert decide(sim.observe(), sim.now) == Step()
 
@@ -553,6 +560,8 @@ def test_a_check_of_the_whole_wave_above_its_limit_goes_back_without_a_block(bak
     sim.check_value = 1.0
     sim.run(200, until=lambda: phase_of(sim, "b")[0] == "Reverted")
     assert sim.record.outcomes[0].incident.reason is Reason.CheckAboveMax
+    gate = status(sim, "b")["gates"][0]
+    assert (gate["check"], gate["value"], gate["threshold"]) == ("errors", "1", "<= 0")
     assert sim.record.blocked == ()
     assert sim.record.stable.release == "a"
 
@@ -564,6 +573,10 @@ def test_a_check_above_its_limit_on_one_node_is_chance_and_on_two_it_is_not(baki
     assert [s.node for s in sim.record.bake.suspects] == ["workers-2"]
     sim.check_values["workers-4"] = 1.0
     sim.run(200, until=lambda: phase_of(sim, "b")[0] == "Reverted")
+    assert {bad["node"] for bad in status(sim, "b")["gates"][0]["worst"]} == {
+        "workers-2",
+        "workers-4",
+    }
     assert sim.record.blocked == ()
 
 
