@@ -126,6 +126,7 @@ class Invariants:
         ledger = obs.ledgers.get(rollout.waves[-1].ledger)
         names = {node.name for node in ledger.nodes} if ledger else set()
         begun = any(node.name in names for node in obs.moved(rollout.attempt))
+        begun |= bool(rollout.waves[-1].labelled)  # all that were moved may be suspects
         opens = any(isinstance(action, StoreLedger | MoveNodes) for action in step.actions)
         good = proof is not None and not proof.problem and sim.now - proof.asked_at <= 60.0
         if opens and not begun and not (good and proof.ledger == rollout.waves[-1].ledger):
