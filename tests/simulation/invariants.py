@@ -30,6 +30,7 @@ from wavegate.cluster.projections import stored_config_map
 from wavegate.evidence import Ledger
 from wavegate.rollout.names import KIND_LABEL
 from wavegate.rollout.record import Record, Rollout
+from wavegate.rollout.transitions import HARM
 
 LAG_SECONDS = 1.0
 """A change is not held against the operator before it can have seen it."""
@@ -37,7 +38,6 @@ LAG_SECONDS = 1.0
 OWED = {
     7: "the admission policy is real Kubernetes' (tests/e2e/test_admission.py)",
     13: "two channels on one node: NodeBusy comes with issue 7",
-    17: "one node may still revert: corroboration comes with issue 5",
 }
 """Invariants that are not asserted here yet, and what brings them."""
 
@@ -261,6 +261,8 @@ def _no_evidence(guard: Guard, sim: Simulation, rollout: Rollout, index: int) ->
             continue
         if side(node, sim.key) != rollout.attempt or node["metadata"]["uid"] != entry.uid:
             continue
+        if entry.name in {suspect.node for suspect in rollout.suspects if suspect.kept}:
+            continue
         pods = [pod for pod in sim.pods(entry.name) if attempt_of(pod) == rollout.attempt]
         if any(guard.books.crashed_at.get(p["metadata"]["uid"], sim.now) < judged_at for p in pods):
             yield f"wave {wave.name} passed; the agent on {entry.name} crashed in its soak"
@@ -403,6 +405,24 @@ def every_agent_is_matched(guard: Guard, sim: Simulation, change: Change) -> Ite
             yield f"no revision matches {name}, which had an agent"
 
 
+def one_node_stops_nothing(guard: Guard, sim: Simulation, change: Change) -> Iterator[str]:
+    """17: after the first wave harm on one node alone neither reverts, pauses nor blocks. Where
+    nothing is there to give the node back to, or the record is of another time, it may.
+    """
+    old, new = _rollouts(guard, change)
+    if old is None or new is None or new.incident is None or old.incident is not None:
+        return
+    first = next((wave for wave in old.waves if wave.nodes), None)
+    if new.incident.reason not in HARM or first is None or first.state is not WaveState.Passed:
+        return
+    stable = guard.books.record.stable
+    if guard.books.hands.travelled or stable is None or not sim.daemon_set_of(stable.attempt):
+        return
+    guard.counted[17] += 1
+    if len(new.incident.nodes) == 1:
+        yield f"{new.incident.nodes[0]} alone made it {new.phase} ({new.incident.message})"
+
+
 CHECKS: tuple[tuple[int, Check], ...] = (
     (1, candidates_stand_in_ledgers),
     (2, waves_open_in_order),
@@ -415,6 +435,7 @@ CHECKS: tuple[tuple[int, Check], ...] = (
     (11, one_agent_per_node),
     (14, changes_carry_reasons),
     (16, every_agent_is_matched),
+    (17, one_node_stops_nothing),
     (18, a_fence_stays),
 )
 """In the order in which they are asked; 1 and 4 cover 18 too, 16 covers 20. 5, 8, 12, 15 and 19 are

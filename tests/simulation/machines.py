@@ -134,6 +134,18 @@ class Machines:
         self.server.update(f"kubelet {name}", "nodes", node, status=status)
         self._take_over_pods(name)
 
+    def reappear(self, name: str) -> None:
+        """A machine that was only out of reach: the same boot, and its pods ran on."""
+        machine, node = self.machines[name], self.server.find("nodes", name)
+        if node is None:
+            return
+        machine.alive, machine.renewed_until = True, self._now()
+        status = self._status(machine, "True")
+        self.server.update(f"kubelet {name}", "nodes", node, status=status)
+        for pod in list(self.pods_on[name].values()):
+            if pod["status"].get("phase") == "Running":
+                self._report(name, pod, ready=True, restarts=_restarts(pod))
+
     def restart_container(self, name: str, pod: Body, why: str = "Error", code: int = 1) -> None:
         """The agent's container ends and is started anew, with back-off: CrashLoopBackOff."""
         stored = self._current(pod)

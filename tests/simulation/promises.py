@@ -183,11 +183,12 @@ def a_pause_never_stops_reverting(hold: str) -> None:
     """19: whatever keeps a release from moving, harm is seen and taken back as fast as ever."""
     with running(**CHECKED) as sim:
         sim.publish("bad")
-        victim = until_moved(sim, 3)[1]
+        victims = until_moved(sim, 3)[:2]
         HOLDS[hold](sim)
         sim.run(120)
-        sim.crash(victim)
-        sim.boot(victim)
+        for victim in victims:
+            sim.crash(victim)
+            sim.boot(victim)
         sim.run(SEEN_SECONDS)
         if not reverting(sim) and sim.status("bad").get("phase") != "Reverted":
             phase = sim.status("bad").get("phase")

@@ -126,13 +126,13 @@ def content_cannot_be_fetched(story: Story) -> None:
 
 @scenario()
 def node_removed_after_its_move(story: Story) -> None:
-    """A node that has the candidate is removed from the cluster
-    Nobody can tell whether the content is why: it counts as failed. (That an announced removal
-    excuses a node comes later.)
+    """Two nodes that have the candidate are removed from the cluster
+    Nobody can tell whether the content is why. One alone would be a suspect; two count as failed.
+    (That an announced removal excuses a node comes later.)
     """
     story.publish("b")
-    victim = story.until_moved(2)[0]
-    story.remove_node(victim)
+    for victim in story.until_moved(2)[:2]:
+        story.remove_node(victim)
     story.until_ended("b", Phase.Reverted)
     assert story.everywhere("a")
 
@@ -140,27 +140,27 @@ def node_removed_after_its_move(story: Story) -> None:
 @scenario()
 def node_replaced_after_its_move(story: Story) -> None:
     """A node that has the candidate is replaced under its name
-    Another UID: what happened to the first machine is unknown, so it counts as failed. The new one
-    starts with stable.
+    Another UID: what happened to the first machine is unknown, so it is a suspect. The new one
+    starts with stable, and is swept in the end.
     """
     story.publish("b")
     victim = story.until_moved(2)[0]
     story.remove_node(victim)
     story.replace_node(victim)
-    story.until_ended("b", Phase.Reverted)
+    story.until_ended("b", Phase.Completed)
     story.run(60)
-    assert story.everywhere("a")
+    assert story.everywhere("b")
 
 
 @scenario(spec=CHECKED)
 def check_above_its_max(story: Story) -> None:
-    """A query shows harm on a node of the wave
+    """A query shows harm on two nodes of the wave
     It reverts; the number of a query alone blocks no content.
     """
     story.publish("b")
-    victim = story.until_moved(1)[0]
-    story.say("machine", "errors on {} rise to 7; at most 1 is allowed", [victim])
-    story.prometheus.values[victim] = 7.0
+    victims = story.until_moved(2)[:2]
+    story.say("machine", "errors on {} rise to 7; at most 1 is allowed", victims)
+    story.prometheus.values |= dict.fromkeys(victims, 7.0)
     story.until_ended("b", Phase.Reverted)
     assert story.everywhere("a")
     assert not story.record.blocked

@@ -25,17 +25,17 @@ def paused_by_a_decision(story: Story) -> None:
 
 @scenario()
 def paused_and_harmed(story: Story) -> None:
-    """A machine stops while the release is paused
+    """Two machines stop while the release is paused
     A pause stops moving, never watching and reverting.
     """
     story.publish("bad")
-    victim = story.until_moved(1)[0]
+    victims = [story.until_moved(1)[0], "canary-1"]
     story.people("decide: Pause bad", lambda: story.decide("wait", "bad", "Pause"))
     story.run(60)
-    story.crash(victim)
+    story.crash(*victims)
     story.until_phase("bad", Phase.Reverting)
     story.run(20)
-    story.boot(victim)
+    story.boot(*victims)
     story.until_ended("bad", Phase.Reverted)
     assert story.everywhere("a")
 
@@ -165,7 +165,7 @@ def leader_killed_in_mid_fence(story: Story) -> None:
     The other process takes the lease over and finishes the fence before anything else.
     """
     story.publish("bad")
-    exposed = story.until_moved(2)
+    story.until_wave("canary", WaveState.Soaking)
     leader = next(o for o in story.operators if o.leader is not None)
     line = leader.line
     assert line is not None
@@ -174,7 +174,7 @@ def leader_killed_in_mid_fence(story: Story) -> None:
         story.say("machine", f"the process of {leader.name.replace('-', ' ')} is killed"),
         leader.kill(),
     )
-    story.reboot(exposed[0])
+    story.reboot("canary-1")
     story.until_ended("bad", Phase.Reverted)
     assert story.everywhere("a")
 

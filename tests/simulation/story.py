@@ -128,6 +128,18 @@ class Story(Simulation):
         super().crash(node)
         super().boot(node)
 
+    def cut_off(self, *nodes: str) -> None:
+        """Nothing is heard of these machines any more; on them all goes on."""
+        self.say("machine", "{}: their network is gone", nodes)
+        for node in nodes:
+            super().crash(node)
+
+    def reach(self, *nodes: str) -> None:
+        """Their network is back; nothing was started anew."""
+        self.say("machine", "{}: their network is back", nodes)
+        for node in nodes:
+            self.act(lambda node=node: self.machines.reappear(node))
+
     def bring(self, content: str, what: str, deed: Harm) -> None:
         """Content that does harm; `what` says which."""
         self.say("given", f"{content} {what}")
@@ -236,6 +248,11 @@ class Story(Simulation):
         side = rollout.attempt if rollout else ""
         order = [n for n in self.moves if n in self._on(side) and n.startswith(pool)]
         return list(dict.fromkeys(order))
+
+    def suspects(self) -> list[str]:
+        """The nodes that came to harm alone, in this order."""
+        rollout = self.record.rollout
+        return [suspect.node for suspect in rollout.suspects] if rollout else []
 
     def unmoved(self, pool: str = "workers") -> list[str]:
         """The nodes of a pool that were not given to the running candidate, by name."""

@@ -264,12 +264,20 @@ def tell_record(before: Record | None, after: Record) -> Iterable[str]:
         yield f"{verb} {new.candidate.release}"
         return
     yield from _tell_waves(old, new)
+    yield from _tell_suspects(old, new)
     if new.paused and not old.paused:
         yield f"pauses the rollout: {new.paused}"
     if new.promoting and not old.promoting:
         yield f"promotes {new.candidate.release}"
     if new.phase is Phase.Reverting and old.phase is not Phase.Reverting:
         yield f"reverts {new.candidate.release}"
+
+
+def _tell_suspects(old: Rollout, new: Rollout) -> Iterable[str]:
+    for suspect in new.suspects:
+        if suspect not in old.suspects:
+            again = " again, and leaves it there" if suspect.kept else ""
+            yield f"suspects {suspect.node}: {suspect.reason}{again}"
 
 
 def _tell_waves(old: Rollout, new: Rollout) -> Iterable[str]:

@@ -26,7 +26,20 @@ def dies_on_the_canary(sim):
 
 
 def dies_in_a_later_wave(sim):
-    sim.harm("b", only_on(frozenset({"workers-2"}), kills(8.0)))
+    sim.harm("b", only_on(frozenset({"workers-2", "workers-3"}), kills(8.0)))
+    sim.publish("b")
+
+
+def loses_one_machine(sim):
+    """Once, and after the first wave: it becomes a suspect, goes back, and is tried again."""
+    died = []
+
+    def once(machines, name, pod):
+        if not died:
+            died.append(name)
+            kills(8.0)(machines, name, pod)
+
+    sim.harm("b", only_on(frozenset({"workers-2"}), once))
     sim.publish("b")
 
 
@@ -92,7 +105,10 @@ def _class(reason: str) -> str:
     return "harm" if reason in ("NodeNotReady", "NodeRebooted") else str(reason)
 
 
-@pytest.mark.parametrize("story", [good, dies_on_the_canary, dies_in_a_later_wave, is_deleted])
+STORIES = [good, dies_on_the_canary, dies_in_a_later_wave, loses_one_machine, is_deleted]
+
+
+@pytest.mark.parametrize("story", STORIES)
 def test_a_kill_after_any_write_leads_to_the_same_end(story, capsys) -> None:
     whole, writes = tell(story, ())
     points = [(n,) for n in range(1, writes + 1)]

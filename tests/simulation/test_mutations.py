@@ -12,11 +12,21 @@ from simulation import daemonsets, promises
 from simulation.cluster import Simulation
 from simulation.invariants import CHECKS, OWED, BrokenInvariant
 from simulation.machines import crash_loops
+from support.builders import digest
 from wavegate.api import WaveState
 from wavegate.cluster import paths
 from wavegate.cluster import status as statuses
 from wavegate.cluster.store import Store
-from wavegate.rollout import decide, exposure, forward, revert, soak, templates, way_back
+from wavegate.rollout import (
+    corroborate,
+    decide,
+    exposure,
+    forward,
+    revert,
+    soak,
+    templates,
+    way_back,
+)
 from wavegate.rollout.steps import Forget, MoveNodes, Step, Target, save, wait
 
 Bug = Callable[[pytest.MonkeyPatch], None]
@@ -34,9 +44,25 @@ def bad(sim: Simulation) -> None:
     sim.publish("a")
     sim.until_phase("a", "Completed", 600)
     sim.publish("bad")
-    victim = next(n for n in promises.until_moved(sim, 3) if n.startswith("workers"))
-    sim.act(lambda: crash_loops(0.0)(sim.machines, victim, sim.pods(victim)[0]))
+    victims = [n for n in promises.until_moved(sim, 4) if n.startswith("workers")][:2]
+    for victim in victims:
+        crash_agent(sim, victim)
     sim.until_phase("bad", "Reverted", 600)
+
+
+def one_liar(sim: Simulation) -> None:
+    """A node of the second wave feigns a crash of its agent, whenever it gets the release."""
+    sim.publish("a")
+    sim.until_phase("a", "Completed", 600)
+    sim.publish("b")
+    liar = next(n for n in promises.until_moved(sim, 3) if n.startswith("workers"))
+    crash_agent(sim, liar)
+    sim.until("it goes back", lambda: sim.agents().get(liar) == digest("a"))
+    sim.until_phase("b", "Completed", 1_200)
+
+
+def crash_agent(sim: Simulation, node: str) -> None:
+    sim.act(lambda: crash_loops(0.0)(sim.machines, node, sim.pods(node)[0]))
 
 
 def dead_in_the_soak(sim: Simulation) -> None:
@@ -239,6 +265,11 @@ def pauses_before_it_looks(patch) -> None:
     patch.setattr(forward, "advance", blindfold)
 
 
+def believes_one_node(patch) -> None:
+    """Harm on one node is enough in each wave."""
+    patch.setattr(corroborate, "_corroborated", lambda *_: True)
+
+
 def takes_the_agent_along(patch) -> None:
     """A channel that is gone takes its stable DaemonSet with it."""
     tidy = decide._tidy
@@ -289,6 +320,7 @@ MUTATIONS = (
     Mutation(14, keeps_the_reason_to_itself, on(bad)),
     Mutation(15, forgets_unlabelled_nodes, promises.without_the_operator_all_stays),
     Mutation(16, points_stable_at_the_candidates_nodes, on(good)),
+    Mutation(17, believes_one_node, on(one_liar)),
     Mutation(18, undoes_a_fence_of_people, on(fenced_by_hand)),
     *(Mutation(19, pauses_before_it_looks, paused(hold)) for hold in promises.HOLDS),
     Mutation(20, takes_the_agent_along, on(channel_deleted), reported=16),
@@ -296,6 +328,7 @@ MUTATIONS = (
 RUNS = {
     "good": on(good),
     "bad": on(bad),
+    "one liar": on(one_liar),
     "dead in the soak": on(dead_in_the_soak),
     "fenced by hand": on(fenced_by_hand),
     "channel deleted": on(channel_deleted),

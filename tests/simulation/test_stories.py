@@ -12,12 +12,12 @@ from pathlib import Path
 
 import pytest
 
-from simulation import scenarios_bad, scenarios_good, scenarios_people
+from simulation import scenarios_bad, scenarios_good, scenarios_people, scenarios_suspects
 from simulation.scenarios import SCENARIOS
 
 FOLDER = Path(__file__).parent / "stories"
 WRITES = os.environ.get("WAVEGATE_WRITE_STORIES") == "1"
-MODULES = (scenarios_good, scenarios_bad, scenarios_people)
+MODULES = (scenarios_good, scenarios_bad, scenarios_people, scenarios_suspects)
 
 
 @pytest.mark.parametrize("name", SCENARIOS)

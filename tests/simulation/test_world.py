@@ -2,7 +2,7 @@
 
 from simulation.cluster import Simulation
 from simulation.invariants import CHECKS, Guard
-from simulation.machines import kills
+from simulation.machines import crash_loops, kills, only_on
 
 
 def test_a_good_and_a_bad_release_go_through_the_world_and_ask_every_invariant() -> None:
@@ -21,6 +21,11 @@ def test_a_good_and_a_bad_release_go_through_the_world_and_ask_every_invariant()
         sim.until_phase("bad", "Reverting")
         sim.boot("canary-1")
         sim.until_phase("bad", "Reverted")
+        sim.run(30)
+        assert sim.everywhere("b")
+        sim.harm("worse", only_on(frozenset({"workers-1", "workers-2"}), crash_loops()))
+        sim.publish("worse")
+        sim.until_phase("worse", "Reverted")
         sim.run(30)
         assert sim.everywhere("b")
         assert set(guard.counted) >= {number for number, _ in CHECKS}

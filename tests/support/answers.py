@@ -35,7 +35,8 @@ def _answer(
     nodes: frozenset[str],
 ) -> None:
     """A check of nodes has a series for each; one of a wave has the highest value."""
-    values = {name: sim.check_values.get(name, sim.check_value) for name in nodes}
+    every = {name: sim.check_values.get(name, sim.check_value) for name in nodes}
+    values = {name: value for name, value in every.items() if value is not None}
     for check in rollout.plan.checks:
         labels = ({check.node_label: name} for name in values)
         samples = [Sample(of, v, sim.now) for of, v in zip(labels, values.values(), strict=True)]

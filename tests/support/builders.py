@@ -80,6 +80,9 @@ class SimNode:
     unschedulable: bool = False
     announced: bool = False
     """What the operator remembers of when it last was Ready."""
+    lost_at: float | None = None
+    seen: tuple[bool, int] | None = None
+    """Ready and number of boots, as the operator saw it last; and when it saw the last loss."""
 
     def is_leaving(self) -> bool:
         """Whether it is cordoned, or an autoscaler has announced to remove it."""
@@ -97,6 +100,7 @@ class SimNode:
             self.unschedulable,
             {KEY: Side(self.attempt, self.label_seen)} if self.attempt else {},
             self.announced,
+            self.lost_at,
         )
 
 

@@ -6,8 +6,10 @@ from support.builders import matches
 from support.world import SimCluster
 from wavegate.api import Phase, WaveState
 from wavegate.evidence import Verdict
+from wavegate.rollout import suspects
 from wavegate.rollout.observation import Observation
 from wavegate.rollout.steps import MoveNodes, Step, StoreLedger
+from wavegate.rollout.waves import baseline_of
 
 
 def with_stable(sim: SimCluster) -> SimCluster:
@@ -111,7 +113,8 @@ class Invariants:
             return
         planned = before.plan.waves[min(before.wave, len(before.plan.waves) - 1)]
         soak = 0.0 if old.last else planned.soak
-        names = {n.name for led in obs.ledgers.values() for n in led.nodes if n.healthy}
+        newest = baseline_of(obs)
+        names = {n for n in newest if newest[n].healthy} - suspects.aside(obs, before)
         for name in names & {n.name for n in obs.moved(before.attempt)}:
             if obs.leases.get(name, 0.0) < old.opened_at + soak:
                 yield f"wave {old.name} passed, but {name} was not heard from after its soak"
@@ -123,6 +126,7 @@ class Invariants:
         ledger = obs.ledgers.get(rollout.waves[-1].ledger)
         names = {node.name for node in ledger.nodes} if ledger else set()
         begun = any(node.name in names for node in obs.moved(rollout.attempt))
+        begun |= bool(rollout.waves[-1].labelled)  # all that were moved may be suspects
         opens = any(isinstance(action, StoreLedger | MoveNodes) for action in step.actions)
         good = proof is not None and not proof.problem and sim.now - proof.asked_at <= 60.0
         if opens and not begun and not (good and proof.ledger == rollout.waves[-1].ledger):

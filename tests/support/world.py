@@ -79,8 +79,8 @@ class SimCluster:
     harms: dict[str, str] = field(default_factory=dict)
     victims: frozenset[str] | None = None
     check_value: float = 0.0
-    check_values: dict[str, float] = field(default_factory=dict)
-    """By node: what a check answers instead of `check_value`."""
+    check_values: dict[str, float | None] = field(default_factory=dict)
+    """By node: what a check answers instead of `check_value`; None: no series."""
     check_error: str = ""
     now: float = 1_000_000.0
     watching_since: float = 0.0
@@ -166,6 +166,7 @@ class SimCluster:
         self.watching_since = self.now
         for node in self.nodes.values():
             node.label_seen, node.announced = self.now, node.is_leaving()
+            node.lost_at = node.seen = None
         for pod in self.pods:
             pod.seen_since = self.now
 
@@ -288,6 +289,7 @@ class SimCluster:
         self._see_pods()
         for node in self.nodes.values():
             node.announced = node.is_leaving() if self.is_ready(node) else node.announced
+            self._see_loss(node)
         rollout = self.record.rollout
         for place, (name, node) in enumerate(self.nodes.items()):
             if node.alive and (self.now + place) % LEASE_EVERY < 1.0 and rollout:
@@ -400,6 +402,12 @@ class SimCluster:
             if pod.uid not in kept and pod.bound_at is not None:
                 self.pods_lost[pod.node] = self.now
         self.pods = left
+
+    def _see_loss(self, node: SimNode) -> None:
+        """As `projections.node_view`: a reboot that follows on NotReady is the same loss."""
+        was, node.seen = node.seen, (self.is_ready(node), node.boot)
+        if was is not None and was[0] and was != node.seen:
+            node.lost_at = self.now
 
     def _see_pods(self) -> None:
         """The node controller takes Ready from the pods of a node that is NotReady."""

@@ -344,6 +344,22 @@ class Reason(StrEnum):
         "A node that got the candidate was created anew under its name (another UID); ask who "
         "replaced it, or look at the machine.",
     )
+    Suspect = _reason(
+        "Suspect",
+        "A node came to harm alone, which proves nothing against the content after the first wave: "
+        "the node goes back to stable, and is tried once more at the end; look at that node.",
+    )
+    Unsteady = _reason(
+        "Unsteady",
+        "A node that got the candidate is well and unwell in turns, so that its wave came to no "
+        "end; it goes back to stable as a suspect: look at its kubelet and agent.",
+    )
+    ClusterWideDisturbance = _reason(
+        "ClusterWideDisturbance",
+        "Nodes without the candidate come to the same harm, so it is the cluster's and not the "
+        "content's; nothing moves until both are well again: look at the network, the zone or the "
+        "power of the nodes in the message.",
+    )
     LeaseStale = _reason(
         "LeaseStale",
         "A node that got the candidate stopped renewing its lease, so no further node is moved; "

@@ -65,16 +65,18 @@ def node_view(body: Mapping[str, Any], old: NodeView | None, now: float) -> Node
     ready, unschedulable = conditions.get("Ready") == "True", bool(spec.get("unschedulable"))
     leaving = is_leaving(taints, unschedulable=unschedulable)
     same = old if old and old.uid == metadata["uid"] else None
+    boot_id = (status.get("nodeInfo") or {}).get("bootID", "")
     return NodeView(
         name=metadata["name"],
         uid=metadata["uid"],
-        boot_id=(status.get("nodeInfo") or {}).get("bootID", ""),
+        boot_id=boot_id,
         ready=ready,
         labels={k: v for k, v in labels.items() if not k.startswith(LABEL_DOMAIN)},
         taints=taints,
         unschedulable=unschedulable,
         sides=_sides(metadata["uid"], labels, old, now),
         announced=leaving if ready or same is None else same.announced,
+        lost_at=_lost_at(same, now, ready=ready, boot_id=boot_id),
     )
 
 
@@ -217,6 +219,13 @@ def _sides(
             known = before.get(key)
             sides[key] = known if known and known.attempt == attempt else Side(attempt, now)
     return sides
+
+
+def _lost_at(same: NodeView | None, now: float, *, ready: bool, boot_id: str) -> float | None:
+    """A reboot that follows on NotReady is the same loss."""
+    if same is None or not same.ready:
+        return same.lost_at if same else None
+    return same.lost_at if ready and boot_id == same.boot_id else now
 
 
 def _waiting(containers: Iterable[Mapping[str, Any]]) -> str:

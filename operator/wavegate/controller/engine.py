@@ -21,7 +21,7 @@ from wavegate.controller.live import LiveGates
 from wavegate.controller.proofs import ProofRunner
 from wavegate.controller.work import Key, WorkQueue
 from wavegate.controller.world import World
-from wavegate.rollout import bake_report, excerpts, report
+from wavegate.rollout import bake_report, excerpts, report, suspect_report
 from wavegate.rollout.bake_report import Told
 from wavegate.rollout.decide import decide
 from wavegate.rollout.observation import Observation
@@ -168,6 +168,9 @@ class Engine:
             told = _difference(before, after)
         if told is not None:
             self._emit(obs, self._subject(obs, record), told)
+        alone = suspect_report.news(before, after)
+        if alone is not None:
+            self._emit(obs, self._subject(obs, record), alone)
         news = bake_report.news(obs.record, record)
         if news is not None:
             self._emit(obs, obs.release(news[0]) or obs.channel, news[1])

@@ -2,6 +2,8 @@
 
 from wavegate.evidence.agents import judge_agent, standing
 from wavegate.evidence.background import is_beyond_chance, most_by_chance
+from wavegate.evidence.control import is_cluster_wide, smallest_effect
+from wavegate.evidence.corroboration import SOON_SECONDS, is_corroborated, most_soon
 from wavegate.evidence.findings import Finding, Verdict, worst
 from wavegate.evidence.gates import Gate
 from wavegate.evidence.nodes import LEASE_STALE_SECONDS, is_leaving, judge_node
@@ -31,6 +33,7 @@ __all__ = [
     "EVERY_NODE",
     "LEASE_STALE_SECONDS",
     "LEAST_CONTROL",
+    "SOON_SECONDS",
     "CheckResult",
     "CheckSpec",
     "Finding",
@@ -45,15 +48,19 @@ __all__ = [
     "Verdict",
     "assess_check",
     "is_beyond_chance",
+    "is_cluster_wide",
+    "is_corroborated",
     "is_leaving",
     "judge_agent",
     "judge_check",
     "judge_node",
     "lost_nodes",
     "most_by_chance",
+    "most_soon",
     "outside_limits",
     "reported_node",
     "silent_nodes",
+    "smallest_effect",
     "standing",
     "worst",
 ]

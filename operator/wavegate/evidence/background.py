@@ -45,7 +45,7 @@ def poisson_bound(mean: float, tail: float) -> int:
 
 def most_by_chance(nodes: int, seconds: float) -> int:
     """How many of `nodes`, watched for so long, chance alone may harm; at least one."""
-    return max(LEAST - 1, poisson_bound(_expected(nodes, seconds), FALSE_ALARMS / TRIES))
+    return max(LEAST - 1, poisson_bound(expected(nodes, seconds), FALSE_ALARMS / TRIES))
 
 
 def is_beyond_chance(ages: Sequence[float], nodes: int, watched: float, length: float) -> bool:
@@ -73,10 +73,11 @@ def _most_within(nodes: int, window: float, whole: float) -> int:
     time has more than 1 + k is at most the number of harmed nodes times P(X > k), by the union
     bound.
     """
-    tries = _expected(nodes, whole)
+    tries = expected(nodes, whole)
     tail = min(1.0, FALSE_ALARMS / tries) if tries > 0 else 1.0
-    return 1 + poisson_bound(_expected(nodes, window), tail)
+    return 1 + poisson_bound(expected(nodes, window), tail)
 
 
-def _expected(nodes: int, seconds: float) -> float:
+def expected(nodes: int, seconds: float) -> float:
+    """How many of `nodes` the background harms in so long, on average."""
     return NODE_FAILURES_PER_HOUR * nodes * max(0.0, seconds) / 3_600.0

@@ -44,6 +44,8 @@ class NodeView:
     sides: Mapping[str, Side] = field(default_factory=dict)
     announced: bool = False
     """When it was last seen Ready, somebody had announced to drain or remove it."""
+    lost_at: float | None = None
+    """When we last saw it stop being Ready, or with another bootID; None: never yet."""
 
     def attempt(self, key: str) -> str | None:
         """The attempt that this node is labelled with on the channel `key`."""

@@ -4,6 +4,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from wavegate.evidence import Gate
+from wavegate.rollout import suspect_report
 from wavegate.rollout.names import ledger_name
 from wavegate.rollout.record import Incident, Revision, WaveRun
 
@@ -30,8 +31,9 @@ def revision(of: Revision) -> dict[str, Any]:
 def waves(opened: tuple[WaveRun, ...], attempt: str) -> list[dict[str, Any]]:
     """All waves that were opened, in order."""
     shown = []
-    for wave in opened[-MAX_WAVES:]:
+    for index, wave in list(enumerate(opened))[-MAX_WAVES:]:
         entry: dict[str, Any] = {"name": wave.name, "state": wave.state.value, "nodes": wave.nodes}
+        entry |= suspect_report.sees(opened, index)
         if wave.nodes:
             entry["ledger"] = ledger_name(attempt, wave.ledger)
         if wave.opened_at:

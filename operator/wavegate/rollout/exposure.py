@@ -2,7 +2,8 @@
 
 A moved node keeps its slot until it is settled: agent Ready for `settle`, and the node heard from
 after that. Nodes in flight never exceed min(maxUnavailable, max(1, nodes settled)): 1, 1, 2, 4, 8…
-A node that just died still looks Ready for 50 s, so being heard from is what counts.
+A node that just died still looks Ready for 50 s, so being heard from is what counts. A suspect that
+goes back to stable keeps its slot too, for a while.
 """
 
 from collections.abc import Mapping
@@ -16,6 +17,7 @@ from wavegate.evidence import (
     PodView,
     standing,
 )
+from wavegate.rollout import suspects
 from wavegate.rollout.movable import fleet, not_movable
 from wavegate.rollout.observation import Observation
 from wavegate.rollout.record import Rollout
@@ -67,8 +69,11 @@ def _measure(obs: Observation, rollout: Rollout, now: float) -> Exposure:
     known, total = whereabouts(obs, rollout), max(1, len(fleet(obs, rollout)))
     moved, not_running = obs.kept.of(_moved, known.carrying, obs.pods_on(rollout.attempt))
     heard, settle = obs.leases.get, rollout.plan.settle
-    settled, in_flight = [], []
+    aside = suspects.aside(obs, rollout)
+    settled, in_flight = [], list(suspects.returning(obs, rollout, now))
     for name, healthy, ready_since in moved:
+        if name in aside:
+            continue
         seen = heard(name)
         if seen is None or ready_since is None or now - seen > LEASE_STALE_SECONDS:
             is_settled = False
@@ -80,6 +85,9 @@ def _measure(obs: Observation, rollout: Rollout, now: float) -> Exposure:
             in_flight.append(name)
     limit = min(rollout.plan.max_unavailable.resolve(total), max(1, len(settled)))
     unmoved = _unmoved(obs, rollout, known)
+    if aside:
+        not_running = tuple(name for name in not_running if name not in aside)
+        unmoved = tuple(node for node in unmoved if node.name not in aside)
     return Exposure(tuple(settled), tuple(in_flight), not_running, unmoved, limit)
 
 

@@ -10,6 +10,7 @@ from dataclasses import replace
 from wavegate.api import Phase, Reason, WaveState
 from wavegate.evidence import Finding, NodeView, Verdict
 from wavegate.rollout import (
+    corroborate,
     exposure,
     gates,
     labels,
@@ -18,6 +19,7 @@ from wavegate.rollout import (
     queue,
     revert,
     soak,
+    suspects,
     waves,
     way_back,
 )
@@ -77,12 +79,17 @@ def advance(obs: Observation, rollout: Rollout, paused: Reason | None, now: floa
     if view is None or view.targets(obs.key, Target.NOTHING):
         return revert.begin(obs, rollout, Reason.FencedByHand, _fenced(rollout), now)
     findings = judge(obs, rollout, now)
-    failed = tuple(finding for finding in findings if finding.verdict is Verdict.FAIL)
     without_stable = stable is not None and obs.revision(stable) is None
     may_repair = paused is not Reason.StateLost and not without_stable
     repair = _repair(obs, rollout) if may_repair else None
-    if failed:
-        step = revert.fail(obs, rollout, failed, now)
+    weighed = corroborate.weigh(obs, rollout, findings, now, strict=not may_repair)
+    if weighed.rollout is not rollout:
+        return save(obs.record, weighed.rollout)
+    if weighed.held is not None:
+        others = (f for f in findings if f.verdict is not Verdict.FAIL)
+        findings = (weighed.held, *others)
+    if weighed.failed:
+        step = revert.fail(obs, rollout, weighed.failed, now, blocks=weighed.blocks)
         if step.record is not None or repair is None:
             return gates.note(obs, step, findings, now)
     if stable is not None and without_stable:
@@ -101,7 +108,12 @@ def advance(obs: Observation, rollout: Rollout, paused: Reason | None, now: floa
 
 
 def _wave(obs: Observation, rollout: Rollout, findings: tuple[Finding, ...], now: float) -> Step:
-    state = rollout.waves[-1].state
+    state, brake = rollout.waves[-1].state, suspects.brake(rollout, now)
+    if state in (WaveState.Passed, WaveState.Pending):
+        if findings and findings[0].reason is Reason.ClusterWideDisturbance:
+            return soak.hold(obs, rollout, findings[0].message, now)
+        if brake:
+            return wait(brake)
     if state is WaveState.Passed:
         return _next(obs, rollout)
     blocked = way_back.blocked(obs, rollout)
@@ -167,7 +179,13 @@ def _move(obs: Observation, rollout: Rollout, findings: tuple[Finding, ...], now
     brake = next((f for f in findings if f.reason in _BRAKES), None)
     if brake is not None:  # before a soak begins, too: it would end at once, and begin again
         return wait(brake.message)
+    harm = suspects.brake(rollout, now)
+    if harm:
+        return wait(harm)
     if not measured.unmoved and not measured.in_flight:
+        if rollout.planned is not None and suspects.none_is_left(obs, rollout):
+            # It takes others instead; where there are none, it passes without.
+            return save(obs.record, rollout.with_new_ledger())
         if rollout.planned is not None and not waves.has_moved_any(obs, rollout):
             # Its nodes changed before they were moved: the wave chooses others.
             return save(obs.record, rollout.with_new_ledger())
@@ -180,21 +198,23 @@ def _move(obs: Observation, rollout: Rollout, findings: tuple[Finding, ...], now
     if batch and len(batch) >= measured.worthwhile and rollout.waves[-1].overrun_since is None:
         if not (way_back.is_proven(obs, rollout, now) or waves.has_moved_any(obs, rollout)):
             return wait(way_back.TRYING)
-        return _label(obs, rollout, batch, seen)
+        return _label(obs, rollout, batch, seen, now)
     if seen > rollout.waves[-1].labelled:
         return save(obs.record, rollout.with_wave(labelled=seen))
     # An agent that is Ready, and a node that is heard from, are events.
     return Step(waiting=f"{len(measured.in_flight)} nodes to settle", requeue=QUIET)
 
 
-def _label(obs: Observation, rollout: Rollout, batch: tuple[NodeView, ...], seen: int) -> Step:
+def _label(
+    obs: Observation, rollout: Rollout, batch: tuple[NodeView, ...], seen: int, now: float
+) -> Step:
     """Move a batch. How far the ledger may have been moved is stored first, so that a new leader
     knows of machines that vanish before it sees them; and with it how far it was seen labelled.
     """
     places = labels.places(obs, obs.ledgers[rollout.waves[-1].ledger])
     mark = 1 + max(places[node.name] for node in batch)
     if mark > rollout.waves[-1].moved:
-        return save(obs.record, rollout.with_wave(moved=mark, labelled=seen))
+        return save(obs.record, rollout.with_wave(moved=mark, moved_at=now, labelled=seen))
     return act(MoveNodes(tuple((n.name, n.uid) for n in batch), rollout.attempt))
 
 
@@ -202,7 +222,8 @@ def _repair(obs: Observation, rollout: Rollout) -> Retarget | UnlabelNodes | Non
     """What others changed of ours is put right, towards stable. Not while it is promoted."""
     if rollout.promoting:
         return None
-    return _drift(obs, rollout) or labels.repair(obs, rollout)
+    drift = _drift(obs, rollout)
+    return drift or suspects.take_back(obs, rollout) or labels.repair(obs, rollout)
 
 
 def _drift(obs: Observation, rollout: Rollout) -> Retarget | None:

@@ -16,7 +16,7 @@ from wavegate.evidence import (
     judge_node,
     standing,
 )
-from wavegate.rollout import labels
+from wavegate.rollout import labels, suspects
 from wavegate.rollout.observation import Observation
 from wavegate.rollout.record import Rollout
 from wavegate.rollout.waves import baseline_of
@@ -28,7 +28,9 @@ NEVER = -math.inf
 
 
 def judge(obs: Observation, rollout: Rollout, now: float) -> tuple[Finding, ...]:
-    """All findings about nodes that carry the candidate and were healthy before; worst first."""
+    """All findings about nodes that carry the candidate, were healthy before and are no suspects;
+    worst first.
+    """
     found = [*_sight(obs, rollout), *_nodes(obs, rollout, now), *_checks(obs, rollout)]
     return tuple(sorted(found, key=lambda finding: -finding.verdict))
 
@@ -42,7 +44,8 @@ def _judged_nodes(obs: Observation, rollout: Rollout) -> frozenset[str]:
     known, holders = whereabouts(obs, rollout), obs.pods_on(rollout.attempt)
     there = obs.kept.of(_there, known, holders)
     missing = {e.name for e in known.missing if e.healthy and _had_it(obs, rollout, e, holders)}
-    return there | missing if missing else there
+    aside = suspects.aside(obs, rollout)
+    return (there | missing) - aside if missing or aside else there
 
 
 def _there(known: Whereabouts, holders: Container[str | None]) -> frozenset[str]:

@@ -10,6 +10,7 @@ from collections.abc import Iterator, Mapping
 
 from wavegate.api import Reason, WaveState
 from wavegate.evidence import Finding, Ledger, LedgerNode, NodeView, Verdict
+from wavegate.rollout import suspects
 from wavegate.rollout.observation import Observation
 from wavegate.rollout.record import Rollout, WaveRun
 from wavegate.rollout.steps import UnlabelNodes
@@ -37,8 +38,10 @@ def repair(obs: Observation, rollout: Rollout) -> UnlabelNodes | None:
 
 
 def set_aside(obs: Observation, rollout: Rollout) -> frozenset[str]:
-    """Names of nodes from which someone took the label: no wave takes them again but a sweep."""
-    names: set[str] = set()
+    """Names of nodes from which someone took the label, and of suspects: no wave takes them again
+    but a sweep.
+    """
+    names = set(suspects.aside(obs, rollout))
     for wave in rollout.waves:
         ledger = obs.ledgers.get(wave.ledger)
         if ledger is not None and wave.labelled:
@@ -82,7 +85,8 @@ def all_removed(obs: Observation, rollout: Rollout) -> Iterator[Finding]:
     wave = rollout.waves[-1] if rollout.waves else None
     if wave is None or wave.state is WaveState.Passed or not wave.labelled:
         return
-    entries, aside = _entries(obs, wave), set_aside(obs, rollout)
+    aside, ours = set_aside(obs, rollout), suspects.aside(obs, rollout)
+    entries = [entry for entry in _entries(obs, wave) if entry.name not in ours]
     if any(_is_left(obs, entry) and entry.name not in aside for entry in entries):
         return  # it has the label, or may still be moved
     if any(entry.name in aside for entry in entries):

@@ -9,7 +9,7 @@ from dataclasses import replace
 
 from wavegate.api import Phase, Reason
 from wavegate.evidence import Finding, Verdict
-from wavegate.rollout import bake, movable, soak, waves
+from wavegate.rollout import bake, movable, soak, suspect_report, waves
 from wavegate.rollout.observation import Observation
 from wavegate.rollout.record import MAX_HISTORY, Record, Rollout
 from wavegate.rollout.steps import Retarget, Step, Target, act, save, wait
@@ -35,15 +35,17 @@ def advance(obs: Observation, rollout: Rollout, now: float) -> Step:
         return wait(f"the controller to see DaemonSet {view.name}")
     if stable is not None and not stable.targets(obs.key, Target.NOTHING):
         return act(Retarget(stable.attempt, Target.NOTHING))
-    return Step(record=_completed(obs.record, rollout, now))
+    return Step(record=_completed(obs, rollout, now))
 
 
-def _completed(record: Record, rollout: Rollout, now: float) -> Record:
+def _completed(obs: Observation, rollout: Rollout, now: float) -> Record:
+    record, unproven = obs.record, suspect_report.unproven(obs, rollout)
     candidate = rollout.candidate
     failed = record.bake is not None and record.bake.incident is not None
     before = (record.stable,) if record.stable and not failed else ()
     nodes = sum(wave.nodes for wave in rollout.waves)
     message = f"{candidate.version} is stable on all nodes ({nodes} moved in waves)"
+    message += f", {unproven}" if unproven else ""
     ended = record.ended(Phase.Completed, Reason.Completed, message, now)
     history = (*before, *record.history)[:MAX_HISTORY]
     stable = replace(candidate, since=now)

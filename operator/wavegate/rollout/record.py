@@ -88,6 +88,8 @@ class WaveRun:
     """A sweep over so few nodes that it is not soaked; see `waves.next_wave`."""
     nodes: int = 0
     opened_at: float = 0.0
+    moved_at: float | None = None
+    """When its last batch was moved: all its nodes were loaded then or before."""
     soaked: float = 0.0
     """Seconds of good evidence collected in stretches that have ended."""
     soak_since: float | None = None
@@ -98,6 +100,8 @@ class WaveRun:
     """Start of the first stretch, or when a person resumed: the bound on a soak counts from it."""
     interrupted: str = ""
     """What ended the last stretch, in words."""
+    unsteady: tuple[str, ...] = ()
+    """Nodes that ended a stretch; bounded."""
     overrun_since: float | None = None
     """Since when the soak is over its bound. Only a person takes it back."""
     held_since: float | None = None
@@ -131,6 +135,29 @@ class Incident:
 
 
 @dataclass(frozen=True, slots=True)
+class Suspect:
+    """A node that came to harm, which alone proves nothing: each counts once. `blocks`: by the
+    content itself, as far as nodes and agents show it. `at` is the bake's start when nobody watched
+    a bake before. The rest is told of a rollout only.
+    """
+
+    node: str
+    reason: Reason
+    at: float
+    blocks: bool
+    soon: bool = False
+    """It was harmed soon after it got the content."""
+    wave: int = -1
+    """Index of the wave that was under way."""
+    ledger: int = -1
+    """The newest ledger then: the node is tried again by one with a higher number."""
+    kept: bool = False
+    """It was tried again, and stays on the candidate: nothing more is asked of it."""
+    excused: bool = False
+    """It came to harm with the cluster, so it does not count."""
+
+
+@dataclass(frozen=True, slots=True)
 class Rollout:
     """The one attempt that is under way. `phase`: Pending (being prepared), Rolling, Reverting."""
 
@@ -151,6 +178,8 @@ class Rollout:
     """What each gate said at the newest decision: a wave passed, failed or was held. What stopped
     it comes first. After an incident nothing writes over it but a person who resumes."""
     reverting_since: float | None = None
+    suspects: tuple[Suspect, ...] = ()
+    """Nodes whose harm is not corroborated, in the order in which it was seen."""
     completed_at: float | None = None
     """It was stable on all nodes since then: those that joined later have the content too."""
 
@@ -191,18 +220,6 @@ class Rollout:
         """Return a copy whose current wave has these changes."""
         current = replace(self.waves[-1], **changes)  # type: ignore[arg-type]
         return replace(self, waves=(*self.waves[:-1], current))
-
-
-@dataclass(frozen=True, slots=True)
-class Suspect:
-    """A node that came to harm during a bake: each counts once. `blocks`: by the content itself,
-    as far as nodes and agents show it. `at` is the bake's start when nobody watched before.
-    """
-
-    node: str
-    reason: Reason
-    at: float
-    blocks: bool
 
 
 @dataclass(frozen=True, slots=True)

@@ -26,6 +26,7 @@ from wavegate.rollout import (
     movable,
     queue,
     soak,
+    suspect_report,
 )
 from wavegate.rollout.decide import expires_at, pause_reason, refusal
 from wavegate.rollout.observation import Observation
@@ -171,6 +172,7 @@ def _running(obs: Observation, rollout: Rollout, step: Step, now: float) -> dict
     }
     if rollout.waves:
         status["wave"] = _wave(obs, rollout, measured, now)
+    status |= suspect_report.status(obs, rollout)
     if rollout.incident:
         status["incident"] = excerpts.incident(rollout.incident)
     ours = not lost.is_lost(obs) or lost.in_position(obs)
@@ -230,7 +232,8 @@ def _message(obs: Observation, rollout: Rollout, phase: Phase, reason: Reason, s
     if phase is Phase.Paused:
         head = f"{reason.meaning} {head}"
         why = why if step.findings else ""
-    return "; ".join(part for part in (head, why, "" if stuck in why else stuck) if part)
+    parts = (head, why, "" if stuck in why else stuck, suspect_report.clause(rollout))
+    return "; ".join(part for part in parts if part)
 
 
 def _baked(outcome: Outcome | None, status: dict[str, Any]) -> dict[str, Any]:

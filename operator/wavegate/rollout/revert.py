@@ -26,7 +26,9 @@ BAD_NODES_FIRST = 20
 """Nodes whose pods are deleted one by one before the rest: those that are down or just rebooted."""
 
 
-def fail(obs: Observation, rollout: Rollout, findings: tuple[Finding, ...], now: float) -> Step:
+def fail(
+    obs: Observation, rollout: Rollout, findings: tuple[Finding, ...], now: float, *, blocks: bool
+) -> Step:
     """A wave failed: revert (or pause, as the channel says), and block content that did harm."""
     first = findings[0]
     nodes = tuple(dict.fromkeys(f.node for f in findings if f.node))
@@ -37,7 +39,7 @@ def fail(obs: Observation, rollout: Rollout, findings: tuple[Finding, ...], now:
     if rollout.plan.on_failure is OnFailure.Pause:
         return _ask(obs, rollout, findings, incident)
     record = obs.record
-    if any(finding.blocks for finding in findings):
+    if blocks:
         record = block(record, rollout, first.reason, now)
     reverting = replace(failed, phase=Phase.Reverting, incident=incident, reverting_since=now)
     return Step(record=replace(record, rollout=reverting), findings=findings)

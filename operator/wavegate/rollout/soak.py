@@ -29,6 +29,8 @@ NEVER = dict.fromkeys(
 BOUND = 3
 """A soak that is not collected in so many times its length counts as held."""
 MAX_WHY = 300
+MAX_UNSTEADY = 50
+"""So many nodes that interrupt a soak are no few."""
 _ON_ITS_WAY = (Reason.CheckNoData, Reason.NotHeardFrom)
 
 
@@ -79,7 +81,9 @@ def _soak(obs: Observation, rollout: Rollout, findings: tuple[Finding, ...], now
     ends = gap(findings)
     if ends is not None:
         ended = _interrupted(obs, rollout, ends.message, now)
-        return save(obs.record, ended.with_wave(state=WaveState.Moving))
+        nodes = {f.node for f in findings if f.node is not None} | {*rollout.waves[-1].unsteady}
+        unsteady = tuple(sorted(nodes)[:MAX_UNSTEADY])
+        return save(obs.record, ended.with_wave(state=WaveState.Moving, unsteady=unsteady))
     left = _length(rollout) - rollout.waves[-1].soaked_until(now, obs.watching_since)
     if left > 0:
         return Step(requeue=min(left, QUIET))
@@ -144,7 +148,15 @@ def again(rollout: Rollout, why: str) -> Rollout:
     """There was harm: whatever becomes of it, the wave's soak begins anew, from nothing."""
     if not rollout.waves or rollout.waves[-1].state not in _OPEN:
         return rollout
-    return rollout.with_wave(state=WaveState.Moving, soaked=0.0, interrupted=why[:MAX_WHY], **NEVER)
+    begun = {"state": WaveState.Moving, "soaked": 0.0, "unsteady": (), **NEVER}
+    return rollout.with_wave(interrupted=why[:MAX_WHY], **begun)
+
+
+def interrupt(obs: Observation, rollout: Rollout, why: str, now: float) -> Rollout:
+    """There was harm once more: good time ends, and what was collected before it stays."""
+    if not rollout.waves or rollout.waves[-1].state not in (WaveState.Soaking, WaveState.Judging):
+        return rollout
+    return _interrupted(obs, rollout, why, now).with_wave(state=WaveState.Moving)
 
 
 def bound(rollout: Rollout) -> tuple[Finding, ...]:
@@ -160,14 +172,22 @@ def bound(rollout: Rollout) -> tuple[Finding, ...]:
     return (Finding(Verdict.HOLD, Reason.SoakInterrupted, message),)
 
 
+def is_over_bound(obs: Observation, rollout: Rollout, now: float) -> bool:
+    """Whether the soak of the current wave took longer than its bound, and is not collected."""
+    wave, length = rollout.waves[-1], _length(rollout)
+    if wave.state not in _COLLECTING or wave.soak_began is None or not length:
+        return False
+    complete = wave.soaked_until(now, obs.watching_since) >= length
+    return not complete and now - wave.soak_began > BOUND * length
+
+
 def _over_bound(obs: Observation, rollout: Rollout, now: float) -> Step | None:
     """Store that the bound is passed; after `holdTimeout` more, ask a person."""
     wave, length = rollout.waves[-1], _length(rollout)
     if wave.state not in _COLLECTING or wave.soak_began is None or not length:
         return None
     if wave.overrun_since is None:
-        complete = wave.soaked_until(now, obs.watching_since) >= length
-        if complete or now - wave.soak_began <= BOUND * length:
+        if not is_over_bound(obs, rollout, now):
             return None
         return save(obs.record, rollout.with_wave(overrun_since=now))
     if rollout.paused is None and now - wave.overrun_since > rollout.plan.hold_timeout:

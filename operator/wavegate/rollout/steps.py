@@ -66,8 +66,9 @@ class MoveNodes:
 
 @dataclass(frozen=True, slots=True)
 class UnlabelNodes:
-    """Take this attempt's label from these nodes (name, UID), which we did not label: a bounded
-    batch. A node that is another one by now, or has another label, is left alone.
+    """Take this attempt's label from these nodes (name, UID), which are suspects or were not
+    labelled by us: a bounded batch. A node that is another one by now, or has another label, is
+    left alone.
     """
 
     nodes: tuple[tuple[str, str], ...]
@@ -164,7 +165,7 @@ def describe(action: Action) -> str:
         case MoveNodes():
             return f"move {len(action.nodes)} nodes, from {action.nodes[0][0]}"
         case UnlabelNodes():
-            return f"take a foreign label from {len(action.nodes)} nodes, from {action.nodes[0][0]}"
+            return f"take the label from {len(action.nodes)} nodes, from {action.nodes[0][0]}"
         case DeletePods():
             which = "unbound" if action.unbound else action.node or "all"
             return f"delete pods of {action.attempt}: {which}"

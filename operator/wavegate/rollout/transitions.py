@@ -38,6 +38,10 @@ HARM = (
     Reason.EvidenceLostOnWave,
 )
 """What fails a wave."""
+HARMED = (
+    "harm in the first wave, or corroborated harm on nodes of any wave so far, or on the wave as a "
+    "whole"
+)
 BY_PERSON = (Reason.RevertDecided, Reason.ReleaseDeleted, Reason.ChannelDeleted)
 BY_HAND = (Reason.FencedByHand,)
 UNPREPARED = (Reason.InvalidTemplate, Reason.ContentMutable, Reason.StateLost)
@@ -109,22 +113,25 @@ def _waves() -> Iterator[Row]:
         pending, moving, "the way back is proven, and its ledger is stored", (Reason.WaveOpened,)
     )
     yield Row(pending, passed, "enough nodes have it already", (Reason.WavePassed,))
-    changed = "its nodes changed before any was moved; it takes others, with another ledger"
+    changed = (
+        "its nodes changed before any was moved, or all that were moved are suspects; it takes "
+        "others, with another ledger"
+    )
     yield Row(moving, pending, changed, ())
     yield Row(moving, soaking, "all its nodes are moved and settled", (Reason.WaveSoaking,))
     yield Row(moving, held, "evidence is missing", lacking)
-    unwell = "a node or agent is not well, or a lease is stale"
+    unwell = "a node or agent is not well, a lease is stale, or there is a new suspect"
     yield Row(soaking, moving, unwell, (Reason.WaveMoving,))
     yield Row(soaking, held, "evidence is missing", lacking)
     yield Row(soaking, judging, "the soak's good time is collected", (Reason.WaveJudging,))
     yield Row(judging, held, "evidence is missing", lacking)
-    clock = "its times are ahead of this leader's clock; its soak begins again"
+    clock = "there is a new suspect, or its times are ahead of this leader's clock"
     yield Row(judging, moving, clock, (Reason.WaveMoving,))
     heard = "after the soak, every node is settled and was heard from, and every check answered"
     yield Row(judging, passed, heard, (Reason.WavePassed,))
     yield Row(held, moving, "the evidence is back", (Reason.WaveMoving,))
     for state in (pending, moving, soaking, judging, held, passed):
-        yield Row(state, WaveState.Failed, "evidence of harm on a node of any wave so far", HARM)
+        yield Row(state, WaveState.Failed, HARMED, HARM)
 
 
 RELEASE_ROWS = tuple(_releases())
@@ -210,6 +217,8 @@ def _same_attempt(old: Rollout, new: Rollout) -> Iterator[str]:
         yield "something but its end happens to a revert"
     if old.phase is Phase.Rolling and new.phase is Phase.Pending:
         yield "a rolling release is prepared again"
+    if not {s.node for s in old.suspects} <= {s.node for s in new.suspects}:
+        yield "a suspect is forgotten"
     if new.promoting and not old.promoting and new.waves[-1].state is not WaveState.Passed:
         yield "it is promoted before its last wave passed"
     if old.paused and new.paused and _moves_on(old, new):

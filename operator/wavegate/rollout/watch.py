@@ -22,6 +22,7 @@ from wavegate.evidence import (
     outside_limits,
 )
 from wavegate.rollout import gates
+from wavegate.rollout.corroborate import FIRST_LOOK_SECONDS
 from wavegate.rollout.judge import judge_nodes, judged_nodes
 from wavegate.rollout.observation import Observation
 from wavegate.rollout.record import Bake, Suspect
@@ -30,8 +31,6 @@ from wavegate.rollout.waves import baseline, baseline_of
 MAX_SUSPECTS = 1_000
 """As many harmed nodes are beyond chance on any fleet: more than chance explains on 5,000 nodes in
 a week."""
-FIRST_LOOK_SECONDS = 60.0
-"""What is seen so soon after the operator's start may have happened at any time before."""
 NOT_WATCHED = ""
 _SHOWN_BY = {
     Reason.NodeVanished: GateKind.Nodes,

@@ -235,6 +235,28 @@ def test_a_drain_is_announced_by_what_was_there_when_the_node_was_last_ready(see
 
 
 @pytest.mark.parametrize(
+    ("seen", "expected"),
+    [
+        ([("u", "True", "1")], None),
+        ([("u", "False", "1")], None),
+        ([("u", "True", "1"), ("u", "Unknown", "1")], 1.0),
+        ([("u", "True", "1"), ("u", "Unknown", "1"), ("u", "Unknown", "1")], 1.0),
+        ([("u", "True", "1"), ("u", "True", "2")], 1.0),
+        ([("u", "True", "1"), ("u", "False", "1"), ("u", "True", "2")], 1.0),
+        ([("u", "True", "1"), ("u", "False", "1"), ("u", "True", "1"), ("u", "False", "1")], 3.0),
+        ([("u", "True", "1"), ("u", "False", "1"), ("new", "True", "1")], None),
+    ],
+)
+def test_a_loss_is_dated_by_when_we_saw_a_node_stop_being_ready_or_reboot(seen, expected):
+    found = None
+    for now, (uid, ready, boot) in enumerate(seen):
+        body = a_node(uid=uid, ready=ready)
+        body["status"]["nodeInfo"] = {"bootID": boot}
+        found = node_view(body, found, float(now))
+    assert found.lost_at == expected
+
+
+@pytest.mark.parametrize(
     ("ready", "expected"), [("True", True), ("False", False), ("Unknown", False)]
 )
 def test_only_true_is_ready(ready, expected):

@@ -100,12 +100,14 @@ def test_maxunavailable_bounds_a_last_ledger_too(make_sim):
     assert names(sim)[-1] == "rest-3"
 
 
-def test_harm_on_a_node_of_the_last_ledger_reverts(sim):
-    joins(sim, 1, sweeps=3)
+@pytest.mark.parametrize(("harmed", "end"), [(1, "Completed"), (2, "Reverted")])
+def test_harm_on_two_nodes_of_the_last_ledger_reverts(sim, harmed, end):
+    joins(sim, 2, sweeps=3)
     sim.publish("b", 2)
     sim.step_until(in_last(sim, WaveState.Judging))
     attempt = sim.record.rollout.attempt
     ledger = sim.ledgers[attempt, sim.record.rollout.waves[-1].ledger]
-    sim.nodes[ledger.nodes[0].name].boot += 1
-    sim.run(200, until=ended(sim, "b"))
-    assert phase_of(sim, "b")[0] == "Reverted"
+    for entry in ledger.nodes[:harmed]:
+        sim.nodes[entry.name].boot += 1
+    sim.run(600, until=ended(sim, "b"))
+    assert phase_of(sim, "b")[0] == end

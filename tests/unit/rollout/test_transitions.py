@@ -81,9 +81,7 @@ def until_state(sim, state, wave=0):
 
 
 def harm_in_each_state(sim):
-    for number, state in enumerate(
-        (WaveState.Moving, WaveState.Soaking, WaveState.Judging, WaveState.Passed)
-    ):
+    for number, state in enumerate((WaveState.Moving, WaveState.Soaking, WaveState.Judging)):
         name = f"r{number}"
         sim.publish(name, 10 + number)
         sim.run(60, until=lambda: any(p.ready and sim.record.rollout for p in candidate_pods(sim)))
@@ -91,10 +89,22 @@ def harm_in_each_state(sim):
         reboot_the_canary(sim)
         sim.run(100, until=ended(sim, name))
         sim.run(30)
-    sim.publish("next", 20)
-    until_state(sim, WaveState.Pending, wave=1)
+    sim.publish("passed", 20)
+    until_state(sim, WaveState.Passed, wave=1)
+    reboot_two(sim)
+    sim.run(100, until=ended(sim, "passed"))
+    sim.run(30)
+    sim.publish("pending", 21)
+    until_state(sim, WaveState.Soaking, wave=1)
+    sim.add_nodes("workers", 1)
+    until_state(sim, WaveState.Pending, wave=2)
+    reboot_two(sim)
+    sim.run(100, until=ended(sim, "pending"))
+
+
+def reboot_two(sim):
     reboot_the_canary(sim)
-    sim.run(100, until=ended(sim, "next"))
+    sim.nodes["workers-2"].boot += 1
 
 
 def candidate_pods(sim):

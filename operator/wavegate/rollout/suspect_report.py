@@ -1,0 +1,78 @@
+"""What people read about suspects: in the status of the release, in its message, and as Events."""
+
+import math
+from datetime import UTC, datetime
+from typing import Any
+
+from wavegate.api import Reason
+from wavegate.evidence import smallest_effect
+from wavegate.rollout import suspects
+from wavegate.rollout.observation import Observation
+from wavegate.rollout.record import Rollout, WaveRun
+from wavegate.rollout.waves import baseline_of
+
+MAX_SHOWN = 10
+
+Told = tuple[Reason, str, bool]
+"""Reason, message, and whether it is a warning."""
+
+
+def status(obs: Observation, rollout: Rollout) -> dict[str, Any]:
+    """The newest suspects, for the status; nothing when there are none."""
+    aside = suspects.aside(obs, rollout)
+    shown = [
+        {
+            "node": suspect.node,
+            "reason": suspect.reason.value,
+            "at": datetime.fromtimestamp(suspect.at, UTC).strftime("%Y-%m-%dT%H:%M:%SZ"),
+            "side": "Stable" if suspect.node in aside and not suspect.kept else "Candidate",
+        }
+        for suspect in rollout.suspects[-MAX_SHOWN:]
+    ]
+    return {"suspects": shown} if shown else {}
+
+
+def clause(rollout: Rollout) -> str:
+    """One bounded clause for a message; empty when there is nothing to say."""
+    count = len(rollout.suspects)
+    if not count:
+        return ""
+    names = ", ".join(suspect.node for suspect in rollout.suspects[-3:])
+    return f"{count} suspect{'s'[: count != 1]} ({names})"
+
+
+def sees(waves: tuple[WaveRun, ...], index: int) -> dict[str, str]:
+    """The smallest harm that a wave finds, for the status."""
+    wave, before = waves[index], waves[:index]
+    if not wave.nodes:
+        return {}
+    first = not any(other.nodes for other in before)
+    loaded = sum(other.nodes for other in waves[: index + 1])
+    share = smallest_effect(wave.nodes, first=first, loaded=loaded)
+    return {"sees": f"{math.ceil(share * 1_000 - 1e-6) / 10:g}%" if share < 1 else "nothing alone"}
+
+
+def unproven(obs: Observation, rollout: Rollout) -> str:
+    """Which suspects got the content in the end and never proved that it suits them, in words."""
+    entries = baseline_of(obs)
+    names = [
+        s.node
+        for s in rollout.suspects
+        if s.node in obs.nodes and (s.kept or s.node not in entries or not entries[s.node].healthy)
+    ]
+    if not names:
+        return ""
+    more = f" and {len(names) - 5} more" if len(names) > 5 else ""
+    return f"without proof on {', '.join(names[:5])}{more}: look there"
+
+
+def news(before: Rollout | None, after: Rollout | None) -> Told | None:
+    """What one write of the record says about suspects."""
+    if before is None or after is None or before.suspects == after.suspects:
+        return None
+    new = [suspect for suspect in after.suspects if suspect not in before.suspects]
+    if not new:
+        return None
+    named = ", ".join(f"{suspect.node} ({suspect.reason})" for suspect in new[:5])
+    where = "stays on the candidate" if new[0].kept else "goes back to stable"
+    return Reason.Suspect, f"{named} {where}: harm on one node alone proves nothing", True

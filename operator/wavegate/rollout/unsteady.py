@@ -1,0 +1,62 @@
+"""Which single nodes keep a wave from its end without any harm: silent, without data, restless.
+
+None of that is harm, however many nodes show it: it holds, and in the end a person is asked. But a
+few nodes must not be able to hold a release. So past its deadline, what is about so few nodes that
+chance explains them makes these suspects.
+"""
+
+from wavegate.api import Reason, WaveState
+from wavegate.evidence import Finding, Verdict, silent_nodes
+from wavegate.rollout import exposure, soak, suspects
+from wavegate.rollout.judge import judged_nodes
+from wavegate.rollout.observation import Observation
+from wavegate.rollout.record import Rollout
+
+_SILENCE = (Reason.LeaseStale, Reason.NotHeardFrom)
+
+
+def overdue(
+    obs: Observation, rollout: Rollout, findings: tuple[Finding, ...], now: float
+) -> dict[str, Finding]:
+    """By name, the nodes that kept the wave too long, each with what is to be said of it."""
+    if not rollout.waves or rollout.promoting:
+        return {}
+    found = [f for f in findings if f.reason in _SILENCE and f.verdict is Verdict.HOLD]
+    found += _without_data(obs, rollout, now) + _restless(obs, rollout, now)
+    away = suspects.aside(obs, rollout)
+    return {f.node: f for f in found if f.node is not None and f.node not in away}
+
+
+def alike(findings: tuple[Finding, ...]) -> set[str]:
+    """The nodes that are silent now, also those that are not overdue yet."""
+    return {f.node for f in findings if f.reason in _SILENCE and f.node is not None}
+
+
+def _without_data(obs: Observation, rollout: Rollout, now: float) -> list[Finding]:
+    """Nodes that a check `per: Node` has no fresh number for."""
+    held, nodes = rollout.waves[-1].held_since, judged_nodes(obs, rollout)
+    if held is None or now - held <= rollout.plan.progress_deadline:
+        return []
+    lacking: set[str] = set()
+    for check in rollout.plan.checks:
+        answer = obs.checks.get(check.name)
+        if answer is not None and not check.dry_run:
+            lacking |= nodes & silent_nodes(check, answer)
+    return [_of(name, Reason.CheckNoData) for name in sorted(lacking)]
+
+
+def _restless(obs: Observation, rollout: Rollout, now: float) -> list[Finding]:
+    """Nodes that interrupted a soak until its bound, or that never settle."""
+    wave, plan = rollout.waves[-1], rollout.plan
+    if soak.is_over_bound(obs, rollout, now):
+        return [_of(name, Reason.Unsteady) for name in wave.unsteady]
+    patience = plan.progress_deadline + soak.BOUND * plan.settle
+    if wave.state is not WaveState.Moving or wave.moved_at is None:
+        return []
+    if now - wave.moved_at <= patience:
+        return []
+    return [_of(name, Reason.Unsteady) for name in exposure.measure(obs, rollout, now).in_flight]
+
+
+def _of(node: str, reason: Reason) -> Finding:
+    return Finding(Verdict.HOLD, reason, reason.meaning, node)
