@@ -10,9 +10,8 @@ from math import comb
 
 from wavegate.api import IntOrPercent
 from wavegate.evidence.corroboration import most_soon
+from wavegate.evidence.promql import LEAST_CONTROL
 
-LEAST_CONTROL = 5
-"""Fewer control nodes prove nothing: then only the absolute limits hold."""
 LEAST_HARMED = 2
 _SHARE = IntOrPercent(5, is_percent=True)
 ALIKE = 0.05

@@ -5,10 +5,8 @@ few nodes must not be able to hold a release. So past its deadline, what is abou
 chance explains them makes these suspects.
 """
 
-import math
-
 from wavegate.api import Reason, WaveState
-from wavegate.evidence import Finding, Verdict, reported_node
+from wavegate.evidence import Finding, Verdict, silent_nodes
 from wavegate.rollout import exposure, soak, suspects
 from wavegate.rollout.judge import judged_nodes
 from wavegate.rollout.observation import Observation
@@ -35,16 +33,15 @@ def alike(findings: tuple[Finding, ...]) -> set[str]:
 
 
 def _without_data(obs: Observation, rollout: Rollout, now: float) -> list[Finding]:
-    """Nodes that a check `per: Node` has no number for, while it answers for others."""
+    """Nodes that a check `per: Node` has no fresh number for."""
     held, nodes = rollout.waves[-1].held_since, judged_nodes(obs, rollout)
     if held is None or now - held <= rollout.plan.progress_deadline:
         return []
     lacking: set[str] = set()
     for check in rollout.plan.checks:
         answer = obs.checks.get(check.name)
-        if check.per_node and not check.dry_run and answer and answer.samples:
-            known = {reported_node(check, s) for s in answer.samples if math.isfinite(s.value)}
-            lacking |= (nodes & answer.nodes) - known
+        if answer is not None and not check.dry_run:
+            lacking |= nodes & silent_nodes(check, answer)
     return [_of(name, Reason.CheckNoData) for name in sorted(lacking)]
 
 

@@ -115,7 +115,8 @@ def test_a_crash_in_the_second_wave_reverts_the_first_too(sim):
     sim.run(400, until=ended(sim, "b"))
     sim.run(5)
     assert phase_of(sim, "b") == ("Reverted", "Reverted")
-    assert len(exposed(sim)) == 2  # the canary, and what corroborates the suspect, which is back
+    assert len(sim.record.outcomes[0].incident.nodes) == 2  # a suspect, and one more
+    assert len(exposed(sim)) == 2  # the suspect had gone back
     assert sim.record.block_of(digest("b"))
     assert sim.running() == dict.fromkeys(sim.nodes, "a")
 
