@@ -28,8 +28,8 @@ from simulation.reasons import changes_carry_reasons
 from wavegate.api import Phase, WaveState
 from wavegate.cluster.projections import stored_config_map
 from wavegate.evidence import Ledger
-from wavegate.rollout.names import KIND_LABEL
-from wavegate.rollout.record import Record, Rollout
+from wavegate.rollout.names import KIND_LABEL, LOADED_DIGEST_ANNOTATION
+from wavegate.rollout.record import Record, Rollout, WaveRun
 from wavegate.rollout.transitions import HARM
 
 LAG_SECONDS = 1.0
@@ -233,7 +233,8 @@ def waves_open_in_order(guard: Guard, sim: Simulation, change: Change) -> Iterat
         return
     if len(new.waves) > len(old.waves) and old.waves:
         guard.counted[2] += 1
-        if old.waves[-1].state is not WaveState.Passed:
+        done_again = new.waves[-2].state is WaveState.Excused
+        if old.waves[-1].state is not WaveState.Passed and not done_again:
             yield f"wave {new.waves[-1].name} opened after one that is {old.waves[-1].state}"
 
 
@@ -251,29 +252,44 @@ def waves_pass_on_evidence(guard: Guard, sim: Simulation, change: Change) -> Ite
 
 def _no_evidence(guard: Guard, sim: Simulation, rollout: Rollout, index: int) -> Iterator[str]:
     wave, plan = rollout.waves[index], rollout.plan
-    soak = plan.waves[min(index, len(plan.waves) - 1)].soak
-    judged_at = (wave.judged_since or START) - START
     sim.machines.renew()
     ledger = guard.books.ledgers.get((rollout.attempt, wave.ledger))
-    for entry in ledger.nodes if ledger else ():
-        node, machine = sim.server.find("nodes", entry.name), sim.machines.machines.get(entry.name)
-        if node is None or machine is None or not entry.healthy:
+    entries = [e for e in (ledger.nodes if ledger else ()) if e.name not in rollout.excused]
+    planned = rollout.wave < len(plan.waves)
+    if planned and not any(sim.server.find("nodes", entry.name) for entry in entries):
+        yield f"wave {wave.name} passed on nothing"
+    kept = {suspect.node for suspect in rollout.suspects if suspect.kept}
+    for entry in entries:
+        node = sim.server.find("nodes", entry.name)
+        if node is None or not entry.healthy or entry.name in kept:
             continue
-        if side(node, sim.key) != rollout.attempt or node["metadata"]["uid"] != entry.uid:
-            continue
-        if entry.name in {suspect.node for suspect in rollout.suspects if suspect.kept}:
-            continue
-        pods = [pod for pod in sim.pods(entry.name) if attempt_of(pod) == rollout.attempt]
-        if any(guard.books.crashed_at.get(p["metadata"]["uid"], sim.now) < judged_at for p in pods):
-            yield f"wave {wave.name} passed; the agent on {entry.name} crashed in its soak"
-        if machine.heard_at - START < judged_at:
-            silent = f"is silent since {machine.heard_at - START:.1f} < {judged_at:.1f} s"
-            yield f"wave {wave.name} passed; {entry.name} {silent}"
-        alive_until = sim.now if machine.alive else machine.died_at - START
-        if alive_until < (wave.opened_at - START) + soak:
-            yield f"wave {wave.name} passed; {entry.name} is dead since {alive_until:.0f} s"
-        if sim.now - (wave.opened_at - START) < soak:
-            yield f"wave {wave.name} passed within its soak, at {sim.now:.0f} s"
+        if side(node, sim.key) == rollout.attempt and node["metadata"]["uid"] == entry.uid:
+            for lack in _lacks(guard, sim, rollout, wave, entry.name):
+                yield f"wave {wave.name} passed; {lack}"
+
+
+def _lacks(
+    guard: Guard, sim: Simulation, rollout: Rollout, wave: WaveRun, name: str
+) -> Iterator[str]:
+    """What is missing of a node's evidence."""
+    soak = rollout.plan.waves[min(rollout.wave, len(rollout.plan.waves) - 1)].soak
+    machine, judged_at = sim.machines.machines.get(name), (wave.judged_since or START) - START
+    if machine is None:
+        return
+    pods = [pod for pod in sim.pods(name) if attempt_of(pod) == rollout.attempt]
+    if any(guard.books.crashed_at.get(p["metadata"]["uid"], sim.now) < judged_at for p in pods):
+        yield f"the agent on {name} crashed in its soak"
+    if machine.heard_at - START < judged_at:
+        yield f"{name} is silent since {machine.heard_at - START:.1f} < {judged_at:.1f} s"
+    alive_until = sim.now if machine.alive else machine.died_at - START
+    if alive_until < (wave.opened_at - START) + soak:
+        yield f"{name} is dead since {alive_until:.0f} s"
+    notes = (pod["metadata"].get("annotations") or {} for pod in pods)
+    said = {note.get(LOADED_DIGEST_ANNOTATION) for note in notes}
+    if rollout.plan.loaded_proof is not None and said != {rollout.candidate.reports}:
+        yield f"the agent on {name} reports {said}"
+    if sim.now - (wave.opened_at - START) < soak:
+        yield f"its soak was not over, at {sim.now:.0f} s"
 
 
 def exposure_is_bounded(guard: Guard, sim: Simulation, change: Change) -> Iterator[str]:

@@ -14,6 +14,7 @@ PEOPLE = {Reason.RevertDecided: "decision ", Reason.ReleaseDeleted: "release "}
 ON_NODES = {
     Reason.NodeNotReady,
     Reason.NodeRebooted,
+    Reason.NodeCondition,
     Reason.NodeVanished,
     Reason.NodeReplaced,
     Reason.AgentRestarted,

@@ -127,8 +127,8 @@ def content_cannot_be_fetched(story: Story) -> None:
 @scenario()
 def node_removed_after_its_move(story: Story) -> None:
     """Two nodes that have the candidate are removed from the cluster
-    Nobody can tell whether the content is why. One alone would be a suspect; two count as failed.
-    (That an announced removal excuses a node comes later.)
+    Nobody announced it, so nobody can tell whether the content is why. One alone would be a
+    suspect; two count as failed.
     """
     story.publish("b")
     for victim in story.until_moved(2)[:2]:

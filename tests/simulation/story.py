@@ -14,6 +14,7 @@ from simulation.cluster import Simulation, is_ready, rules_of
 from simulation.invariants import Guard
 from simulation.line import LOST_BEFORE, Weather
 from simulation.machines import Harm, Speeds
+from simulation.reporting import Reporter
 from simulation.telling import Teller, targets
 from support.builders import digest
 from wavegate.api import Phase, WaveState
@@ -27,7 +28,7 @@ class Story(Simulation):
     """See the module. It begins when `before` runs on all nodes; empty: no agent runs yet."""
 
     def __init__(self, *, before: str = "a", canaries: int = 1, workers: int = 4, **more: Any):
-        spec = more.pop("spec", {})
+        spec, reporting = more.pop("spec", {}), more.pop("reporting", False)
         even = Speeds(start=(1.5, 1.5), end=(1.0, 1.0), bind=(0.1, 0.1))
         calm = Weather(request=(0.005, 0.005), watch=(0.05, 0.05))
         super().__init__(7, weather=calm, speeds=even, **more)
@@ -37,6 +38,9 @@ class Story(Simulation):
         """Nodes in the order in which the operator gave them to a candidate."""
         self.watchers += [self.guard, self.teller, self._note_move]
         self._before, self._spec = before, spec
+        self.reporter = Reporter()
+        if reporting:
+            self.machines.harms[""] = self.reporter  # with any content
         self._down: set[int] = set()
         self._pools = {"canary": canaries, "workers": workers}
 
@@ -144,6 +148,15 @@ class Story(Simulation):
         """Content that does harm; `what` says which."""
         self.say("given", f"{content} {what}")
         self.harm(content, deed)
+
+    def condition(self, node: str, kind: str) -> None:
+        """The Node Problem Detector reports a problem of the machine."""
+        self.say("problem detector", f"{{}}: {kind}", [node])
+        body = self.server.find("nodes", node)
+        assert body is not None
+        conditions = [*body["status"]["conditions"], {"type": kind, "status": "True"}]
+        status = {**body["status"], "conditions": conditions}
+        self.act(lambda: self.server.update("problem detector", "nodes", body, status=status))
 
     # People
 

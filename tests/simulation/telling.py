@@ -302,6 +302,8 @@ def _tell_wave(was: WaveRun | None, wave: WaveRun) -> Iterable[str]:
             yield f"holds wave {wave.name}{by(wave)}"
         case WaveState.Failed:
             yield f"fails wave {wave.name}{by(wave)}"
+        case WaveState.Excused:
+            yield f"begins wave {wave.name} again: its nodes were drained or removed"
 
 
 def by(wave: WaveRun) -> str:

@@ -12,6 +12,7 @@ from simulation import daemonsets, promises
 from simulation.cluster import Simulation
 from simulation.invariants import CHECKS, OWED, BrokenInvariant
 from simulation.machines import crash_loops
+from simulation.reporting import Reporter
 from support.builders import digest
 from wavegate.api import WaveState
 from wavegate.cluster import paths
@@ -20,8 +21,10 @@ from wavegate.cluster.store import Store
 from wavegate.rollout import (
     corroborate,
     decide,
+    excused,
     exposure,
     forward,
+    loaded,
     revert,
     soak,
     templates,
@@ -72,6 +75,26 @@ def dead_in_the_soak(sim: Simulation) -> None:
     sim.run(12)
     sim.crash("canary-1")
     sim.run(120)
+
+
+def canary_drained(sim: Simulation) -> None:
+    """The only node of the first wave is drained and removed in its soak, as announced."""
+    sim.publish("a")
+    sim.until_phase("a", "Completed", 600)
+    sim.publish("b")
+    sim.until("b soaks", lambda: in_state(sim, WaveState.Soaking))
+    sim.act(lambda: sim.autoscaler.shrink("canary-1", 2.0))
+    sim.run(200)
+
+
+def silent_agent(sim: Simulation) -> None:
+    """Agents have to say what they have loaded, and that of the canary does not."""
+    reporter = Reporter()
+    reporter.says["canary-1"] = ""
+    sim.machines.harms[""] = reporter
+    sim.patch("Channel", "rules", loadedProof={"annotation": {}})
+    sim.publish("a")
+    sim.run(300)
 
 
 def fenced_by_hand(sim: Simulation) -> None:
@@ -166,6 +189,19 @@ def waits_for_nodes_before_it_fences(patch) -> None:
 def passes_on_time_alone(patch) -> None:
     """When the soak is over, nobody is asked for a sign of life."""
     patch.setattr(soak, "_missing", lambda *_: "")
+
+
+def passes_on_nothing(patch) -> None:
+    """A wave whose nodes were all excused has no harm, so it passes."""
+    missing, nobody = soak._missing, "a node that could give evidence"
+    patch.setattr(excused, "again", lambda *_: None)
+    patch.setattr(soak, "_missing", lambda *a: missing(*a).replace(nobody, ""))
+
+
+def believes_without_a_report(patch) -> None:
+    """An agent that is Ready has surely loaded its content."""
+    patch.setattr(loaded, "judge", lambda *_: iter(()))
+    patch.setattr(loaded, "unproven", lambda *_: frozenset())
 
 
 def forgets_a_half_done_revert(patch) -> None:
@@ -312,6 +348,8 @@ MUTATIONS = (
     Mutation(4, moves_on_after_a_fail, on(bad)),
     Mutation(5, waits_for_nodes_before_it_fences, promises.a_fence_costs_two_writes),
     Mutation(6, passes_on_time_alone, on(dead_in_the_soak)),
+    Mutation(6, passes_on_nothing, on(canary_drained)),
+    Mutation(6, believes_without_a_report, on(silent_agent)),
     Mutation(8, forgets_a_half_done_revert, promises.kills_change_nothing),
     Mutation(9, cordons_what_it_moves, on(good)),
     Mutation(10, rolls_pods_on_template_changes, on(good)),
@@ -330,6 +368,8 @@ RUNS = {
     "bad": on(bad),
     "one liar": on(one_liar),
     "dead in the soak": on(dead_in_the_soak),
+    "canary drained": on(canary_drained),
+    "silent agent": on(silent_agent),
     "fenced by hand": on(fenced_by_hand),
     "channel deleted": on(channel_deleted),
     "fence": promises.a_fence_costs_two_writes,

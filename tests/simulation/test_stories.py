@@ -12,12 +12,26 @@ from pathlib import Path
 
 import pytest
 
-from simulation import scenarios_bad, scenarios_good, scenarios_people, scenarios_suspects
+from simulation import (
+    scenarios_bad,
+    scenarios_good,
+    scenarios_leaving,
+    scenarios_loaded,
+    scenarios_people,
+    scenarios_suspects,
+)
 from simulation.scenarios import SCENARIOS
 
 FOLDER = Path(__file__).parent / "stories"
 WRITES = os.environ.get("WAVEGATE_WRITE_STORIES") == "1"
-MODULES = (scenarios_good, scenarios_bad, scenarios_people, scenarios_suspects)
+MODULES = (
+    scenarios_good,
+    scenarios_bad,
+    scenarios_people,
+    scenarios_loaded,
+    scenarios_leaving,
+    scenarios_suspects,
+)
 
 
 @pytest.mark.parametrize("name", SCENARIOS)

@@ -2,13 +2,16 @@
 
 from typing import TYPE_CHECKING
 
+from wavegate.api import Phase
 from wavegate.controller.queries import Questions
 from wavegate.evidence import CheckResult, Sample
+from wavegate.evidence.loaded import PROOF_CHECK
 from wavegate.rollout import way_back
 from wavegate.rollout.decide import pause_reason
 from wavegate.rollout.judge import judged_nodes
 from wavegate.rollout.observation import RevertProof
 from wavegate.rollout.record import Rollout
+from wavegate.rollout.revert import taken_back
 from wavegate.rollout.watch import watched
 
 if TYPE_CHECKING:
@@ -23,9 +26,13 @@ def ask(sim: "SimCluster") -> None:
     nodes = judged_nodes(obs, rollout) if rollout else frozenset()
     if rollout and nodes:
         _answer(sim, sim.checks, rollout, nodes)
+    if rollout and rollout.phase is Phase.Reverting:
+        nodes |= taken_back(obs, rollout)
+    _report(sim, sim.checks, rollout, nodes)
     nodes = frozenset(watched(obs, baking)) if baking else frozenset()
     if baking and nodes:
         _answer(sim, sim.bake_checks, baking.rollout, nodes)
+    _report(sim, sim.bake_checks, baking.rollout if baking else None, nodes)
 
 
 def _answer(
@@ -45,6 +52,25 @@ def _answer(
         answer = () if sim.check_error else tuple(samples)
         query = Questions(rollout, nodes, 0.0).told(check, sim.observe(), sim.now)
         answers[check.name] = CheckResult(sim.now, nodes, answer, sim.check_error, query=query)
+
+
+def _report(
+    sim: "SimCluster",
+    answers: dict[str, CheckResult],
+    rollout: Rollout | None,
+    nodes: frozenset[str],
+) -> None:
+    """The series in which agents report what they loaded, sampled a second ago."""
+    proof = rollout.plan.loaded_proof if rollout else None
+    if proof is None or proof.metric is None or not nodes:
+        return
+    labels = [
+        {proof.metric.node_label: pod.node, proof.digest_label: pod.said}
+        for pod in sim.pods
+        if pod.said and pod.ready and sim.nodes[pod.node].alive
+    ]
+    samples = () if sim.check_error else tuple(Sample(series, 1.0) for series in labels)
+    answers[PROOF_CHECK] = CheckResult(sim.now, nodes, samples, sim.check_error, ages=samples)
 
 
 def prove(sim: "SimCluster") -> None:

@@ -7,7 +7,7 @@ from typing import Any
 
 from wavegate.api import Channel, Decision, Release
 from wavegate.evidence import NodeView, PodView, Side, Taint, is_leaving
-from wavegate.rollout.names import node_label
+from wavegate.rollout.names import LOADED_DIGEST_ANNOTATION, node_label
 from wavegate.rollout.observation import RevisionView
 from wavegate.rollout.placement import runs_on
 from wavegate.rollout.record import Record, Revision
@@ -78,11 +78,18 @@ class SimNode:
     label_seen: float = 0.0
     taints: tuple[Taint, ...] = ()
     unschedulable: bool = False
-    announced: bool = False
-    """What the operator remembers of when it last was Ready."""
+    announced: str = ""
+    """What the operator remembers: the boot on which its leaving was announced."""
+    announced_at: float = 0.0
+    bad: frozenset[str] = frozenset()
     lost_at: float | None = None
     seen: tuple[bool, int] | None = None
     """Ready and number of boots, as the operator saw it last; and when it saw the last loss."""
+
+    @property
+    def boot_id(self) -> str:
+        """It changes with each boot."""
+        return f"{self.uid}-boot-{self.boot}"
 
     def is_leaving(self) -> bool:
         """Whether it is cordoned, or an autoscaler has announced to remove it."""
@@ -93,13 +100,15 @@ class SimNode:
         return NodeView(
             self.name,
             self.uid,
-            f"{self.uid}-boot-{self.boot}",
+            self.boot_id,
             ready,
             self.labels,
             self.taints,
             self.unschedulable,
             {KEY: Side(self.attempt, self.label_seen)} if self.attempt else {},
             self.announced,
+            self.announced_at,
+            self.bad,
             self.lost_at,
         )
 
@@ -120,6 +129,8 @@ class SimPod:
     deleting: bool = False
     restarts: int = 0
     waiting: str = ""
+    said: str = ""
+    """What its agent reports as loaded; empty: nothing."""
 
     def view(self) -> PodView:
         """The pod as the operator projects it."""
@@ -137,6 +148,7 @@ class SimPod:
             terminating=self.deleting,
             restarts=self.restarts,
             waiting=self.waiting,
+            annotations={LOADED_DIGEST_ANNOTATION: self.said} if self.said else {},
         )
 
 

@@ -9,7 +9,7 @@ from wavegate.evidence import Verdict
 from wavegate.rollout import suspects
 from wavegate.rollout.observation import Observation
 from wavegate.rollout.steps import MoveNodes, Step, StoreLedger
-from wavegate.rollout.waves import baseline_of
+from wavegate.rollout.waves import baseline
 
 
 def with_stable(sim: SimCluster) -> SimCluster:
@@ -113,9 +113,12 @@ class Invariants:
             return
         planned = before.plan.waves[min(before.wave, len(before.plan.waves) - 1)]
         soak = 0.0 if old.last else planned.soak
-        newest = baseline_of(obs)
-        names = {n for n in newest if newest[n].healthy} - suspects.aside(obs, before)
-        for name in names & {n.name for n in obs.moved(before.attempt)}:
+        names = {n.name for n in baseline(obs, obs.ledgers).values() if n.healthy}
+        moved = {n.name for n in obs.moved(before.attempt)} - suspects.aside(obs, before)
+        speaking = moved - before.excused.keys()
+        if before.planned is not None and not speaking:
+            yield f"wave {old.name} passed on nothing"
+        for name in names & speaking:
             if obs.leases.get(name, 0.0) < old.opened_at + soak:
                 yield f"wave {old.name} passed, but {name} was not heard from after its soak"
 
@@ -125,8 +128,8 @@ class Invariants:
             return
         ledger = obs.ledgers.get(rollout.waves[-1].ledger)
         names = {node.name for node in ledger.nodes} if ledger else set()
-        begun = any(node.name in names for node in obs.moved(rollout.attempt))
-        begun |= bool(rollout.waves[-1].labelled)  # all that were moved may be suspects
+        labelled = bool(rollout.waves[-1].labelled)  # all of those may be suspects by now
+        begun = labelled or any(n.name in names for n in obs.moved(rollout.attempt))
         opens = any(isinstance(action, StoreLedger | MoveNodes) for action in step.actions)
         good = proof is not None and not proof.problem and sim.now - proof.asked_at <= 60.0
         if opens and not begun and not (good and proof.ledger == rollout.waves[-1].ledger):

@@ -26,7 +26,7 @@ from support.builders import (
     summary,
 )
 from wavegate.api import Channel, Decision, Release
-from wavegate.evidence import CheckResult, Ledger, NodeView
+from wavegate.evidence import CheckResult, Ledger, NodeView, announcement
 from wavegate.rollout import transitions
 from wavegate.rollout.decide import decide
 from wavegate.rollout.observation import AgentSource, ContentView, Observation, RevertProof
@@ -82,6 +82,8 @@ class SimCluster:
     check_values: dict[str, float | None] = field(default_factory=dict)
     """By node: what a check answers instead of `check_value`; None: no series."""
     check_error: str = ""
+    says: dict[str, str] = field(default_factory=dict)
+    """By node: what agents report there as loaded, instead of their own content; empty: nothing."""
     now: float = 1_000_000.0
     watching_since: float = 0.0
     leases: dict[str, float] = field(default_factory=dict)
@@ -165,8 +167,9 @@ class SimCluster:
         self.refused, self.way_back = ("", ""), None
         self.watching_since = self.now
         for node in self.nodes.values():
-            node.label_seen, node.announced = self.now, node.is_leaving()
+            node.label_seen, node.announced = self.now, ""
             node.lost_at = node.seen = None
+            self._note_announcement(node)
         for pod in self.pods:
             pod.seen_since = self.now
 
@@ -288,7 +291,7 @@ class SimCluster:
         self._keep([pod for pod in self.pods if self._kubelet(pod)])
         self._see_pods()
         for node in self.nodes.values():
-            node.announced = node.is_leaving() if self.is_ready(node) else node.announced
+            self._note_announcement(node)
             self._see_loss(node)
         rollout = self.record.rollout
         for place, (name, node) in enumerate(self.nodes.items()):
@@ -298,6 +301,11 @@ class SimCluster:
             self.leases.clear()
         answers.ask(self)
         answers.prove(self)
+
+    def _note_announcement(self, node: SimNode) -> None:
+        leaving, ready = node.is_leaving(), self.is_ready(node)
+        node.announced_at = node.announced_at if node.announced else self.now
+        node.announced = announcement(node.announced, node.boot_id, leaving=leaving, ready=ready)
 
     def _wrote(self, what: str) -> None:
         self.story.append(f"{self.now - 1_000_000:.0f} s: {what}")
@@ -389,6 +397,7 @@ class SimCluster:
         elif self.now - pod.bound_at >= START_SECONDS:
             pod.waiting, pod.phase = "", "Running"
             pod.ready = harm not in ("loop", "unready")
+            pod.said = self.says.get(pod.node, self.sets[pod.attempt].revision.digest)
         if harm in ("kill", "loop") and self.now - pod.bound_at >= START_SECONDS + 2:
             pod.restarts += harm == "loop"
             if harm == "kill":

@@ -16,6 +16,14 @@ class ContentKind(StrEnum):
     ContainerImage = "containerImage"
 
 
+class HostState(StrEnum):
+    """What of the content stays on the host when its pod is gone."""
+
+    Nothing = "None"
+    Cache = "Cache"
+    Kernel = "Kernel"
+
+
 class OnFailure(StrEnum):
     """What happens when a wave fails."""
 
@@ -64,11 +72,12 @@ class ContainerBinding(ApiModel):
 
 
 class Content(ApiModel):
-    """Where content binds in the template. Exactly one field is set."""
+    """Where content binds in the template. Exactly one of the first three is set."""
 
     image_volume: VolumeBinding | None = None
     config_map: VolumeBinding | None = None
     container_image: ContainerBinding | None = None
+    host_state: HostState = HostState.Nothing
 
     @property
     def kind(self) -> ContentKind:
@@ -148,6 +157,30 @@ class Check(ApiModel):
     dry_run: bool = False
 
 
+class LoadedAnnotation(ApiModel):
+    """An annotation that the agent writes on its own pod."""
+
+    name: str = "wavegate.dev/loaded-digest"
+
+
+class LoadedMetric(ApiModel):
+    """Series with the loaded digest in a label: a plain selector, so that their age is known."""
+
+    series: str
+    digest_label: str = "digest"
+    node_label: str = "node"
+    max_age: Duration = Duration.parse("2m")
+    interval: Duration = Duration.parse("30s")
+    timeout: Duration = Duration.parse("10s")
+
+
+class LoadedProof(ApiModel):
+    """How each node reports which content its agent loaded. Exactly one field is set."""
+
+    annotation: LoadedAnnotation | None = None
+    metric: LoadedMetric | None = None
+
+
 DEFAULT_WAVES = (
     Wave(name="first-node", up_to=IntOrPercent(1)),
     Wave(name="5-percent", up_to=IntOrPercent(5, is_percent=True)),
@@ -174,6 +207,7 @@ class ChannelSpec(ApiModel):
     rollout: Rollout = Rollout()
     prometheus: Prometheus | None = None
     checks: tuple[Check, ...] = ()
+    loaded_proof: LoadedProof | None = None
     suspend: bool = False
 
     def planned_waves(self) -> tuple[Wave, ...]:

@@ -36,6 +36,7 @@ class WaveState(StrEnum):
     Passed = "Passed"
     Failed = "Failed"
     Held = "Held"
+    Excused = "Excused"
 
 
 class GateKind(StrEnum):
@@ -100,6 +101,11 @@ class Reason(StrEnum):
         "The channel binds another kind of content than the release brings; publish an image for "
         "imageVolume and containerImage, a ConfigMap for configMap.",
     )
+    AgentIncompatible = _reason(
+        "AgentIncompatible",
+        "The release is made for other versions of the agent than the channel runs, or the agent's "
+        "template does not say its version; do what the message says.",
+    )
     MissingVolume = _reason(
         "MissingVolume",
         "The agent's template has no volume of that name and kind; add it to spec.volumes of the "
@@ -161,6 +167,11 @@ class Reason(StrEnum):
         "written for it, not even a revert; remove the annotation to go on from what is there.",
     )
 
+    NotProven = _reason(
+        "NotProven",
+        "The channel has no spec.loadedProof, so no node says which content its agent loaded: a "
+        "wave passes on the agent's readiness; add one if your agent can report.",
+    )
     UngatedInput = _reason(
         "UngatedInput",
         "The agent's template reads ConfigMaps or Secrets that can change on all nodes at once, "
@@ -305,6 +316,11 @@ class Reason(StrEnum):
         "The candidate is gone from all nodes that can be reached, and the nodes named in the "
         "message are still down; repair or restart them, they come back on stable.",
     )
+    RevertedNotProven = _reason(
+        "RevertedNotProven",
+        "The candidate is gone, but the nodes in the message do not report stable's content, so "
+        "what was taken back may still be loaded; look at their agents, or reboot them.",
+    )
     FencedByHand = _reason(
         "FencedByHand",
         "Someone edited or deleted the candidate's DaemonSet, which counts as a revert; publish "
@@ -333,6 +349,11 @@ class Reason(StrEnum):
         "NodeRebooted",
         "A node that got the candidate has another bootID, so it rebooted; look at its kernel "
         "log from before the reboot.",
+    )
+    NodeCondition = _reason(
+        "NodeCondition",
+        "A node that got the candidate has a bad condition that it did not have before, as of the "
+        "Node Problem Detector; look at the condition's message and at the node's kernel log.",
     )
     NodeVanished = _reason(
         "NodeVanished",
@@ -396,7 +417,28 @@ class Reason(StrEnum):
         "what the new content needs.",
     )
 
+    LoadedNotReported = _reason(
+        "LoadedNotReported",
+        "The agent on a node does not report which content it loaded, so the wave waits, then is "
+        "held after progressDeadline; look at the agent's log and the channel's spec.loadedProof.",
+    )
+    OtherContentLoaded = _reason(
+        "OtherContentLoaded",
+        "The agent on a node reports other content than the release's, and after progressDeadline "
+        "the release is taken back without a block; look at why the agent did not load it.",
+    )
+
     # No evidence: held, nobody is blamed
+    NoWitness = _reason(
+        "NoWitness",
+        "All nodes of the wave were drained, removed or rebooted as announced, so nothing speaks "
+        "for it; it goes on when another healthy node of its pools can take their place.",
+    )
+    NodeExcused = _reason(
+        "NodeExcused",
+        "A node that got the candidate was drained, removed or rebooted as somebody had announced "
+        "before: it is no harm, and no evidence either; nothing to do.",
+    )
     CannotFetch = _reason(
         "CannotFetch",
         "A node cannot get the image, Secret or ConfigMap of the candidate, so the wave is held; "

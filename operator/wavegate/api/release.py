@@ -7,10 +7,12 @@ from wavegate.api.values import ApiModel, ObjectName
 
 
 class ReleaseContent(ApiModel):
-    """The content itself. Exactly one field is set."""
+    """The content itself. Exactly one of `image` and `config_map` is set."""
 
     image: str | None = None
     config_map: ObjectName | None = None
+    loaded_digest: str | None = None
+    """What an agent reports that has loaded it; absent = the content's own digest."""
 
     @property
     def reference(self) -> str:
@@ -23,6 +25,13 @@ class ReleaseContent(ApiModel):
         return self.image.partition("@")[2] or None if self.image else None
 
 
+class AgentVersion(ApiModel):
+    """Versions of the agent, compared number by number."""
+
+    min: str | None = None
+    below: str | None = None
+
+
 class ReleaseSpec(ApiModel):
     """What the vendor feed or the security team publishes."""
 
@@ -30,6 +39,7 @@ class ReleaseSpec(ApiModel):
     version: str
     sequence: int
     content: ReleaseContent
+    agent_version: AgentVersion | None = None
     suspend: bool = False
 
 

@@ -9,19 +9,29 @@ import gzip
 import hashlib
 import json
 import zlib
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from pydantic import TypeAdapter
 
-from wavegate.evidence import Ledger, NodeView, PodView, Side, Taint, is_leaving
+from wavegate.evidence import (
+    Ledger,
+    NodeView,
+    PodView,
+    Side,
+    Taint,
+    announcement,
+    bad_conditions,
+    is_leaving,
+)
 from wavegate.rollout.names import (
     ATTEMPT_LABEL,
     CHANNEL_LABEL,
     DIGEST_ANNOTATION,
     KIND_LABEL,
     LABEL_DOMAIN,
+    LOADED_DIGEST_ANNOTATION,
     RELEASE_ANNOTATION,
     RELEASE_UID_ANNOTATION,
     SEQUENCE_ANNOTATION,
@@ -37,6 +47,9 @@ MAX_LEDGER_BYTES = 4 << 20
 
 MAX_OBJECT_BYTES = 1 << 20
 """What the apiserver lets a ConfigMap hold, without the base64 of JSON."""
+
+MAX_REPORT = 128
+"""Characters of an annotation that is kept; a digest has 71."""
 
 _LEDGER = TypeAdapter(Ledger)
 _RECORD = TypeAdapter(Record)
@@ -63,9 +76,12 @@ def node_view(body: Mapping[str, Any], old: NodeView | None, now: float) -> Node
         Taint(t["key"], t.get("value", ""), t["effect"]) for t in spec.get("taints") or []
     )
     ready, unschedulable = conditions.get("Ready") == "True", bool(spec.get("unschedulable"))
-    leaving = is_leaving(taints, unschedulable=unschedulable)
-    same = old if old and old.uid == metadata["uid"] else None
+    notes = metadata.get("annotations") or {}
+    leaving = is_leaving(taints, unschedulable=unschedulable, annotations=notes)
     boot_id = (status.get("nodeInfo") or {}).get("bootID", "")
+    same = old if old and old.uid == metadata["uid"] else None
+    before = same.announced if same else ""
+    announced = announcement(before, boot_id, leaving=leaving, ready=ready)
     return NodeView(
         name=metadata["name"],
         uid=metadata["uid"],
@@ -75,7 +91,9 @@ def node_view(body: Mapping[str, Any], old: NodeView | None, now: float) -> Node
         taints=taints,
         unschedulable=unschedulable,
         sides=_sides(metadata["uid"], labels, old, now),
-        announced=leaving if ready or same is None else same.announced,
+        announced=announced,
+        bad=bad_conditions(conditions),
+        announced_at=same.announced_at if same and same.announced else now,
         lost_at=_lost_at(same, now, ready=ready, boot_id=boot_id),
     )
 
@@ -107,6 +125,7 @@ def pod_view(body: Mapping[str, Any], old: PodView | None, now: float) -> PodVie
         restarts=sum(int(c.get("restartCount", 0)) for c in containers),
         waiting=_waiting(containers),
         last_exit=_last_exit(containers),
+        annotations=_short(metadata.get("annotations") or {}),
     )
 
 
@@ -131,6 +150,7 @@ def revision_view(body: Mapping[str, Any], _old: RevisionView | None, _now: floa
         release_version=said.get(VERSION_ANNOTATION, ""),
         sequence=_number(said.get(SEQUENCE_ANNOTATION, "")),
         digest=said.get(DIGEST_ANNOTATION, ""),
+        loaded=said.get(LOADED_DIGEST_ANNOTATION, ""),
         uid=metadata.get("uid", ""),
     )
 
@@ -221,6 +241,11 @@ def _sides(
     return sides
 
 
+def _short(annotations: Mapping[str, str]) -> dict[str, str]:
+    """What can be a report of the loaded content; the rest would take memory for nothing."""
+    return {k: v for k, v in annotations.items() if len(v) <= MAX_REPORT}
+
+
 def _lost_at(same: NodeView | None, now: float, *, ready: bool, boot_id: str) -> float | None:
     """A reboot that follows on NotReady is the same loss."""
     if same is None or not same.ready:
@@ -236,11 +261,18 @@ def _waiting(containers: Iterable[Mapping[str, Any]]) -> str:
     return ""
 
 
-def _last_exit(containers: Iterable[Mapping[str, Any]]) -> str:
+def _last_exit(containers: Sequence[Mapping[str, Any]]) -> str:
+    """How a container ended last: one that ran out of memory tells most, then the one that was
+    restarted most. It is named where there are several.
+    """
+    ended = []
     for container in containers:
-        ended = (container.get("lastState") or {}).get("terminated") or (
+        how = (container.get("lastState") or {}).get("terminated") or (
             container.get("state") or {}
         ).get("terminated")
-        if ended and container.get("restartCount"):
-            return f"{ended.get('reason', 'Error')}, exit code {ended.get('exitCode', '?')}"
-    return ""
+        if how and container.get("restartCount"):
+            reason = how.get("reason", "Error")
+            text = f"{reason}, exit code {how.get('exitCode', '?')}"
+            name = f"{container.get('name', '?')}: " if len(containers) > 1 else ""
+            ended.append((reason == "OOMKilled", container["restartCount"], name + text))
+    return max(ended)[2] if ended else ""

@@ -20,6 +20,7 @@ from wavegate.rollout.names import (
     CHANNEL_LABEL,
     DIGEST_ANNOTATION,
     KIND_LABEL,
+    LOADED_DIGEST_ANNOTATION,
     RELEASE_ANNOTATION,
     RELEASE_UID_ANNOTATION,
     SEQUENCE_ANNOTATION,
@@ -139,6 +140,7 @@ class Store:
                     VERSION_ANNOTATION: action.revision.version,
                     SEQUENCE_ANNOTATION: str(action.revision.sequence),
                     DIGEST_ANNOTATION: action.revision.digest,
+                    LOADED_DIGEST_ANNOTATION: action.revision.reports,
                 },
             },
             "spec": {

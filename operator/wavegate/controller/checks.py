@@ -7,6 +7,7 @@ from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 
+from wavegate.api import Phase
 from wavegate.controller.queries import Questions
 from wavegate.controller.work import Key
 from wavegate.evidence import (
@@ -20,9 +21,10 @@ from wavegate.evidence import (
     worst,
 )
 from wavegate.evidence.gates import MAX_QUERY, cut
-from wavegate.rollout.judge import judged_nodes
+from wavegate.rollout.judge import witnesses
 from wavegate.rollout.observation import Observation
 from wavegate.rollout.record import Record
+from wavegate.rollout.revert import taken_back
 from wavegate.rollout.watch import watched
 from wavegate.telemetry.connections import Source
 from wavegate.telemetry.metrics import Metrics
@@ -71,7 +73,7 @@ class CheckRunner:
         questions = list(_asked(obs))
         self._forget(key, frozenset(_places(questions)))
         for asked in questions:
-            for check in asked.rollout.plan.checks:
+            for check in asked.rollout.plan.questions:
                 seconds = self._due_in(key, check, asked)
                 left.append(seconds)
                 if seconds <= 0:
@@ -150,7 +152,7 @@ class CheckRunner:
 def _places(questions: list[Questions]) -> Iterator[tuple[str, str]]:
     """Attempt and name of each check."""
     for asked in questions:
-        for check in asked.rollout.plan.checks:
+        for check in asked.rollout.plan.questions:
             yield asked.rollout.attempt, check.name
 
 
@@ -180,12 +182,14 @@ def _asked(obs: Observation) -> Iterator[Questions]:
     """What is to be asked now."""
     now_running = attempts_of(obs.record)
     rollout, bake = obs.record.rollout, obs.record.bake
-    if rollout is not None and rollout.waves and rollout.plan.checks:
-        nodes = judged_nodes(obs, rollout)
+    if rollout is not None and rollout.waves and rollout.plan.questions:
+        nodes = witnesses(obs, rollout)
+        if rollout.phase is Phase.Reverting and rollout.plan.loaded_proof is not None:
+            nodes |= taken_back(obs, rollout)
         since = rollout.waves[-1].judged_since or 0.0
         if nodes:
             yield Questions(rollout, nodes, since)
-    if bake is not None and bake.attempt in now_running and bake.rollout.plan.checks:
+    if bake is not None and bake.attempt in now_running and bake.rollout.plan.questions:
         nodes = frozenset(watched(obs, bake))
         if nodes:
             yield Questions(bake.rollout, nodes, 0.0)

@@ -238,6 +238,9 @@ def _difference(before: Rollout | None, after: Rollout) -> Told | None:
         return after.incident.reason, f"Reverting{where}: {after.incident.message}", True
     if before is None:
         return None
+    excused = sorted(after.excused.keys() - before.excused.keys())
+    if excused:
+        return Reason.NodeExcused, f"left as announced: {', '.join(excused[:5])}", False
     if after.paused is not None and before.paused is None:
         return after.paused, f"Paused: {after.paused.meaning}", True
     if after.waves and (not before.waves or after.waves[-1].state != before.waves[-1].state):

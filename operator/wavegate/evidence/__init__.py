@@ -6,7 +6,21 @@ from wavegate.evidence.control import is_cluster_wide, smallest_effect
 from wavegate.evidence.corroboration import SOON_SECONDS, is_corroborated, most_soon
 from wavegate.evidence.findings import Finding, Verdict, worst
 from wavegate.evidence.gates import Gate
-from wavegate.evidence.nodes import LEASE_STALE_SECONDS, is_leaving, judge_node
+from wavegate.evidence.loaded import (
+    LoadedProof,
+    is_loaded,
+    judge_answer,
+    judge_loaded,
+    said_by_metric,
+    said_by_pods,
+)
+from wavegate.evidence.nodes import (
+    LEASE_STALE_SECONDS,
+    announcement,
+    bad_conditions,
+    is_leaving,
+    judge_node,
+)
 from wavegate.evidence.observation import (
     EVERY_NODE,
     CheckResult,
@@ -40,25 +54,33 @@ __all__ = [
     "Gate",
     "Ledger",
     "LedgerNode",
+    "LoadedProof",
     "NodeView",
     "PodView",
     "Sample",
     "Side",
     "Taint",
     "Verdict",
+    "announcement",
     "assess_check",
+    "bad_conditions",
     "is_beyond_chance",
     "is_cluster_wide",
     "is_corroborated",
     "is_leaving",
+    "is_loaded",
     "judge_agent",
+    "judge_answer",
     "judge_check",
+    "judge_loaded",
     "judge_node",
     "lost_nodes",
     "most_by_chance",
     "most_soon",
     "outside_limits",
     "reported_node",
+    "said_by_metric",
+    "said_by_pods",
     "silent_nodes",
     "smallest_effect",
     "standing",

@@ -1,6 +1,6 @@
 """The node itself: is it there, the same machine, not rebooted, Ready, and heard from?"""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 
 from wavegate.api import GateKind, Reason
 from wavegate.evidence.findings import Finding, Verdict
@@ -10,13 +10,65 @@ LEASE_STALE_SECONDS = 25.0
 """A kubelet renews its lease every 10 s (a quarter of its 40 s). Two renewals missed is a brake,
 long before the node controller says NotReady (50 s by default)."""
 
-LEAVING_TAINTS = frozenset({"ToBeDeletedByClusterAutoscaler", "karpenter.sh/disrupted"})
-"""What the two autoscalers put on a node that they are about to drain and remove."""
+LEAVING_TAINTS = frozenset(
+    {
+        "ToBeDeletedByClusterAutoscaler",
+        "karpenter.sh/disrupted",
+        "medik8s.io/drain",
+    }
+)
+"""What autoscalers and medik8s' node maintenance put on a node that they are about to drain. Others
+cordon it. DeletionCandidateOfClusterAutoscaler is none: most candidates stay."""
+LEAVING_ANNOTATIONS = frozenset({"weave.works/kured-reboot-in-progress"})
+"""Of kured, with --annotate-nodes."""
+REPAIR_TAINTS = frozenset(
+    {
+        "medik8s.io/remediation",
+        "node.kubernetes.io/out-of-service",
+        "karpenter.sh/rebooting",
+    }
+)
+"""Who repairs a node says with these that it is ill: that excuses nothing, though it is cordoned
+for it as well."""
 
 
-def is_leaving(taints: Iterable[Taint], *, unschedulable: bool) -> bool:
-    """Whether a node's drain or removal is announced: it is cordoned, or an autoscaler said so."""
-    return unschedulable or any(taint.key in LEAVING_TAINTS for taint in taints)
+OWN_CONDITIONS = frozenset(
+    {"Ready", "MemoryPressure", "DiskPressure", "PIDPressure", "NetworkUnavailable"}
+)
+"""Kubernetes' own. Ready is looked at by itself; the others come and go with what runs there."""
+
+
+def bad_conditions(conditions: Mapping[str, str]) -> frozenset[str]:
+    """Those of a node (status by type) that tell of a problem. Node Problem Detector says True of
+    what is wrong, as KernelDeadlock; who calls a condition …Ready means the opposite. Unknown is
+    neither.
+    """
+    return frozenset(
+        kind
+        for kind, status in conditions.items()
+        if kind not in OWN_CONDITIONS and status == ("False" if kind.endswith("Ready") else "True")
+    )
+
+
+def is_leaving(
+    taints: Iterable[Taint], *, unschedulable: bool, annotations: Iterable[str] = ()
+) -> bool:
+    """Whether a node's drain, removal or reboot is announced, other than to repair it."""
+    keys = {taint.key for taint in taints}
+    if keys & REPAIR_TAINTS:
+        return False
+    return (
+        unschedulable or bool(keys & LEAVING_TAINTS) or bool(LEAVING_ANNOTATIONS & {*annotations})
+    )
+
+
+def announcement(before: str, boot_id: str, *, leaving: bool, ready: bool) -> str:
+    """The boot on which a node was when its leaving was announced while it was Ready; empty when it
+    was not. It lasts while the node is down, and ends when it is Ready and stays.
+    """
+    if not ready:
+        return before
+    return (before or boot_id) if leaving else ""
 
 
 def judge_node(
@@ -43,6 +95,10 @@ def judge_node(
         yield _harm(Reason.NodeRebooted, name, f"node {name} rebooted after it got the content")
     if not node.ready:
         yield _harm(Reason.NodeNotReady, name, f"node {name} is not Ready any more")
+    new = sorted(node.bad.difference(baseline.bad)) if node.bad else ()
+    if new:
+        message = f"node {name} has condition {', '.join(new)[:200]} since it got the content"
+        yield _harm(Reason.NodeCondition, name, message)
     # No age in the messages: a status that ticks would be written every second.
     silent = Verdict.HOLD if overdue else Verdict.WAIT
     if lease_seen is None:

@@ -42,8 +42,12 @@ class NodeView:
     taints: tuple[Taint, ...] = ()
     unschedulable: bool = False
     sides: Mapping[str, Side] = field(default_factory=dict)
-    announced: bool = False
-    """When it was last seen Ready, somebody had announced to drain or remove it."""
+    announced: str = ""
+    """Somebody announced to drain, remove or reboot it: on which boot it was then, seen Ready."""
+    announced_at: float = 0.0
+    """When we first saw that."""
+    bad: frozenset[str] = frozenset()
+    """Types of its conditions that say that something is wrong, other than Kubernetes' own."""
     lost_at: float | None = None
     """When we last saw it stop being Ready, or with another bootID; None: never yet."""
 
@@ -74,6 +78,8 @@ class PodView:
     """How a container ended last, for a person (`OOMKilled, exit code 137`), or empty."""
     unready_since: float | None = None
     """When we first saw it not Ready without a break; None while it is Ready."""
+    annotations: Mapping[str, str] = field(default_factory=dict)
+    """Those that are short enough to be a digest."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,6 +90,8 @@ class LedgerNode:
     uid: str
     boot_id: str
     healthy: bool
+    bad: tuple[str, ...] = ()
+    """Its bad conditions then: nobody is blamed for these."""
 
 
 @dataclass(frozen=True, slots=True)

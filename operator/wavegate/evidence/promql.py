@@ -73,7 +73,7 @@ def assess_check(
     if result is None:
         yield _finding(check, Verdict.WAIT, Reason.CheckNoData, "was not asked yet")
         return
-    lost = _no_answer(check, result)
+    lost = no_answer(check, result)
     if lost is not None:
         yield lost
         return
@@ -95,7 +95,7 @@ def outside_limits(
     """One finding for each of these nodes (or one for all, `per: Wave`) whose worst fresh value is
     above `max` or below `min`; the worst first. None without a whole answer, nor of a dry run.
     """
-    if result is None or _no_answer(check, result) is not None:
+    if result is None or no_answer(check, result) is not None:
         return
     wanted, ages = frozenset(nodes), _ages(check, result)
     worst: dict[str, Sample] = {}
@@ -164,7 +164,7 @@ def silent_nodes(check: CheckSpec, result: CheckResult) -> frozenset[str]:
     """The nodes that were asked about and have no fresh number; none of an answer that says nothing
     at all, and none of a check of the whole wave.
     """
-    if not check.per_node or _no_answer(check, result) is not None:
+    if not check.per_node or no_answer(check, result) is not None:
         return frozenset()
     ages = _ages(check, result)
     finite = (s for s in result.samples if math.isfinite(s.value))
@@ -199,7 +199,7 @@ def reported_node(check: CheckSpec, sample: Sample) -> str:
     return _PORT.sub("", name) if ":" in name else name
 
 
-def _no_answer(check: CheckSpec, result: CheckResult) -> Finding | None:
+def no_answer(check: CheckSpec, result: CheckResult) -> Finding | None:
     """Why this answer says nothing at all."""
     if result.error:
         reason = Reason.CheckInvalid if result.refused else Reason.CheckUnreachable

@@ -12,6 +12,7 @@ from dataclasses import replace
 from wavegate.api import OnFailure, Phase, Reason
 from wavegate.evidence import LedgerNode
 from wavegate.rollout import watch
+from wavegate.rollout.marks import NOT_WATCHED
 from wavegate.rollout.observation import Observation
 from wavegate.rollout.record import Bake, Incident, Outcome, Record, Revision, Rollout
 from wavegate.rollout.revert import block
@@ -32,8 +33,10 @@ def begin(rollout: Rollout, now: float) -> Bake | None:
     """The bake of a rollout that is complete; None when the channel wants none."""
     if rollout.plan.bake <= 0:
         return None
-    done = replace(rollout, promoting=False, paused=None, incident=None, completed_at=now)
-    return Bake(done, since=now, until=now + rollout.plan.bake)
+    done = replace(
+        rollout, promoting=False, paused=None, incident=None, completed_at=now, excused={}
+    )
+    return Bake(done, since=now, until=now + rollout.plan.bake, excused=rollout.excused)
 
 
 def notice(obs: Observation, now: float) -> Step | None:
@@ -72,7 +75,7 @@ def remind(obs: Observation, step: Step, now: float) -> Step:
         ended = rollout is not None and after.rollout is None
         if not ended or after.bake is None or after.bake.attempt != bake.attempt:
             return step
-        lost = {n: watch.NOT_WATCHED for n in baseline_of(obs) if n not in obs.nodes}
+        lost = {n: NOT_WATCHED for n in baseline_of(obs) if n not in obs.nodes}
         excused = {**after.bake.excused, **lost}
         return replace(step, record=replace(after, bake=replace(after.bake, excused=excused)))
     left = bake.until - now

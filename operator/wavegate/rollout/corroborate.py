@@ -107,12 +107,13 @@ def _noted(obs: Observation, rollout: Rollout, fresh: tuple[Suspect, ...], now: 
 
 
 def _any_harm_fails(obs: Observation, rollout: Rollout) -> bool:
-    """In the first wave that has nodes; when it failed before, and a person is asked; and where
-    there is no stable agent to give a node back to.
+    """In the first wave that has nodes to speak for it; when it failed before, and a person is
+    asked; and where there is no stable agent to give a node back to.
     """
     if rollout.incident is not None or obs.revision(obs.record.stable) is None:
         return True
-    first = next((wave for wave in rollout.waves if wave.nodes), None)
+    spoke = (w for w in rollout.waves if w.nodes and w.state is not WaveState.Excused)
+    first = next(spoke, None)
     return first is None or (first is rollout.waves[-1] and first.state is not WaveState.Passed)
 
 

@@ -7,7 +7,7 @@ they got it, more than chance explains.
 
 from collections.abc import Collection
 
-from wavegate.api import Reason
+from wavegate.api import GateKind, Reason
 from wavegate.evidence import (
     SOON_SECONDS,
     Finding,
@@ -52,7 +52,8 @@ def find(obs: Observation, rollout: Rollout, harmed: Collection[Suspect]) -> Fin
         f"{len(names)} of {len(wave)} nodes that have it and {len(hit)} of {compared} that do not "
         f"came to the same harm ({', '.join(sorted(names)[:3])}; {', '.join(_first(hit))})"
     )
-    return Finding(Verdict.HOLD, Reason.ClusterWideDisturbance, message)
+    gate = GateKind.Nodes if kind is LOST else GateKind.Agents
+    return Finding(Verdict.HOLD, Reason.ClusterWideDisturbance, message, gate=gate)
 
 
 def is_over(obs: Observation, rollout: Rollout, harmed: Collection[Suspect]) -> bool:

@@ -1,9 +1,10 @@
 """The exposure rule: how many nodes may be between two agents at once.
 
-A moved node keeps its slot until it is settled: agent Ready for `settle`, and the node heard from
-after that. Nodes in flight never exceed min(maxUnavailable, max(1, nodes settled)): 1, 1, 2, 4, 8…
-A node that just died still looks Ready for 50 s, so being heard from is what counts. A suspect that
-goes back to stable keeps its slot too, for a while.
+A moved node keeps its slot until it is settled: agent Ready for `settle`, the node heard from after
+that, and its content reported as loaded where the channel asks for it. Nodes in flight never exceed
+min(maxUnavailable, max(1, nodes settled)): 1, 1, 2, 4, 8… A node that just died still looks Ready
+for 50 s, so being heard from is what counts. A suspect that goes back to stable keeps its slot too,
+for a while.
 """
 
 from collections.abc import Mapping
@@ -17,7 +18,7 @@ from wavegate.evidence import (
     PodView,
     standing,
 )
-from wavegate.rollout import suspects
+from wavegate.rollout import loaded, suspects
 from wavegate.rollout.movable import fleet, not_movable
 from wavegate.rollout.observation import Observation
 from wavegate.rollout.record import Rollout
@@ -69,7 +70,9 @@ def _measure(obs: Observation, rollout: Rollout, now: float) -> Exposure:
     known, total = whereabouts(obs, rollout), max(1, len(fleet(obs, rollout)))
     moved, not_running = obs.kept.of(_moved, known.carrying, obs.pods_on(rollout.attempt))
     heard, settle = obs.leases.get, rollout.plan.settle
-    aside = suspects.aside(obs, rollout)
+    unproven = loaded.unproven(obs, rollout, (name for name, _, _ in moved))
+    # Whoever announced an excused node keeps it for as long as he likes.
+    aside = suspects.aside(obs, rollout) | rollout.excused.keys()
     settled, in_flight = [], list(suspects.returning(obs, rollout, now))
     for name, healthy, ready_since in moved:
         if name in aside:
@@ -78,7 +81,7 @@ def _measure(obs: Observation, rollout: Rollout, now: float) -> Exposure:
         if seen is None or ready_since is None or now - seen > LEASE_STALE_SECONDS:
             is_settled = False
         else:  # for so long it was heard from since its agent is Ready
-            is_settled = seen - ready_since >= settle
+            is_settled = seen - ready_since >= settle and name not in unproven
         if is_settled:
             settled.append(name)
         elif healthy:

@@ -11,6 +11,7 @@ from wavegate.api import Phase, Reason, WaveState
 from wavegate.evidence import Finding, NodeView, Verdict
 from wavegate.rollout import (
     corroborate,
+    excused,
     exposure,
     gates,
     labels,
@@ -79,12 +80,15 @@ def advance(obs: Observation, rollout: Rollout, paused: Reason | None, now: floa
     if view is None or view.targets(obs.key, Target.NOTHING):
         return revert.begin(obs, rollout, Reason.FencedByHand, _fenced(rollout), now)
     findings = judge(obs, rollout, now)
+    harm = tuple(finding for finding in findings if finding.verdict is Verdict.FAIL)
+    marks, harm = excused.note(obs, rollout, harm)
+    findings = (*harm, *(f for f in findings if f.verdict is not Verdict.FAIL))
     without_stable = stable is not None and obs.revision(stable) is None
     may_repair = paused is not Reason.StateLost and not without_stable
     repair = _repair(obs, rollout) if may_repair else None
     weighed = corroborate.weigh(obs, rollout, findings, now, strict=not may_repair)
-    if weighed.rollout is not rollout:
-        return save(obs.record, weighed.rollout)
+    if not weighed.failed and (weighed.rollout is not rollout or marks != rollout.excused):
+        return save(obs.record, replace(weighed.rollout, excused=marks))
     if weighed.held is not None:
         others = (f for f in findings if f.verdict is not Verdict.FAIL)
         findings = (weighed.held, *others)
@@ -116,6 +120,11 @@ def _wave(obs: Observation, rollout: Rollout, findings: tuple[Finding, ...], now
             return wait(brake)
     if state is WaveState.Passed:
         return _next(obs, rollout)
+    again = excused.again(obs, rollout)
+    if isinstance(again, Rollout):
+        return save(obs.record, again)
+    if again is not None:
+        return replace(soak.hold(obs, rollout, again.message, now), findings=(again,))
     blocked = way_back.blocked(obs, rollout)
     if blocked is not None:
         return replace(soak.hold(obs, rollout, blocked.message, now), findings=(blocked,))
@@ -153,7 +162,7 @@ def _open(obs: Observation, rollout: Rollout, now: float) -> Step:
     opened = rollout.with_wave(
         state=WaveState.Moving, nodes=len(ledger.nodes), opened_at=now, held_since=None
     )
-    return save(obs.record, opened)
+    return save(obs.record, replace(opened, excused=excused.opened(obs, rollout)))
 
 
 def _held(obs: Observation, rollout: Rollout, message: str, now: float) -> Step:

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
 
 from wavegate.api import Reason
 from wavegate.evidence import (
@@ -16,7 +17,8 @@ from wavegate.evidence import (
     judge_node,
     standing,
 )
-from wavegate.rollout import labels, suspects
+from wavegate.rollout import labels, loaded, suspects
+from wavegate.rollout.marks import anew, is_away, softened
 from wavegate.rollout.observation import Observation
 from wavegate.rollout.record import Rollout
 from wavegate.rollout.waves import baseline_of
@@ -32,6 +34,7 @@ def judge(obs: Observation, rollout: Rollout, now: float) -> tuple[Finding, ...]
     worst first.
     """
     found = [*_sight(obs, rollout), *_nodes(obs, rollout, now), *_checks(obs, rollout)]
+    found += loaded.judge(obs, rollout, witnesses(obs, rollout), now)
     return tuple(sorted(found, key=lambda finding: -finding.verdict))
 
 
@@ -44,8 +47,11 @@ def _judged_nodes(obs: Observation, rollout: Rollout) -> frozenset[str]:
     known, holders = whereabouts(obs, rollout), obs.pods_on(rollout.attempt)
     there = obs.kept.of(_there, known, holders)
     missing = {e.name for e in known.missing if e.healthy and _had_it(obs, rollout, e, holders)}
-    aside = suspects.aside(obs, rollout)
-    return (there | missing) - aside if missing or aside else there
+    names, marks = there | missing if missing else there, rollout.excused
+    away = suspects.aside(obs, rollout)
+    if marks:
+        away |= {n for n in marks if n in names and is_away(obs, marks, n, has_agent=n in holders)}
+    return names - away if away else names
 
 
 def _there(known: Whereabouts, holders: Container[str | None]) -> frozenset[str]:
@@ -55,6 +61,25 @@ def _there(known: Whereabouts, holders: Container[str | None]) -> frozenset[str]
     carrying = {e.name for e, node in known.carrying if e.healthy and node.uid == e.uid}
     left = {e.name for e, _ in known.lacking if e.healthy and e.name in holders}
     return frozenset(carrying | left)
+
+
+def witnesses(obs: Observation, rollout: Rollout) -> frozenset[str]:
+    """Names of the judged nodes that can prove that no harm was done: not those that were drained
+    or rebooted as announced, whose agents and counters began anew.
+    """
+    return judged_nodes(obs, rollout).difference(rollout.excused)
+
+
+def baselines(obs: Observation, rollout: Rollout) -> Mapping[str, LedgerNode]:
+    """The baseline of each judged node by now: of an excused one, what it was then. In the order
+    of the ledgers.
+    """
+    judged, marks = judged_nodes(obs, rollout), rollout.excused
+    return {
+        name: anew(name, obs.nodes.get(name), marks[name]) if name in marks else entry
+        for name, entry in baseline_of(obs).items()
+        if name in judged
+    }
 
 
 def _sight(obs: Observation, rollout: Rollout) -> Iterator[Finding]:
@@ -70,7 +95,15 @@ def _sight(obs: Observation, rollout: Rollout) -> Iterator[Finding]:
 
 def _nodes(obs: Observation, rollout: Rollout, now: float) -> Iterator[Finding]:
     entries = obs.kept.of(_picked, baseline_of(obs), judged_nodes(obs, rollout))
-    yield from judge_nodes(obs, rollout, entries, now)
+    marks = rollout.excused
+    if not marks:
+        yield from judge_nodes(obs, rollout, entries, now)
+        return
+    seen = replace(obs, pods=softened(obs.pods, marks))
+    for finding in judge_nodes(seen, rollout, baselines(obs, rollout), now):
+        # What is slow on an excused node keeps nobody waiting: it proves nothing.
+        if finding.verdict is Verdict.FAIL or finding.node not in marks:
+            yield finding
 
 
 def _picked(entries: Mapping[str, LedgerNode], names: frozenset[str]) -> dict[str, LedgerNode]:
@@ -164,11 +197,11 @@ def _had_it(
     """
     node = obs.gone.get(entry.name)
     if node is None or node.uid != entry.uid:
-        return entry in obs.once(_may_have_moved, rollout)
+        return entry in obs.once(may_have_moved, rollout)
     return node.attempt(obs.key) == rollout.attempt or entry.name in holders
 
 
-def _may_have_moved(obs: Observation, rollout: Rollout) -> frozenset[LedgerNode]:
+def may_have_moved(obs: Observation, rollout: Rollout) -> frozenset[LedgerNode]:
     """The first nodes of each ledger, as far as the record says that they may carry the label."""
     opened = ((obs.ledgers.get(wave.ledger), wave.moved) for wave in rollout.waves)
     return frozenset(entry for led, moved in opened if led for entry in led.nodes[:moved])
@@ -177,7 +210,7 @@ def _may_have_moved(obs: Observation, rollout: Rollout) -> frozenset[LedgerNode]
 def _checks(obs: Observation, rollout: Rollout) -> Iterator[Finding]:
     if not rollout.plan.checks:
         return
-    moved = judged_nodes(obs, rollout)
+    moved = witnesses(obs, rollout)
     if not moved:
         return
     since = rollout.waves[-1].judged_since or 0.0

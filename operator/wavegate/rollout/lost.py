@@ -238,4 +238,5 @@ def _revision(before: Record, view: RevisionView, now: float) -> Revision:
         sequence=view.sequence or 0,
         digest=view.digest,
         since=now,
+        loaded=view.loaded,
     )

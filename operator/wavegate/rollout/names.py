@@ -26,6 +26,10 @@ SEQUENCE_ANNOTATION = "wavegate.dev/sequence"
 DIGEST_ANNOTATION = "wavegate.dev/digest"
 """On a revision: what it carries. Read back only when the record was lost."""
 
+LOADED_DIGEST_ANNOTATION = "wavegate.dev/loaded-digest"
+"""On a revision: what an agent reports that has loaded its content; read back as the others are. On
+a pod, by default: what its agent reports."""
+
 HANDS_OFF_ANNOTATION = "wavegate.dev/hands-off"
 """On a channel, set to "true" by a person: we write nothing for it but status."""
 

@@ -41,6 +41,7 @@ class RevisionView:
     """What its annotations say that it carries; read only when the record was lost. The sequence
     is None on a DaemonSet of an older version, or when someone garbled it."""
     uid: str = ""
+    loaded: str = ""
 
     def targets(self, key: str, target: Target, attempt: str = "") -> bool:
         """Tell whether its DaemonSet points where `target` says."""

@@ -2,9 +2,11 @@
 
 from collections.abc import Sequence
 
-from wavegate.api import Channel, ContentKind, OnFailure, Phase, Reason, Release
-from wavegate.evidence import presets
+from wavegate.api import Channel, ContentKind, HostState, OnFailure, Phase, Reason, Release
+from wavegate.evidence import CheckSpec, LoadedProof, presets
+from wavegate.evidence.loaded import PROOF_CHECK
 from wavegate.rollout import lost
+from wavegate.rollout.compatible import version_problem
 from wavegate.rollout.names import (
     HANDS_OFF_ANNOTATION,
     attempt_id,
@@ -46,6 +48,9 @@ def release_problem(obs: Observation, release: Release) -> Problem | None:
             f"spec.channel: there is no SecurityContentChannel {release.spec.channel!r} in "
             f"namespace {obs.namespace}. Create it, or correct the name in a new release.",
         )
+    unfit = version_problem(obs.agent.template, release)
+    if unfit is not None:
+        return unfit
     wants_map = channel.spec.content.kind is ContentKind.ConfigMap
     if wants_map != (release.spec.content.config_map is not None):
         field = "configMap" if wants_map else "image"
@@ -106,6 +111,7 @@ def start(obs: Observation, channel: Channel, release: Release, now: float) -> R
         sequence=release.spec.sequence,
         digest=digest_of(obs, release),
         since=now,
+        loaded=release.spec.content.loaded_digest or "",
     )
     return Rollout(candidate, freeze(channel), Phase.Pending, started_at=now)
 
@@ -128,12 +134,34 @@ def freeze(channel: Channel) -> Plan:
         prometheus=(prometheus.url if prometheus else "") or "",
         connection=(prometheus.connection if prometheus else "") or "",
         bake=float(rollout.bake),
+        loaded_proof=_loaded_proof(channel),
+        outlives_pod=channel.spec.content.host_state is not HostState.Nothing,
     )
 
 
 def content_reference(release: Release, digest: str) -> str:
     """What the template binds: the image, or the name of our own copy of the ConfigMap."""
     return release.spec.content.image or content_name(digest)
+
+
+def _loaded_proof(channel: Channel) -> LoadedProof | None:
+    proof = channel.spec.loaded_proof
+    if proof is None:
+        return None
+    if proof.metric is None:
+        return LoadedProof(annotation=proof.annotation.name if proof.annotation else "")
+    metric = CheckSpec(
+        name=PROOF_CHECK,
+        query=proof.metric.series,
+        per_node=True,
+        node_label=proof.metric.node_label,
+        max=None,
+        interval=float(proof.metric.interval),
+        timeout=float(proof.metric.timeout),
+        max_age=float(proof.metric.max_age),
+        age_of=proof.metric.series,
+    )
+    return LoadedProof(metric=metric, digest_label=proof.metric.digest_label)
 
 
 def _hands_off(obs: Observation) -> Problem | None:

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field, replace
 from typing import Self
 
 from wavegate.api import IntOrPercent, OnFailure, Phase, Pool, Reason, WaveState
-from wavegate.evidence import CheckSpec, Gate, Verdict
+from wavegate.evidence import CheckSpec, Gate, LoadedProof, Verdict
 
 MAX_OUTCOMES = 100
 MAX_DETAILED = 8
@@ -40,6 +40,13 @@ class Revision:
     sequence: int
     digest: str
     since: float
+    loaded: str = ""
+    """What its agents report as loaded, where that is not the digest."""
+
+    @property
+    def reports(self) -> str:
+        """What an agent reports that has loaded this content."""
+        return self.loaded or self.digest
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,11 +76,23 @@ class Plan:
     """Name of the operator's Prometheus connection; empty when `prometheus` is its URL."""
     bake: float = 86_400.0
     """For so long it is watched after its completion; 0 = not at all."""
+    loaded_proof: LoadedProof | None = None
+    """How nodes report which content they loaded; None = nothing proves it."""
+    outlives_pod: bool = False
+    """The content may stay on the host when its pod is gone."""
+
+    @property
+    def questions(self) -> tuple[CheckSpec, ...]:
+        """All that Prometheus is asked."""
+        metric = self.loaded_proof.metric if self.loaded_proof else None
+        return (*self.checks, metric) if metric else self.checks
 
 
 @dataclass(frozen=True, slots=True)
 class WaveRun:
-    """How far a wave is. Index 0 … n-1 are the plan's; those after are sweeps over the rest."""
+    """How far a wave is. The first are the plan's, where one whose nodes were excused comes again;
+    those after are sweeps over the rest.
+    """
 
     name: str
     state: WaveState = WaveState.Pending
@@ -178,6 +197,8 @@ class Rollout:
     """What each gate said at the newest decision: a wave passed, failed or was held. What stopped
     it comes first. After an incident nothing writes over it but a person who resumes."""
     reverting_since: float | None = None
+    excused: Mapping[str, str] = field(default_factory=dict)
+    """Nodes that were drained, removed or rebooted as announced: see `marks`."""
     suspects: tuple[Suspect, ...] = ()
     """Nodes whose harm is not corroborated, in the order in which it was seen."""
     completed_at: float | None = None
@@ -185,8 +206,8 @@ class Rollout:
 
     @property
     def wave(self) -> int:
-        """Index of the wave that is under way; -1 before the first."""
-        return len(self.waves) - 1
+        """Index in the plan of the wave that is under way; -1 before the first."""
+        return sum(1 for wave in self.waves if wave.state is not WaveState.Excused) - 1
 
     @property
     def attempt(self) -> str:
@@ -202,8 +223,9 @@ class Rollout:
         """Return a copy in which the plan's next wave is pending; after those, a sweep: `rest-1`,
         or `last-1` if it is not to be soaked.
         """
-        index = len(self.waves)
-        alike = sum(1 for wave in self.waves[len(self.plan.waves) :] if wave.last is last)
+        index = self.wave + 1
+        counted = [wave for wave in self.waves if wave.state is not WaveState.Excused]
+        alike = sum(1 for wave in counted[len(self.plan.waves) :] if wave.last is last)
         planned = index < len(self.plan.waves)
         sweep = f"{'last' if last else 'rest'}-{alike + 1}"
         name = self.plan.waves[index].name if planned else sweep

@@ -22,6 +22,7 @@ from wavegate.rollout import (
     breakglass,
     excerpts,
     exposure,
+    loaded,
     lost,
     movable,
     queue,
@@ -56,7 +57,7 @@ def channel_status(obs: Observation) -> dict[str, Any]:
             }
             for b in record.blocked
         ],
-        "conditions": [_condition("Ready", problem, message), *_inputs(obs)],
+        "conditions": [_condition("Ready", problem, message), *_inputs(obs), *_proof(obs)],
     }
     if record.stable:
         status["stable"] = excerpts.revision(record.stable)
@@ -83,6 +84,15 @@ def _inputs(obs: Observation) -> Iterator[dict[str, Any]]:
     problem = Problem(Reason.UngatedInput, message) if ungated else None
     gated = "The agent reads nothing that can change without a wave"
     yield _condition("InputsGated", problem, gated)
+
+
+def _proof(obs: Observation) -> Iterator[dict[str, Any]]:
+    """Whether a wave passes only on nodes that say what they loaded."""
+    if obs.channel is None:
+        return
+    lacks = obs.channel.spec.loaded_proof is None
+    problem = Problem(Reason.NotProven, Reason.NotProven.meaning) if lacks else None
+    yield _condition("LoadedProof", problem, "Each node must report the content that it loaded")
 
 
 def release_status(
@@ -170,6 +180,10 @@ def _running(obs: Observation, rollout: Rollout, step: Step, now: float) -> dict
             "failed": len(failed),
         },
     }
+    if rollout.excused:
+        status["nodes"]["excused"] = len(rollout.excused)
+    if rollout.plan.loaded_proof is not None:
+        status["nodes"]["loaded"] = loaded.count(obs, rollout)
     if rollout.waves:
         status["wave"] = _wave(obs, rollout, measured, now)
     status |= suspect_report.status(obs, rollout)
@@ -209,6 +223,7 @@ _WAVE_STATES = {
     WaveState.Held: (Reason.WaveHeld, WaitingFor.Evidence),
     WaveState.Passed: (Reason.WavePassed, WaitingFor.Nothing),
     WaveState.Failed: (Reason.Reverting, WaitingFor.Node),
+    WaveState.Excused: (Reason.NodeExcused, WaitingFor.Node),
 }
 
 

@@ -10,7 +10,8 @@ from dataclasses import replace
 
 from wavegate.api import OnFailure, Phase, Reason, WaveState
 from wavegate.evidence import LEASE_STALE_SECONDS, Finding, PodView
-from wavegate.rollout import soak
+from wavegate.rollout import loaded, soak
+from wavegate.rollout.judge import may_have_moved
 from wavegate.rollout.observation import Observation
 from wavegate.rollout.record import (
     MAX_BLOCKED,
@@ -76,9 +77,12 @@ def advance(obs: Observation, rollout: Rollout, now: float) -> Step:
         return Step(waiting=f"a sight of the nodes: {obs.blind}", requeue=TICK)
     since = min(now, rollout.reverting_since or now)
     down = _not_back(obs, rollout)
-    if down and now - since <= rollout.plan.progress_deadline:
-        return Step(waiting=f"{len(down)} nodes to be back on stable ({down[0]})", requeue=TICK)
-    return Step(record=_reverted(obs.record, rollout, down, now))
+    unproven = _unproven(obs, rollout, down)
+    if (down or unproven) and now - since <= rollout.plan.progress_deadline:
+        what = f"{len(down)} nodes to be back on stable ({down[0]})" if down else ""
+        report = f"{len(unproven)} nodes to report stable's content ({', '.join(unproven[:1])})"
+        return Step(waiting=what or report, requeue=TICK)
+    return Step(record=_reverted(obs.record, rollout, down, unproven, now))
 
 
 def _fence(obs: Observation, rollout: Rollout, now: float) -> Iterable[Action]:
@@ -132,6 +136,27 @@ def _not_back(obs: Observation, rollout: Rollout) -> list[str]:
     return sorted(missing)
 
 
+def taken_back(obs: Observation, rollout: Rollout) -> frozenset[str]:
+    """The nodes that may have had the content and are there: what they load now is to be proven."""
+    stable = obs.revision(obs.record.stable)
+    carriers = obs.carriers(stable.template) if stable else {}
+    had = _had_it(obs, rollout, carriers) & obs.nodes.keys()
+    if rollout.completed_at is None:
+        had &= {entry.name for entry in obs.once(may_have_moved, rollout)}
+    return frozenset(had)
+
+
+def _unproven(obs: Observation, rollout: Rollout, down: list[str]) -> list[str]:
+    """Nodes that are back, and of which nothing proves that stable's content is loaded. Where
+    nothing is stable, only an agent that is gone could tell what is left on its host.
+    """
+    stable = obs.record.stable
+    back = taken_back(obs, rollout) - set(down)
+    if stable is not None:
+        return loaded.not_taken_back(obs, rollout, stable, back)
+    return sorted(back) if rollout.plan.outlives_pod else []
+
+
 def _had_it(obs: Observation, rollout: Rollout, carriers: Container[str]) -> set[str]:
     """Nodes of the ledgers that were healthy before. Of content that was stable already also those
     that joined since, and those that were ill then and are well now.
@@ -144,13 +169,19 @@ def _had_it(obs: Observation, rollout: Rollout, carriers: Container[str]) -> set
     return found
 
 
-def _reverted(record: Record, rollout: Rollout, down: list[str], now: float) -> Record:
+def _reverted(
+    record: Record, rollout: Rollout, down: list[str], unproven: list[str], now: float
+) -> Record:
     why = rollout.incident.message if rollout.incident else "reverted"
-    if not down:
-        return record.ended(Phase.Reverted, Reason.Reverted, why, now)
-    names = ", ".join(down[:5])
-    why = f"{why}; {len(down)} nodes are not back on stable and need hands ({names})"
-    return record.ended(Phase.Reverted, Reason.RevertedWithNodesDown, why, now)
+    reason = Reason.Reverted
+    if unproven:
+        reason = Reason.RevertedNotProven
+        names = ", ".join(unproven[:5])
+        why += f"; nothing proves that {len(unproven)} nodes are rid of its content ({names})"
+    if down:
+        reason, names = Reason.RevertedWithNodesDown, ", ".join(down[:5])
+        why += f"; {len(down)} nodes are not back on stable and need hands ({names})"
+    return record.ended(Phase.Reverted, reason, why, now)
 
 
 def block(record: Record, rollout: Rollout, reason: Reason, now: float) -> Record:

@@ -15,7 +15,7 @@ from dataclasses import replace
 from wavegate.api import Duration, Reason, WaveState
 from wavegate.evidence import LEASE_STALE_SECONDS, Finding, Verdict, worst
 from wavegate.rollout import exposure
-from wavegate.rollout.judge import judged_nodes
+from wavegate.rollout.judge import witnesses
 from wavegate.rollout.observation import Observation
 from wavegate.rollout.record import Rollout, WaveRun
 from wavegate.rollout.steps import QUIET, TICK, Step, save, wait
@@ -110,7 +110,7 @@ def _missing(
     now: float,
 ) -> str:
     """What keeps the wave from passing, in words; empty when nothing does."""
-    nodes = judged_nodes(obs, rollout)
+    nodes = witnesses(obs, rollout)
     silent = sorted(name for name in nodes if obs.leases.get(name, 0.0) < since)
     unsettled = exposure.measure(obs, rollout, now).in_flight
     if findings:

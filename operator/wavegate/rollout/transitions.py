@@ -26,6 +26,7 @@ class Row:
 HARM = (
     Reason.NodeNotReady,
     Reason.NodeRebooted,
+    Reason.NodeCondition,
     Reason.NodeVanished,
     Reason.NodeReplaced,
     Reason.AgentRestarted,
@@ -33,6 +34,7 @@ HARM = (
     Reason.AgentNotReady,
     Reason.CannotFetch,
     Reason.Unschedulable,
+    Reason.OtherContentLoaded,
     Reason.CheckAboveMax,
     Reason.CheckBelowMin,
     Reason.EvidenceLostOnWave,
@@ -91,7 +93,8 @@ def _releases() -> Iterator[Row]:
     yield Row(paused, reverting, "a wave fails, and `onFailure: Revert`", HARM)
     yield Row(rolling, reverting, "the candidate can't be created, or stable is gone", UNPREPARED)
     yield Row(reverting, reverted, "all nodes are proved to be back", (Reason.Reverted,))
-    yield Row(reverting, reverted, "`progressDeadline` is over", (Reason.RevertedWithNodesDown,))
+    late = (Reason.RevertedWithNodesDown, Reason.RevertedNotProven)
+    yield Row(reverting, reverted, "`progressDeadline` is over", late)
     yield Row(rolling, done, "it is promoted: stable on all nodes", (Reason.Completed,))
     suspect = "the stable release fails its bake, and `onFailure: Revert`"
     yield Row(rolling, paused, suspect, (Reason.StableSuspect,))
@@ -130,6 +133,9 @@ def _waves() -> Iterator[Row]:
     heard = "after the soak, every node is settled and was heard from, and every check answered"
     yield Row(judging, passed, heard, (Reason.WavePassed,))
     yield Row(held, moving, "the evidence is back", (Reason.WaveMoving,))
+    left = "its nodes were drained, removed or rebooted as announced; it is done again on others"
+    for state in (moving, soaking, judging, held):
+        yield Row(state, WaveState.Excused, left, ())
     for state in (pending, moving, soaking, judging, held, passed):
         yield Row(state, WaveState.Failed, HARMED, HARM)
 
@@ -231,9 +237,12 @@ def _same_waves(old: Rollout, new: Rollout) -> Iterator[str]:
         yield f"waves go from {len(old.waves)} to {len(new.waves)}"
         return
     added = len(new.waves) > len(old.waves)
-    if old.waves and added and old.waves[-1].state is not WaveState.Passed:
+    again = added and bool(old.waves) and new.waves[-2].state is WaveState.Excused
+    if old.waves and added and old.waves[-1].state is not WaveState.Passed and not again:
         yield f"a wave opens after {old.waves[-1].name}, which did not pass"
-    kept = len(old.waves) if added else len(old.waves) - 1
+    kept = len(old.waves) if added and not again else len(old.waves) - 1
+    if again:
+        yield from _same_wave(old.waves[-1], new.waves[-2])
     if new.waves[: max(0, kept)] != old.waves[: max(0, kept)]:
         yield "a wave changes that is over"
     if added:

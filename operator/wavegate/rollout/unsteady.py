@@ -12,7 +12,7 @@ from wavegate.rollout.judge import judged_nodes
 from wavegate.rollout.observation import Observation
 from wavegate.rollout.record import Rollout
 
-_SILENCE = (Reason.LeaseStale, Reason.NotHeardFrom)
+_SILENCE = (Reason.LeaseStale, Reason.NotHeardFrom, Reason.LoadedNotReported)
 
 
 def overdue(

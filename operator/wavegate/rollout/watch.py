@@ -5,7 +5,6 @@ A node that was drained or removed as announced is excused, and what it is after
 baseline. Silence proves nothing: the bake ends well only on a last look at everything.
 """
 
-import hashlib
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
 
@@ -14,16 +13,16 @@ from wavegate.evidence import (
     Finding,
     Gate,
     LedgerNode,
-    NodeView,
     Verdict,
     is_beyond_chance,
     judge_check,
     most_by_chance,
     outside_limits,
 )
-from wavegate.rollout import gates
+from wavegate.rollout import gates, loaded
 from wavegate.rollout.corroborate import FIRST_LOOK_SECONDS
 from wavegate.rollout.judge import judge_nodes, judged_nodes
+from wavegate.rollout.marks import NOT_WATCHED, anew, excuse, softened
 from wavegate.rollout.observation import Observation
 from wavegate.rollout.record import Bake, Suspect
 from wavegate.rollout.waves import baseline, baseline_of
@@ -31,12 +30,12 @@ from wavegate.rollout.waves import baseline, baseline_of
 MAX_SUSPECTS = 1_000
 """As many harmed nodes are beyond chance on any fleet: more than chance explains on 5,000 nodes in
 a week."""
-NOT_WATCHED = ""
 _SHOWN_BY = {
     Reason.NodeVanished: GateKind.Nodes,
     Reason.NodeReplaced: GateKind.Nodes,
     Reason.NodeRebooted: GateKind.Nodes,
     Reason.NodeNotReady: GateKind.Nodes,
+    Reason.NodeCondition: GateKind.Nodes,
     Reason.AgentRestarted: GateKind.Agents,
     Reason.AgentOOMKilled: GateKind.Agents,
     Reason.AgentNotReady: GateKind.Agents,
@@ -58,7 +57,7 @@ def _watched(obs: Observation, bake: Bake) -> dict[str, LedgerNode]:
         if mark is None:
             found[name] = entry
         elif mark != NOT_WATCHED:
-            found[name] = _anew(name, obs.nodes.get(name), mark)
+            found[name] = anew(name, obs.nodes.get(name), mark)
     return found
 
 
@@ -76,7 +75,7 @@ def note(obs: Observation, bake: Bake, nodes: Mapping[str, LedgerNode], now: flo
         was = fresh.get(name)
         if was is not None and was.blocks >= finding.blocks:
             continue
-        left = _left_as_announced(obs, bake, nodes[name])
+        left = excuse(obs, bake.excused, nodes[name], finding)
         if left is not None:
             excused[name] = left
         elif was is not None or len(fresh) < MAX_SUSPECTS:
@@ -135,11 +134,14 @@ def missing(obs: Observation, bake: Bake, nodes: Mapping[str, LedgerNode], now: 
     harmed = {suspect.node for suspect in bake.suspects}
     ready = {p.node for p in obs.pods_of(bake.attempt) if p.ready and not p.terminating}
     well = {n for n in nodes if n in ready and n in obs.nodes and obs.nodes[n].ready} - harmed
+    well -= loaded.unproven(obs.once(_as_baking, bake), bake.rollout, well)
     unproven = sorted(set(nodes) - well - harmed)
     if not well:
         return "a node that has had it since its waves and could give evidence"
     if len(harmed) + len(unproven) > most_by_chance(fleet_size(obs), now - bake.since):
-        return f"{len(unproven)} nodes to be Ready with their agent ({', '.join(unproven[:5])})"
+        with_proof = " that reports its content" if bake.rollout.plan.loaded_proof else ""
+        names = ", ".join(unproven[:5])
+        return f"{len(unproven)} nodes to be Ready with their agent{with_proof} ({names})"
     asked = frozenset(well - set(bake.excused))
     for check in bake.rollout.plan.checks:
         answer = obs.bake_checks.get(check.name)
@@ -149,15 +151,8 @@ def missing(obs: Observation, bake: Bake, nodes: Mapping[str, LedgerNode], now: 
 
 
 def _as_baking(obs: Observation, bake: Bake) -> Observation:
-    """The observation as of a rollout of the attempt that bakes. The agent of an excused node was
-    restarted with its node, and took its time: only a crash loop still counts.
-    """
-    pods = obs.pods
-    if bake.excused:
-        pods = tuple(
-            replace(pod, restarts=0, unready_since=None) if pod.node in bake.excused else pod
-            for pod in pods
-        )
+    """The observation as of a rollout of the attempt that bakes."""
+    pods = softened(obs.pods, bake.excused)
     return replace(obs, ledgers=obs.bake_ledgers, checks=obs.bake_checks, pods=pods)
 
 
@@ -180,32 +175,6 @@ def _harm(
     for check in bake.rollout.plan.checks:
         if check.per_node and not check.dry_run:
             yield from outside_limits(check, obs.bake_checks.get(check.name), asked)
-
-
-def _left_as_announced(obs: Observation, bake: Bake, entry: LedgerNode) -> str | None:
-    """What the node is to be known by from now on, if its drain or removal was announced while it
-    was Ready; None when it was not.
-    """
-    node, before = obs.nodes.get(entry.name), obs.gone.get(entry.name)
-    known = entry.name in bake.excused
-    if node is not None and node.uid == entry.uid and node.announced:
-        return _machine(node)
-    if before is None or (node is not None and node.uid == before.uid):
-        return NOT_WATCHED if node is None and known else None
-    was_it = before.uid == entry.uid or known
-    return NOT_WATCHED if was_it and before.announced else None
-
-
-def _anew(name: str, node: NodeView | None, mark: str) -> LedgerNode:
-    """The baseline of an excused node: what it was when it was excused."""
-    if node is None:
-        return LedgerNode(name, "", "", healthy=True)
-    same = _machine(node) == mark
-    return LedgerNode(name, node.uid, node.boot_id if same else "", healthy=True)
-
-
-def _machine(node: NodeView) -> str:
-    return hashlib.sha256(f"{node.uid}/{node.boot_id}".encode()).hexdigest()[:8]
 
 
 def _when(obs: Observation, bake: Bake, now: float) -> float:

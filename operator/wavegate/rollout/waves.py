@@ -23,11 +23,16 @@ _FEW = IntOrPercent(5, is_percent=True)
 def choose(obs: Observation, rollout: Rollout, wave: PlannedWave) -> tuple[list[NodeView], int]:
     """The nodes to add for `wave`, and how many it lacks. Healthy ones only, so that no node is
     blamed for what it had before; the count is 0 when enough nodes have it already. Nodes that
-    can't be moved are no part of the wave: promotion waits for them.
+    can't be moved are no part of the wave: promotion waits for them. Nor are excused ones, which
+    prove nothing.
     """
     stuck = not_movable(obs, rollout)
     nodes = (node for name, node in fleet(obs, rollout).items() if name not in stuck)
-    members = _members(rollout.plan.pools, wave, nodes)
+    members = [
+        node
+        for node in _members(rollout.plan.pools, wave, nodes)
+        if node.name not in rollout.excused or node.attempt(obs.key) != rollout.attempt
+    ]
     if not members:
         return [], 1
     known, aside = baseline_of(obs), labels.set_aside(obs, rollout)
@@ -61,7 +66,7 @@ def next_wave(obs: Observation, rollout: Rollout) -> Rollout:
     """The plan's next wave, or a sweep over what is left. Where nodes come and go all the time,
     soaked sweeps would never end: after two, what is left and is few goes into a last ledger.
     """
-    sweeps = len(rollout.waves) - len(rollout.plan.waves)
+    sweeps = rollout.wave + 1 - len(rollout.plan.waves)
     few = sweeps >= SOAKED_SWEEPS and len(rest(obs, rollout)) <= most_at_last(obs, rollout)
     return rollout.with_next_wave(last=few)
 
@@ -86,7 +91,14 @@ def in_order(nodes: Iterable[NodeView], attempt: str) -> list[NodeView]:
 def ledger_for(rollout: Rollout, nodes: Iterable[NodeView]) -> Ledger:
     """Freeze these nodes as the ledger of the current wave."""
     frozen = tuple(
-        LedgerNode(n.name, n.uid, n.boot_id, healthy=n.ready and not n.unschedulable) for n in nodes
+        LedgerNode(
+            n.name,
+            n.uid,
+            n.boot_id,
+            healthy=n.ready and not n.unschedulable,
+            bad=tuple(sorted(n.bad)),
+        )
+        for n in nodes
     )
     sequence = rollout.candidate.sequence
     return Ledger(rollout.attempt, rollout.waves[-1].ledger, frozen, sequence)

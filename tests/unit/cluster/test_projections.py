@@ -14,6 +14,7 @@ from support.world import SimCluster
 from wavegate.api import Phase, Reason
 from wavegate.cluster.mirror import Mirror
 from wavegate.cluster.projections import (
+    MAX_REPORT,
     content_view,
     encode_ledger,
     encode_record,
@@ -186,10 +187,11 @@ def test_a_planted_daemon_set_does_not_end_the_mirror(client, affinity, labels):
 KEY = "wavegate.node-restriction.kubernetes.io/agents.rules"
 
 
-def a_node(uid="u", ready="True", labels=None, **spec):
+def a_node(uid="u", ready="True", labels=None, boot="b", annotations=None, **spec):
     metadata = {"name": "n", "uid": uid, "labels": labels or {}}
+    metadata |= {"annotations": annotations} if annotations else {}
     status = {
-        "nodeInfo": {"bootID": "b"},
+        "nodeInfo": {"bootID": boot},
         "conditions": [{"type": "Ready", "status": ready}, {"type": "Other", "status": "True"}],
     }
     return {"metadata": metadata, "spec": spec, "status": status}
@@ -202,36 +204,71 @@ def test_a_node_is_projected():
     assert found.labels == {"a": "b"}
     assert found.sides == {KEY: Side("x", 5.0)}
     assert found.taints == (Taint("gpu", "", "NoSchedule"),)
+    assert found.bad == {"Other"}
     assert node_view(a_node(unschedulable=True), None, 0.0).unschedulable
 
 
+def tainted(*keys):
+    return {"taints": [{"key": key, "effect": "NoSchedule"} for key in keys]}
+
+
 CORDONED = {"unschedulable": True}
-TAINTED = {"taints": [{"key": "karpenter.sh/disrupted", "effect": "NoSchedule"}]}
-SCALED = {"taints": [{"key": "ToBeDeletedByClusterAutoscaler", "effect": "NoSchedule"}]}
-GPU = {"taints": [{"key": "gpu", "effect": "NoSchedule"}]}
+MAINTENANCE = {**CORDONED, **tainted("medik8s.io/drain", "node.kubernetes.io/unschedulable")}
+REPAIR = {**CORDONED, **tainted("medik8s.io/remediation")}
+KURED = {"annotations": {"weave.works/kured-reboot-in-progress": "2026-11-25T20:00:00Z"}}
+
+
+@pytest.mark.parametrize(
+    ("announced", "spec"),
+    [
+        (True, CORDONED),  # kubectl drain, Cluster API, kured, cloud providers
+        (True, tainted("ToBeDeletedByClusterAutoscaler")),
+        (True, tainted("karpenter.sh/disrupted")),
+        (True, MAINTENANCE),
+        (True, KURED),
+        (False, tainted("gpu")),
+        (False, tainted("DeletionCandidateOfClusterAutoscaler")),  # most candidates stay
+        (False, tainted("node.cluster.x-k8s.io/outdated-revision")),  # one day
+        (False, tainted("node.kubernetes.io/unreachable")),
+        (False, {"annotations": {"weave.works/kured-most-recent-reboot-needed": "x"}}),
+        (False, REPAIR),  # Self Node Remediation, Fence Agents Remediation
+        (False, {**CORDONED, **tainted("karpenter.sh/rebooting")}),
+        (False, {**CORDONED, **tainted("node.kubernetes.io/out-of-service")}),
+        (False, {**KURED, **REPAIR}),
+    ],
+)
+def test_who_announces_that_a_node_leaves_and_who_repairs_it(announced, spec):
+    assert bool(node_view(a_node(boot="b", **spec), None, 0.0).announced) is announced
+
+
+DISRUPTED = tainted("karpenter.sh/disrupted")
 
 
 @pytest.mark.parametrize(
     ("seen", "expected"),
     [
-        ([("u", "True", CORDONED)], True),
-        ([("u", "True", TAINTED)], True),
-        ([("u", "True", SCALED)], True),
-        ([("u", "True", GPU)], False),
-        ([("u", "True", CORDONED), ("u", "False", CORDONED)], True),
-        ([("u", "True", CORDONED), ("u", "False", {})], True),
-        ([("u", "True", CORDONED), ("u", "True", {})], False),
-        ([("u", "True", {}), ("u", "Unknown", CORDONED)], False),
-        ([("u", "True", {}), ("u", "False", TAINTED), ("u", "True", TAINTED)], True),
-        ([("u", "False", CORDONED)], True),
-        ([("old", "True", CORDONED), ("u", "False", {})], False),
+        ([("u", "1", "True", CORDONED)], "1"),
+        ([("u", "1", "True", CORDONED), ("u", "1", "False", CORDONED)], "1"),
+        ([("u", "1", "True", CORDONED), ("u", "1", "False", {})], "1"),
+        ([("u", "1", "True", CORDONED), ("u", "1", "True", {})], ""),
+        # The boot on which it began, as long as it lasts.
+        ([("u", "1", "True", CORDONED), ("u", "2", "True", CORDONED)], "1"),
+        ([("u", "1", "True", {}), ("u", "2", "True", CORDONED)], "2"),
+        # Whoever sees a node that is down for the first time does not know what came first.
+        ([("u", "1", "False", CORDONED)], ""),
+        ([("u", "1", "True", {}), ("u", "1", "Unknown", CORDONED)], ""),
+        (
+            [("u", "1", "True", {}), ("u", "1", "False", DISRUPTED), ("u", "2", "True", DISRUPTED)],
+            "2",
+        ),
+        ([("old", "0", "True", CORDONED), ("u", "1", "False", {})], ""),
     ],
 )
-def test_a_drain_is_announced_by_what_was_there_when_the_node_was_last_ready(seen, expected):
+def test_an_announcement_is_of_the_boot_on_which_the_node_was_ready_then(seen, expected):
     found = None
-    for uid, ready, spec in seen:
-        found = node_view(a_node(uid=uid, ready=ready, **spec), found, 0.0)
-    assert found.announced is expected
+    for uid, boot, ready, spec in seen:
+        found = node_view(a_node(uid=uid, boot=boot, ready=ready, **spec), found, 0.0)
+    assert found.announced == expected
 
 
 @pytest.mark.parametrize(
@@ -292,14 +329,21 @@ def test_since_when_a_pod_is_ready_is_measured_by_our_own_clock():
 def test_restarts_of_all_containers_count_and_words_of_the_kubelet_are_kept():
     waiting = {"state": {"waiting": {"reason": "ImagePullBackOff"}}}
     ended = {"restartCount": 2, "lastState": {"terminated": {"reason": "Error", "exitCode": 3}}}
+    ended["name"] = "loader"
     found = pod_view(a_pod(initContainerStatuses=[ended], containerStatuses=[waiting]), None, 0.0)
     assert (found.restarts, found.waiting, found.last_exit) == (
         2,
         "ImagePullBackOff",
-        "Error, exit code 3",
+        "loader: Error, exit code 3",
     )
     creating = {"state": {"waiting": {"reason": "ContainerCreating"}}}
     assert pod_view(a_pod(containerStatuses=[creating]), None, 0.0).waiting == ""
+
+
+def test_annotations_are_kept_that_can_be_a_report():
+    body = a_pod()
+    body["metadata"]["annotations"] = {"short": "x" * MAX_REPORT, "long": "x" * (MAX_REPORT + 1)}
+    assert set(pod_view(body, None, 0.0).annotations) == {"short"}
 
 
 def test_an_init_container_that_ended_well_is_no_exit():

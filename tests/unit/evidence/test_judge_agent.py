@@ -93,6 +93,32 @@ def test_a_pod_that_the_kubelet_refused_or_evicted_is_not_blamed_on_the_content(
     assert found(pod) == [("WAIT", "Unschedulable", False)]
 
 
+def ended(name, restarts, reason="Error", code=1):
+    how = {"reason": reason, "exitCode": code}
+    return {"name": name, "restartCount": restarts, "lastState": {"terminated": how}}
+
+
+@pytest.mark.parametrize(
+    ("containers", "said"),
+    [
+        ([ended("agent", 2, code=139)], "Error, exit code 139"),
+        (
+            [ended("agent", 1, code=139), {"name": "s", "restartCount": 0}],
+            "agent: Error, exit code 139",
+        ),
+        ([ended("side", 1), ended("agent", 3, code=2)], "agent: Error, exit code 2"),
+        (
+            [ended("side", 9), ended("agent", 1, "OOMKilled", 137)],
+            "agent: OOMKilled, exit code 137",
+        ),
+    ],
+)
+def test_a_finding_says_how_the_container_ended_that_tells_most(containers, said):
+    (finding,) = judge_agent("n", [kubelet("Running", containerStatuses=containers)], overdue=False)
+    assert finding.message.endswith(f"({said})")
+    assert (finding.reason.value == "AgentOOMKilled") is ("OOM" in said)
+
+
 def test_a_crash_loop_as_the_kubelet_reports_it_is_blamed():
     container = {
         "restartCount": 1,

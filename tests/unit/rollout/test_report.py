@@ -22,7 +22,7 @@ def said(obs, release):
 
 def ready(obs):
     """The Ready condition of the channel."""
-    (condition,) = report.channel_status(obs)["conditions"]
+    (condition, _) = report.channel_status(obs)["conditions"]
     return condition
 
 

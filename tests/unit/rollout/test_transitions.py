@@ -272,6 +272,25 @@ def older_records(phase, paused=None, other=False):
     return story
 
 
+def drained(state):
+    def story(sim):
+        sim.publish("b", 2)
+        sim.step_until(lambda: sim.running().get("canary-0") == "b")
+        sim.add_nodes("canary", 1)
+        if state is WaveState.Held:
+            sim.harms[digest("b")] = "unpullable"
+            sim.delete_pod("canary-0")
+        until_state(sim, state)
+        sim.nodes["canary-0"].unschedulable = True
+        sim.tick()
+        sim.remove_node("canary-0")
+        sim.harms.clear()
+        sim.run(400, until=ended(sim, "b"))
+
+    story.__name__ = f"drained_while_{state}"
+    return story
+
+
 def a_bake_that_fails(sim):
     a_good_release(sim)
     sim.run(20)
@@ -308,6 +327,8 @@ STORIES = [
     one_that_is_superseded,
     pause_on_failure,
     a_lost_record,
+    *(drained(state) for state in (WaveState.Moving, WaveState.Soaking, WaveState.Judging)),
+    drained(WaveState.Held),
     older_records(Phase.Rolling),
     older_records(Phase.Rolling, Reason.HoldTimeout),
     older_records(Phase.Rolling, other=True),

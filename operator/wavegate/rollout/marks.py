@@ -1,0 +1,100 @@
+"""Marks of excused nodes: what each was when its drain, removal or reboot was excused.
+
+A node is excused when somebody announced it (a cordon, or the mark of an autoscaler or of a
+maintenance tool) while it was Ready, on the machine and boot that its baseline knows. What it is
+then is its new baseline: another reboot, loss or crash loop counts again. A rollout and a bake
+share these rules.
+"""
+
+import hashlib
+from collections.abc import Mapping
+from dataclasses import replace
+
+from wavegate.api import Reason
+from wavegate.evidence import LEASE_STALE_SECONDS, Finding, LedgerNode, NodeView, PodView
+from wavegate.rollout.observation import Observation
+
+Marks = Mapping[str, str]
+"""By name: a short hash of machine and boot, or NOT_WATCHED."""
+NOT_WATCHED = ""
+"""The mark of a node that is gone."""
+EXCUSABLE = frozenset(
+    {
+        Reason.NodeNotReady,
+        Reason.NodeRebooted,
+        Reason.NodeVanished,
+        Reason.NodeReplaced,
+        Reason.Unschedulable,
+    }
+)
+"""What a drain, a removal or a reboot looks like. An agent that crashes on a cordoned node is none
+of these: daemon pods run on there."""
+
+
+def excuse(obs: Observation, marks: Marks, entry: LedgerNode, finding: Finding) -> str | None:
+    """What the node is to be known by from now on, if the announcement explains this harm; None
+    when it does not. `entry` is the node's baseline by now.
+    """
+    mark = left_as_announced(obs, marks, entry)
+    if mark is None or finding.reason in EXCUSABLE:
+        return mark
+    node = obs.nodes.get(entry.name)
+    went = node is None or not node.ready or (node.uid, node.boot_id) != (entry.uid, entry.boot_id)
+    return mark if went else None  # its agent was restarted with it
+
+
+def left_as_announced(obs: Observation, marks: Marks, entry: LedgerNode) -> str | None:
+    """The node's mark, if its drain or removal was announced in time."""
+    node, before = obs.nodes.get(entry.name), obs.gone.get(entry.name)
+    known = entry.name in marks
+    if node is not None and node.uid == entry.uid and _announced(obs, node, entry, known=known):
+        return machine(node)
+    if before is None or (node is not None and node.uid == before.uid):
+        return NOT_WATCHED if node is None and known else None
+    was_it = before.uid == entry.uid or known
+    return NOT_WATCHED if was_it and _announced(obs, before, entry, known=known) else None
+
+
+def _announced(obs: Observation, node: NodeView, entry: LedgerNode, *, known: bool) -> bool:
+    """Whether it was announced on the boot of the baseline, while its lease was renewed and without
+    a bad condition that is new: a cordon that came with or after harm explains nothing. Of a node
+    that is excused already, any announcement will do. Leases are not watched during a bake.
+    """
+    if known or not node.announced:
+        return bool(node.announced)
+    heard = obs.leases.get(node.name, node.announced_at)
+    alive = node.announced_at - heard <= LEASE_STALE_SECONDS
+    return alive and node.announced == entry.boot_id and node.bad <= {*entry.bad}
+
+
+def anew(name: str, node: NodeView | None, mark: str) -> LedgerNode:
+    """The baseline of an excused node: what it was when it was excused."""
+    if node is None:
+        return LedgerNode(name, "", "", healthy=True)
+    same = machine(node) == mark
+    boot_id = node.boot_id if same else ""
+    return LedgerNode(name, node.uid, boot_id, healthy=True, bad=tuple(node.bad))
+
+
+def machine(node: NodeView) -> str:
+    """A mark: this machine, on this boot."""
+    return hashlib.sha256(f"{node.uid}/{node.boot_id}".encode()).hexdigest()[:8]
+
+
+def softened(pods: tuple[PodView, ...], marks: Marks) -> tuple[PodView, ...]:
+    """The agent of an excused node was restarted with its node, and took its time: only a crash
+    loop still counts.
+    """
+    if not marks:
+        return pods
+    return tuple(
+        replace(pod, restarts=0, unready_since=None) if pod.node in marks else pod for pod in pods
+    )
+
+
+def is_away(obs: Observation, marks: Marks, name: str, *, has_agent: bool) -> bool:
+    """Whether an excused node is not there to be judged: gone, down, or drained of its agent."""
+    node = obs.nodes.get(name)
+    if marks[name] == NOT_WATCHED or node is None or not node.ready:
+        return True
+    return bool(node.announced) and not has_agent

@@ -1,0 +1,77 @@
+"""Stories of nodes that leave or are rebooted as announced, and of one that is not."""
+
+from simulation.scenarios import scenario
+from simulation.story import Story
+from wavegate.api import Phase, WaveState
+
+ANY_NODE = {"waves": [{"name": "one", "upTo": 1}, {"name": "all", "upTo": "100%"}]}
+
+
+@scenario(canaries=0, workers=5, spec=ANY_NODE | {"pools": [{"name": "workers", "selector": {}}]})
+def autoscaler_takes_the_first_node(story: Story) -> None:
+    """Cluster Autoscaler drains and removes the only node of the first wave
+    It was tainted while it was well, so its end is no harm. But it proves nothing either: the wave
+    is done again on another node, with a whole soak.
+    """
+    story.publish("b")
+    story.until_wave("one", WaveState.Soaking)
+    story.run(5)
+    [victim] = story.moved()
+    story.say("autoscaler", "{} is cordoned and tainted; its machine goes in 15 s", [victim])
+    story.act(lambda: story.autoscaler.shrink(victim))
+    story.until_ended("b", Phase.Completed)
+    assert story.everywhere("b")
+    assert len(story.record.outcomes[0].waves) == 3
+    [event] = [e for e in story.server.all("events") if e["reason"] == "NodeExcused"]
+    assert event["note"] == f"left as announced: {victim}"
+
+
+@scenario(workers=5)
+def kured_reboots_a_node(story: Story) -> None:
+    """kured drains a node that was moved, reboots it, and lets it back
+    The cordon announced it. The node is down for two minutes; the others of its wave speak for the
+    release, and what it is after the boot is its new baseline.
+    """
+    story.publish("b")
+    victim = story.until_moved(5)[0]
+    story.set_node(victim, "kured cordons {} and drains it", unschedulable=True)
+    story.run(10)
+    story.crash(victim)
+    story.run(120)
+    story.boot(victim)
+    story.run(20)
+    story.set_node(victim, "kured uncordons {}", unschedulable=False)
+    story.until_ended("b", Phase.Completed)
+    assert story.everywhere("b")
+
+
+@scenario(workers=5)
+def repairer_removes_a_crashed_node(story: Story) -> None:
+    """Auto-repair cordons and removes a node because the content killed it
+    The cordon comes after the crash, so it hides nothing.
+    """
+    story.publish("bad")
+    story.until_wave("canary", WaveState.Soaking)
+    victim = "canary-1"
+    story.crash(victim)
+    story.run(35)
+    story.set_node(victim, "auto-repair cordons {}, which does not answer it", unschedulable=True)
+    story.run(5)
+    story.remove_node(victim)
+    story.until_ended("bad", Phase.Reverted)
+    assert story.everywhere("a")
+    assert story.record.blocked
+
+
+@scenario(workers=5)
+def kernel_deadlock_on_one_node(story: Story) -> None:
+    """A node stays Ready, but its kernel hangs: the Node Problem Detector says so
+    It did not say so when the wave opened. That another node had a problem before is no news.
+    """
+    story.condition("workers-5", "ReadonlyFilesystem")
+    story.publish("bad")
+    story.until_wave("canary", WaveState.Soaking)
+    story.condition("canary-1", "KernelDeadlock")
+    story.until_ended("bad", Phase.Reverted)
+    assert story.everywhere("a")
+    assert story.record.blocked
