@@ -72,7 +72,9 @@ def built_in(
 ) -> Gate:
     """The gate of what nodes or agents show; `reporting` of `expected` gave positive evidence."""
     bad: dict[str, str] = {}
-    for finding in findings:  # the worst first; a node may have several
+    # The worst first, then by name: nodes come from a set, whose order each process has anew. A
+    # node may have several.
+    for finding in sorted(findings, key=lambda found: (-found.verdict, found.node or "")):
         if finding.node and len(bad) < MAX_WORST:
             bad.setdefault(finding.node, finding.reason.value)
     worst = tuple(WorstNode(node, what) for node, what in bad.items())

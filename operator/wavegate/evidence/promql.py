@@ -122,6 +122,7 @@ def survey(check: CheckSpec, result: CheckResult, nodes: frozenset[str]) -> Surv
         count += 1
         if excess >= best:
             best, found = excess, (node, sample)
+    bad.sort(key=lambda reading: reading.node)  # not in the order of the answer
     bad.sort(key=lambda reading: reading.badness, reverse=True)
     good = _reading(check, *found, ages) if found else None
     silent = tuple(sorted(nodes - worst.keys())) if check.per_node else ()

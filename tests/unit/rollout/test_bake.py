@@ -330,7 +330,7 @@ def test_with_on_failure_pause_a_failed_bake_only_says_so(baking):
     shown = status(sim, "b")
     assert (shown["reason"], shown["waitingFor"]) == ("BakeFailed", "Person")
     assert shown["gates"][0]["worst"] == [
-        {"node": name, "what": "NodeRebooted"} for name in ("workers-4", "workers-2")
+        {"node": name, "what": "NodeRebooted"} for name in ("workers-2", "workers-4")
     ]
     assert sim.record.last_baked is None
     assert decide(sim.observe(), sim.now) == Step()
