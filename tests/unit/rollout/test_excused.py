@@ -329,3 +329,24 @@ def test_what_stays_harmed_after_its_drain_is_still_harm(soaking):
     sim.work()
     sim.work()
     assert incident(sim) is not None
+
+
+def test_a_wave_of_excused_nodes_and_suspects_has_nobody_to_speak_for_it(make_sim):
+    waves = [
+        {"name": "one", "upTo": 1},
+        {"name": "few", "upTo": 3},
+        {"name": "all", "upTo": "100%"},
+    ]
+    sim = with_stable(make_sim(workers=8, waves=waves))
+    sim.publish("b", 2)
+    sim.run(400, until=lambda: wave(sim) and wave(sim).name == "few" and wave(sim).soak_since)
+    ledger = sim.ledgers[sim.record.rollout.attempt, wave(sim).ledger]
+    crashed, leaving = (entry.name for entry in ledger.nodes)
+    sim.pod_on(crashed).restarts = 1
+    sim.run(5)
+    assert [s.node for s in sim.record.rollout.suspects] == [crashed]
+    announce(sim, leaving)
+    sim.remove_node(leaving)
+    sim.run(5)
+    assert [w.state for w in sim.record.rollout.waves[1:2]] == [WaveState.Excused]
+    assert wave(sim).name == "few"
