@@ -50,8 +50,11 @@ def watched(obs: Observation, bake: Bake) -> dict[str, LedgerNode]:
 def _watched(obs: Observation, bake: Bake) -> dict[str, LedgerNode]:
     entries, elsewhere = baseline(obs, obs.bake_ledgers), baseline_of(obs)
     found = {}
-    for name in judged_nodes(obs.once(_as_baking, bake), bake.rollout):
-        entry, mark = entries[name], bake.excused.get(name)
+    judged = judged_nodes(obs.once(_as_baking, bake), bake.rollout)
+    for name, entry in entries.items():  # in the order of the ledgers: it shows in the record
+        if name not in judged:
+            continue
+        mark = bake.excused.get(name)
         if _is_taken(obs, bake, entry) or (name in elsewhere and name not in obs.nodes):
             continue
         if mark is None:
