@@ -64,8 +64,8 @@ class Books:
     """By attempt: those of them that were seen settled, and whose pods did not change since."""
     ready_since: dict[str, float] = field(default_factory=dict)
     """By pod UID: since when its Ready condition is True without a break."""
-    unready_at: dict[str, float] = field(default_factory=dict)
-    """By node: when an agent on it last stopped being Ready."""
+    unready_at: dict[tuple[str, str], float] = field(default_factory=dict)
+    """By node and attempt: when an agent on it last stopped being Ready."""
     crashed_at: dict[str, float] = field(default_factory=dict)
     """By pod UID: when a container of it was first restarted."""
     had_agent: set[str] = field(default_factory=set)
@@ -182,7 +182,7 @@ class Guard:
             if attempt_of(pod) not in self.books.hands.sets:
                 self.books.had_agent.add(node)
         elif self.books.ready_since.pop(uid, None) is not None:
-            self.books.unready_at[node] = sim.now
+            self.books.unready_at[node, attempt_of(pod)] = sim.now
 
     def _note_set(self, sim: Simulation, change: Change) -> None:
         body, attempt = change.after, attempt_of(change.after or change.before or {})
@@ -307,13 +307,11 @@ def exposure_is_bounded(guard: Guard, sim: Simulation, change: Change) -> Iterat
         return  # few enough even if none has settled since the last look
     moved, healthy, brief = before | {change.key[1]}, guard.books.healthy[attempt], set()
     for name in moved - settled:
-        if (is_settled := _settled(guard, sim, name, rollout.plan.settle)) is not None:
+        if (is_settled := _settled(guard, sim, name, rollout)) is not None:
             (settled if is_settled else brief).add(name)
     in_flight = sorted((moved - settled - brief) & healthy)
     count = len(settled) + len(brief)
     allowed = min(limit, max(1, count))
-    if guard.two_leaders:  # the other's last batch may not be seen yet: as many again
-        allowed *= 2
     if len(in_flight) > allowed:
         yield f"{len(in_flight)} in flight ({in_flight}), {count} settled, limit {limit}"
 
@@ -459,18 +457,21 @@ about whole runs: see promises.py.
 """
 
 
-def _settled(guard: Guard, sim: Simulation, node: str, settle: float) -> bool | None:
+def _settled(guard: Guard, sim: Simulation, node: str, rollout: Rollout) -> bool | None:
     """True = until its pods change; False = for a moment, as the operator can't know better yet;
-    None = it is not settled.
+    None = it is not settled. The agent that it had before the move says nothing.
     """
-    pods = [p for p in sim.pods(node) if "deletionTimestamp" not in p["metadata"]]
+    attempt, settle = rollout.attempt, rollout.plan.settle
+    own = [pod for pod in sim.pods(node) if attempt_of(pod) == attempt]
+    pods = [p for p in own if "deletionTimestamp" not in p["metadata"]]
     since = [guard.books.ready_since.get(p["metadata"]["uid"]) for p in pods]
     if any(
         at is not None and sim.now - at >= settle - sim.machines.speeds.renewal / 100
         for at in since
     ):
         return True
-    return False if sim.now - guard.books.unready_at.get(node, -1e9) < guard.lag else None
+    unready_at = guard.books.unready_at.get((node, attempt), -1e9)
+    return False if sim.now - unready_at < guard.lag else None
 
 
 def _rollouts(guard: Guard, change: Change) -> tuple[Rollout | None, Rollout | None]:

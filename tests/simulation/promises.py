@@ -1,4 +1,5 @@
-"""Invariants that are about a whole run, not about one change: 5, 8, 12, 15 and 19.
+"""Invariants that are about a whole run, not about one change: 5, 8, 12, 15 and 19; and 3, when
+two processes believe to lead.
 
 Each function plays a run and raises BrokenInvariant when the promise is not kept.
 """
@@ -11,6 +12,7 @@ from typing import Any
 from simulation.bodies import NOTHING
 from simulation.cluster import Simulation
 from simulation.invariants import BrokenInvariant, Guard
+from simulation.line import Weather
 from simulation.log import rules_of
 from simulation.machines import kills
 from wavegate.api import Phase
@@ -72,6 +74,28 @@ def until_moved(sim: Simulation, count: int) -> list[str]:
     """Wait until so many nodes run the candidate."""
     sim.until(f"{count} nodes are moved", lambda: len(moved(sim)) >= count)
     return moved(sim)
+
+
+def two_leaders_move_no_more_than_one() -> None:
+    """3: in the middle of a wave a second process believes to lead; no change of a node reaches it
+    any more, though the record does.
+    """
+    with Simulation(3, operators=2) as sim:
+        sim.watchers.append(Guard(two_leaders=True))
+        sim.add_nodes("canary", 1)
+        sim.add_nodes("workers", 8)
+        sim.apply_channel()
+        second = sim.operators[1]
+        sim.act(second.kill)
+        sim.publish("a")
+        sim.until_phase("a", "Completed", 600)
+        sim.publish("b")
+        until_moved(sim, 2)
+        sim.run(2)  # so that it sees them settled when the first one has moved on
+        second.weather = Weather(lag=lambda path: 1e6 if path.endswith("/nodes") else 0.0)
+        second.believes = True
+        sim.act(second.start)
+        sim.until_phase("b", "Completed", 600)
 
 
 def a_fence_costs_two_writes(workers: int = 6) -> None:

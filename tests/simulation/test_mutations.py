@@ -24,6 +24,7 @@ from wavegate.rollout import (
     excused,
     exposure,
     forward,
+    labels,
     loaded,
     revert,
     soak,
@@ -159,6 +160,11 @@ def moves_all_at_once(patch) -> None:
     """The exposure rule has no limit."""
     measure = exposure.measure
     patch.setattr(exposure, "measure", lambda *a: replace(measure(*a), limit=1_000))
+
+
+def takes_the_past_for_a_persons_deed(patch) -> None:
+    """A node that was labelled, and is seen without, surely lost its label."""
+    patch.setattr(labels, "doubtful_since", lambda *_: None)
 
 
 def moves_on_after_a_fail(patch) -> None:
@@ -345,6 +351,7 @@ MUTATIONS = (
     Mutation(2, opens_the_next_wave_early, on(good)),
     Mutation(2, begins_without_a_proof, on(good)),
     Mutation(3, moves_all_at_once, on(good)),
+    Mutation(3, takes_the_past_for_a_persons_deed, promises.two_leaders_move_no_more_than_one),
     Mutation(4, moves_on_after_a_fail, on(bad)),
     Mutation(5, waits_for_nodes_before_it_fences, promises.a_fence_costs_two_writes),
     Mutation(6, passes_on_time_alone, on(dead_in_the_soak)),
@@ -372,6 +379,7 @@ RUNS = {
     "silent agent": on(silent_agent),
     "fenced by hand": on(fenced_by_hand),
     "channel deleted": on(channel_deleted),
+    "two leaders": promises.two_leaders_move_no_more_than_one,
     "fence": promises.a_fence_costs_two_writes,
     "kills": promises.kills_change_nothing,
     "quiet": promises.a_quiet_cluster_gets_no_writes,

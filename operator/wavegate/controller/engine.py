@@ -117,8 +117,10 @@ class Engine:
         if next_query is not None:
             self._queue.later(key, next_query)
         self._proofs.ensure(key, obs)
-        if rollout is not None and rollout.waves and rollout.waves[-1].judged_since is not None:
-            self._world.look(rollout.waves[-1].judged_since)
+        judged = rollout.waves[-1].judged_since if rollout is not None and rollout.waves else None
+        for since in (judged, step.look):
+            if since is not None:
+                self._world.look(since)
         if step.record is None:
             await self._report_or_later(key, obs, step, now)
 

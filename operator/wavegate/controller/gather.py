@@ -59,6 +59,8 @@ class Gatherer:
         self._tried: dict[str, tuple[str, str, float]] = {}
         """By channel UID: the template that was tried last, why it was refused, and when."""
         self._looked: dict[Key, tuple[ContentView | None, float]] = {}
+        self._labelled_at: dict[Key, tuple[str, dict[tuple[int, int], float]]] = {}
+        """By channel: the attempt, and `Observation.labelled_at` of it."""
         self._kept: dict[Key, Kept] = {}
         """Of channels that roll out or bake: the others are looked at too seldom."""
 
@@ -102,6 +104,7 @@ class Gatherer:
             soak_floor=self._soak_floor,
             watching_since=self._since,
             seen_at=world.seen_at,
+            labelled_at=self._labelled_since(key, known),
             refused=refused,
             pods_lost={
                 node: at
@@ -114,6 +117,19 @@ class Gatherer:
             **self._ledgers(key, known),
         )
         return Gathered(observation, stored.version if stored else "")
+
+    def _labelled_since(self, key: Key, record: Record) -> dict[tuple[int, int], float]:
+        """`Observation.labelled_at`, with what this record says for the first time."""
+        rollout = record.rollout
+        if rollout is None:
+            self._labelled_at.pop(key, None)
+            return {}
+        attempt, marks = self._labelled_at.get(key, ("", {}))
+        marks = marks if attempt == rollout.attempt else {}
+        for wave in rollout.waves:
+            marks.setdefault((wave.ledger, wave.labelled), self._clock())
+        self._labelled_at[key] = (rollout.attempt, marks)
+        return dict(marks)
 
     def _kept_of(self, key: Key, record: Record) -> Kept:
         """What was worked out in the last pass on this channel, if its next one may come soon."""

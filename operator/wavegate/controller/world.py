@@ -165,7 +165,7 @@ class World:
             await self.nodes.look()
             await self.pods.look()
         except ApiError as error:
-            log.warning("Nodes and pods can't be read anew, so no wave can pass: %s", error)
+            log.warning("Nodes and pods can't be read anew, so a wave waits: %s", error)
         self._wake_running()
 
     def oldest_contact(self) -> float:

@@ -218,12 +218,19 @@ def _label(
     obs: Observation, rollout: Rollout, batch: tuple[NodeView, ...], seen: int, now: float
 ) -> Step:
     """Move a batch. How far the ledger may have been moved is stored first, so that a new leader
-    knows of machines that vanish before it sees them; and with it how far it was seen labelled.
+    knows of machines that vanish before it sees them; and with it how far it was seen labelled, or
+    passed over as not movable. Another leader may see better, and have moved who is passed over:
+    as long as that is in doubt nothing is moved.
     """
+    doubt = labels.doubtful_since(obs, rollout)
+    if doubt is not None:
+        return replace(wait("a look at nodes that another process may have moved"), look=doubt)
     places = labels.places(obs, obs.ledgers[rollout.waves[-1].ledger])
     mark = 1 + max(places[node.name] for node in batch)
     if mark > rollout.waves[-1].moved:
         return save(obs.record, rollout.with_wave(moved=mark, moved_at=now, labelled=seen))
+    if seen > rollout.waves[-1].labelled:
+        return save(obs.record, rollout.with_wave(labelled=seen))
     return act(MoveNodes(tuple((n.name, n.uid) for n in batch), rollout.attempt))
 
 

@@ -50,6 +50,29 @@ def set_aside(obs: Observation, rollout: Rollout) -> frozenset[str]:
     return frozenset(names)
 
 
+def doubtful_since(obs: Observation, rollout: Rollout) -> float | None:
+    """Since when a node is in doubt; None when none is. The record says that it was labelled, and
+    we see it without: someone took the label, or another process set it and our watch is late. Only
+    a look at all nodes that began after we had read so tells which; till then it may be in flight.
+    """
+    newest = 0.0
+    for wave in rollout.waves:
+        ledger = obs.ledgers.get(wave.ledger)
+        if ledger is None or not wave.labelled:
+            continue
+        lacking = obs.kept.of(_unlabelled, ledger, obs.nodes, rollout.attempt, obs.key)
+        last = max((place for place, _ in lacking if place < wave.labelled), default=None)
+        if last is not None:  # of those before it we have read so no later
+            newest = max(newest, _read_at(obs, wave.ledger, last))
+    return newest if newest > obs.seen_at else None
+
+
+def _read_at(obs: Observation, ledger: int, place: int) -> float:
+    """When we first read in the record that the node at this place was labelled."""
+    marks = obs.labelled_at.items()
+    return next((at for (number, mark), at in marks if number == ledger and mark > place), 0.0)
+
+
 def _unlabelled(
     ledger: Ledger, nodes: Mapping[str, NodeView], attempt: str, key: str
 ) -> list[tuple[int, str]]:

@@ -119,6 +119,9 @@ class Observation:
     """Since when this operator sees everything: what was before it is not soak."""
     seen_at: float = 0.0
     """All that happened to nodes and pods before this time is in here."""
+    labelled_at: Mapping[tuple[int, int], float] = field(default_factory=dict)
+    """By number of a ledger, and how many of its first nodes were seen labelled (`labelled`): when
+    this process first read so in the record of the running attempt; the earliest first."""
     refused: str = ""
     """Why the apiserver refused the candidate's DaemonSet, its content or its next ledger; empty if
     it did not."""

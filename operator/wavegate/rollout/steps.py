@@ -126,6 +126,8 @@ class Step:
     """In words, what is awaited."""
     requeue: float | None = None
     """Seconds until the next pass is due even if nothing happens."""
+    look: float | None = None
+    """All nodes and pods are to be read anew, unless all before this time is known."""
 
 
 TICK = 1.0

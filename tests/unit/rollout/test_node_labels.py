@@ -255,3 +255,45 @@ def test_a_node_of_a_ledger_whose_wave_is_not_open_yet_counts_as_labelled_by_oth
     canary.attempt, canary.label_seen = sim.record.rollout.attempt, sim.now
     step = decide(sim.observe(), sim.now)
     assert isinstance(step.actions[0], UnlabelNodes)
+
+
+@pytest.fixture
+def about_to_move(sim):
+    """The observation of a pass that moves nodes after others of their wave."""
+    found = []
+
+    def watch(_world, obs, step):
+        if any(isinstance(action, MoveNodes) for action in step.actions):
+            found.append(obs)
+
+    sim.watchers.append(watch)
+    sim.step_until(lambda: found)
+    return found[0]
+
+
+def with_node(obs, name, **changes):
+    return replace(obs, nodes={**obs.nodes, name: replace(obs.nodes[name], **changes)})
+
+
+def test_a_node_that_was_labelled_and_is_seen_without_is_looked_at_before_others_follow(
+    about_to_move,
+):
+    now, wave = about_to_move.seen_at, about_to_move.record.rollout.waves[-1]
+    entry = about_to_move.ledgers[wave.ledger].nodes[wave.labelled - 1]
+    read = {(wave.ledger, wave.labelled): now}
+    late = replace(with_node(about_to_move, entry.name, sides={}), labelled_at=read)
+    before, after = (decide(replace(late, seen_at=now + s), now) for s in (-1.0, 1.0))
+    assert (before.look, before.actions, before.record) == (now, (), None)
+    assert after.look is None
+    assert after.actions or after.record.rollout.waves[-1].moved > wave.moved
+
+
+def test_a_node_that_is_passed_over_is_stored_before_the_next_one_is_moved(about_to_move):
+    obs, rollout = about_to_move, about_to_move.record.rollout
+    wave = rollout.waves[-1]
+    obs = replace(obs, record=replace(obs.record, rollout=rollout.with_wave(moved=wave.nodes)))
+    assert isinstance(decide(obs, obs.seen_at).actions[0], MoveNodes)
+    first = obs.ledgers[wave.ledger].nodes[wave.labelled]
+    step = decide(with_node(obs, first.name, taints=(Taint("gpu", "", "NoSchedule"),)), obs.seen_at)
+    assert step.actions == ()
+    assert step.record.rollout.waves[-1].labelled == wave.labelled + 1
