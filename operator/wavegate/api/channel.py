@@ -154,6 +154,7 @@ class Check(ApiModel):
     freshness: Freshness | None = None
     coverage: IntOrPercent | None = None
     consecutive: int = 1
+    hold_timeout: Duration | None = None
     dry_run: bool = False
 
 

@@ -165,5 +165,7 @@ class CheckSpec:
     """So many of the nodes must report."""
     consecutive: int = 1
     """So many answers in a row must be good."""
+    hold_timeout: float | None = None
+    """Seconds that a wave may be held while this check holds it; None = as the rollout's."""
     dry_run: bool = False
     """It is asked and told of, but decides nothing."""

@@ -70,6 +70,7 @@ def resolve(check: Check) -> CheckSpec:
         age_of=series,
         coverage=check.coverage or EVERY_NODE,
         consecutive=check.consecutive,
+        hold_timeout=None if check.hold_timeout is None else float(check.hold_timeout),
         dry_run=check.dry_run,
     )
 
