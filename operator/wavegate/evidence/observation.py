@@ -139,6 +139,8 @@ class CheckResult:
     control: tuple[int, int] = (0, 0)
     """So many of so many nodes without the content have a fresh number when they are asked for;
     (0, 0) when they were not."""
+    control_median: float | None = None
+    """The median of the highest value of each of these that has one."""
     query: str = ""
     """What was asked, for a person: substituted, and long lists of nodes shortened."""
 
@@ -157,6 +159,8 @@ class CheckSpec:
     timeout: float
     min: float | None = None
     """The lowest good value; None = any."""
+    max_ratio: float | None = None
+    """A value above `max` is good up to so many times the control's median; None = it is not."""
     max_age: float = 0.0
     """A sample that is older, in seconds, is no evidence; 0 = the age is not asked."""
     age_of: str = ""

@@ -64,6 +64,7 @@ def resolve(check: Check) -> CheckSpec:
         node_label=check.node_label,
         max=most,
         min=check.min,
+        max_ratio=check.control.max_ratio if check.control else None,
         interval=float(check.interval),
         timeout=float(check.timeout),
         max_age=max_age,
