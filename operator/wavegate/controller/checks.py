@@ -102,7 +102,8 @@ class CheckRunner:
         result = await self._reader.ask(source, question, question.query, asked.nodes, now)
         last = self._results[key].get(attempt, {}).get(check.name)
         result = replace(result, query=cut(asked.told(check, obs, now), MAX_QUERY))
-        result = replace(result, silent=_silent(check, result, last))
+        new = asked.new(check, obs, now)
+        result = replace(result, silent=_silent(check, result, last), new=new)
         if _needs_control(check, result, asked.nodes):
             result = await self._compared(source, check, result, asked.of_control(obs), obs)
         result = _counted(check, result, last)

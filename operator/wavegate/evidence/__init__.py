@@ -35,6 +35,8 @@ from wavegate.evidence.observation import (
 )
 from wavegate.evidence.promql import (
     LEAST_CONTROL,
+    NEW_INTERVALS,
+    NEW_SECONDS,
     assess_check,
     judge_check,
     lost_nodes,
@@ -48,6 +50,8 @@ __all__ = [
     "EVERY_NODE",
     "LEASE_STALE_SECONDS",
     "LEAST_CONTROL",
+    "NEW_INTERVALS",
+    "NEW_SECONDS",
     "SOON_SECONDS",
     "CheckResult",
     "CheckSpec",

@@ -136,6 +136,8 @@ class CheckResult:
     """This answer is so many-th in a row that was good about all these nodes."""
     silent: Mapping[str, float] = field(default_factory=dict)
     """Nodes of which it has no fresh number, and since which answer in a row, by `asked_at`."""
+    new: frozenset[str] = frozenset()
+    """Nodes that were moved so lately that their new pods may not have been scraped yet."""
     control: tuple[int, int] = (0, 0)
     """So many of so many nodes without the content have a fresh number when they are asked for;
     (0, 0) when they were not."""

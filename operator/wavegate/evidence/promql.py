@@ -16,6 +16,8 @@ from wavegate.evidence.observation import CheckResult, CheckSpec, Sample
 
 LOST_SECONDS, LOST_INTERVALS = 180.0, 3
 """A node is lost to a check when it was silent for so long, and so many intervals."""
+NEW_SECONDS, NEW_INTERVALS = 90.0, 3
+"""Until so long after its move, and so many intervals, a node may have no series yet."""
 LEAST_CONTROL, CONTROL_SHARE = 5, 0.9
 """So many nodes without the content are asked for at least, and this share of them reports."""
 END_OF_TIME = 253_402_300_799.0
@@ -245,11 +247,20 @@ def _proof(
     lost = lost_nodes(check, result, moved) if missing is not None else []
     if lost and control_reports(result):
         yield from (_lost(check, result, node) for node in lost)
+    elif missing is not None and _may_come(check, result, moved):
+        told = f"{missing.message}, which were moved just now"
+        yield replace(missing, verdict=Verdict.WAIT, reason=Reason.CheckNoData, message=told)
     elif missing is not None:
         yield missing
     elif result.passes < check.consecutive:
         what = f"was good {result.passes} times in a row; {check.consecutive} are needed"
         yield _finding(check, Verdict.WAIT, Reason.CheckNoData, what)
+
+
+def _may_come(check: CheckSpec, result: CheckResult, moved: frozenset[str]) -> bool:
+    """Whether all that is missing is of nodes that are too new to have it."""
+    silent = silent_nodes(check, result) & moved
+    return bool(silent) and silent <= result.new
 
 
 def _missing(

@@ -82,8 +82,15 @@ TABLE = (
     _both("consecutive", "good values, fewer times in a row than `consecutive`", WAIT),
     Row("too few", "good values of fewer nodes than `coverage`", NO_DATA, None),
     Row(
+        "new",
+        "the same, if each node without a fresh number was moved less than 90 s and 3 intervals "
+        "ago: its new pods may not have been scraped yet",
+        WAIT,
+        None,
+    ),
+    Row(
         "lost",
-        "the same for 3 intervals and 3 minutes at least, while 90 % of the control (5 nodes at "
+        "too few for 3 intervals and 3 minutes at least, while 90 % of the control (5 nodes at "
         "least that are in the same pools, without the content) have a fresh number",
         LOST,
         None,

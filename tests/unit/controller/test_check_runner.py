@@ -328,6 +328,42 @@ async def test_without_five_control_nodes_nothing_is_lost(runner, losing, reader
     assert (found.control, set(about(reader))) == ((0, 0), {frozenset({"canary-0"})})
 
 
+async def test_a_node_that_was_just_moved_is_waited_for_and_held_later(runner, sim, reader):
+    reader.silent = {"canary-0"}
+    await asked(runner, sim, reader)
+    await until(lambda: len(answers(runner, sim)) == 2)
+    check = sim.record.rollout.plan.checks[0]
+    verdicts = []
+    for _ in range(4):
+        await answered_again(runner, sim, reader, 0)
+        result = answers(runner, sim)["crashes"]
+        (finding,) = judge_check(check, result, result.nodes, 0.0)
+        verdicts.append((finding.verdict.name, sim.now - sim.record.rollout.waves[-1].moved_at))
+    assert [name for name, age in verdicts if age < 90] == ["WAIT"] * 2
+    assert {name for name, age in verdicts if age >= 90} == {"HOLD"}
+
+
+async def test_an_operator_that_restarts_makes_no_node_new(runner, sim, reader):
+    reader.silent = {"canary-0"}
+    sim.now += 120
+    node = sim.observe().nodes["canary-0"]
+    key = sim.observe().key
+    side = replace(node.sides[key], since=sim.now - 1)
+    obs = sim.observe()
+    obs = replace(obs, nodes={**obs.nodes, "canary-0": replace(node, sides={key: side})})
+    check = sim.record.rollout.plan.checks[0]
+    about_it = Questions(sim.record.rollout, frozenset({"canary-0"}), 0.0)
+    assert about_it.new(check, obs, sim.now) == frozenset()
+    assert about_it.new(check, obs, sim.now - 60) == {"canary-0"}
+    assert about_it.new(replace(check, interval=60.0), obs, sim.now) == {"canary-0"}
+
+
+async def test_a_node_of_long_ago_is_not_new_in_a_wave_that_still_moves(sim):
+    rollout = sim.record.rollout.with_wave(moved_at=sim.now + 119)
+    asked_of = Questions(rollout, frozenset({"canary-0"}), 0.0)
+    assert asked_of.new(rollout.plan.checks[0], sim.observe(), sim.now + 120) == frozenset()
+
+
 @pytest.fixture
 async def comparing(sim, reader, runner):
     """The check compares with ten control nodes; the first answer, all 0, is in."""
@@ -408,7 +444,7 @@ async def test_four_control_nodes_excuse_nothing(runner, comparing, reader):
 async def test_a_canary_without_a_number_is_held_whatever_the_control_has(
     runner, comparing, reader
 ):
-    reader.silent = {"canary-0"}
+    reader.silent, comparing.now = {"canary-0"}, comparing.now + 90
     _, (finding,) = await said(runner, comparing, reader, 0, [9] * 10)
     assert (finding.verdict, finding.reason) == (Verdict.HOLD, "CheckNoData")
 

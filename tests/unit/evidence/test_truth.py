@@ -117,11 +117,19 @@ EXAMPLES = {
     "narrow": lambda k: [good(k, nodes=frozenset({"n1"}))],
     "consecutive": lambda k: [good(k, {"consecutive": 3}, passes=2)],
     "too few": lambda k: [
+        lost(k, SINCE, new=frozenset({"n1", "n2", "n3"})),
+        lost(k, SINCE, nodes=("n1", "n2"), new=frozenset({"n4"})),
         ({}, CheckResult(SINCE, MOVED, of(k, 0.0, nodes=("n1", "n2", "n3")))),
         (
             {"coverage": IntOrPercent(76, is_percent=True)},
             CheckResult(SINCE, MOVED, of(k, 0.0, nodes=("n1", "n2", "n3"))),
         ),
+    ],
+    "new": lambda k: [
+        lost(k, SINCE, new=frozenset({"n4"})),
+        lost(k, SINCE, new=MOVED),
+        lost(k, SINCE, nodes=(), new=MOVED),
+        lost(k, SINCE, AGED, ages=of(k, 60.1, 1.0), nodes=tuple(sorted(MOVED)), new={"n1"}),
     ],
     "lost": lambda k: [
         lost(k, SINCE - 180.0),
