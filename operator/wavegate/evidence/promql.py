@@ -248,7 +248,7 @@ def _proof(
     if lost and control_reports(result):
         yield from (_lost(check, result, node) for node in lost)
     elif missing is not None and _may_come(check, result, moved):
-        told = f"{missing.message}, which were moved just now"
+        told = f"{missing.message}; these were moved just now"
         yield replace(missing, verdict=Verdict.WAIT, reason=Reason.CheckNoData, message=told)
     elif missing is not None:
         yield missing
