@@ -57,6 +57,7 @@ EXAMPLES = {
         good(k, AGED, ages=of(k, 60.0)),
         good(k, {"consecutive": 3}, passes=3),
         good(k, infos=("is no counter",)),
+        *([compared(k, 5.0, median=0.0)] if k == "node" else []),
     ],
     "not asked": lambda _: [({}, None), (AGED, None)],
     "unreachable": error("got no answer within 10 s"),
