@@ -139,7 +139,8 @@ def _evidence() -> Iterator[str]:
     yield from (f"| `${name}` | {_cell(text)} |" for name, text in VARIABLES.items())
     yield from ("", "## A ratio to control nodes", "")
     yield (
-        "Nodes that do not have the content show what is usual now. With `per: Wave` and "
+        "Nodes that do not have the content show what is usual now. A check `per: Node` has "
+        "`control.maxRatio` for that. With `per: Wave` it is a query; with "
         '`max: "1.5"` this one fails when the nodes with the content take half as long again. The '
         "last wave leaves no control nodes, and those there are may be at rest: then the ratio is "
         "1, so give the check a sister with an absolute limit."

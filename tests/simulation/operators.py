@@ -28,9 +28,9 @@ class SimPrometheus:
     """Answers every check from `values` (by node); `error` in words instead when it is set."""
 
     def __init__(self) -> None:
-        self.values: dict[str, float] = {}
+        self.values: dict[str, float | None] = {}
         self.default: float | None = 0.0
-        """The value of a node that is not named; None = it has no series."""
+        """The value of a node that is not named. Here and there None = it has no series."""
         self.error = ""
 
     async def ask(

@@ -192,6 +192,41 @@ def prometheus_gone_and_back(story: Story) -> None:
     assert story.everywhere("b")
 
 
+COMPARED = {**CHECKED, "checks": [{**CHECK, "control": {"maxRatio": 3}}]}
+
+
+@scenario(workers=9, spec={**COMPARED, "rollout": {"bake": "0s"}})
+def busy_everywhere(story: Story) -> None:
+    """For a while every node has more errors than the limit
+    The nodes without the content have them too, so nothing is taken back. In the last wave none is
+    left to compare with, nor in a bake, which is why a does not bake here.
+    """
+    story.publish("b")
+    story.until_wave("canary", WaveState.Soaking)
+    story.say("machine", "errors rise to 4 everywhere; at most 1 is allowed, or 3 times the rest's")
+    story.prometheus.default = 4.0
+    story.run(20)
+    story.say("machine", "errors fall to 0 everywhere")
+    story.prometheus.default = 0.0
+    story.until_ended("b", Phase.Completed)
+    assert story.everywhere("b")
+
+
+@scenario(spec=CHECKED)
+def not_scraped_yet(story: Story) -> None:
+    """Prometheus knows nothing of a node for 40 s after its move
+    Its new pod was not scraped yet: that is waited for. It is no hold, and no pass.
+    """
+    story.prometheus.values["canary-1"] = None
+    story.publish("b")
+    story.until_wave("canary", WaveState.Judging)
+    story.run(20)
+    story.say("machine", "Prometheus has scraped {}", ["canary-1"])
+    del story.prometheus.values["canary-1"]
+    story.until_ended("b", Phase.Completed)
+    assert story.everywhere("b")
+
+
 @scenario(spec={**CHECKED, "rollout": {"holdTimeout": "5m"}})
 def nobody_looks(story: Story) -> None:
     """Prometheus stays away, and nobody looks

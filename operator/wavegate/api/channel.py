@@ -137,6 +137,12 @@ class Freshness(ApiModel):
     series: str | None = None
 
 
+class CheckControl(ApiModel):
+    """How far above nodes without the content a value may be, though it is above `max`."""
+
+    max_ratio: Number
+
+
 class Check(ApiModel):
     """A PromQL query, or a `preset`; a sample above `max`, or below `min`, fails the wave. A query
     has one of the two, a preset has its own `max`.
@@ -147,6 +153,7 @@ class Check(ApiModel):
     preset: PresetName | None = None
     max: Number | None = None
     min: Number | None = None
+    control: CheckControl | None = None
     per: CheckScope = CheckScope.Node
     node_label: str = "node"
     interval: Duration = Duration.parse("30s")
@@ -154,6 +161,7 @@ class Check(ApiModel):
     freshness: Freshness | None = None
     coverage: IntOrPercent | None = None
     consecutive: int = 1
+    hold_timeout: Duration | None = None
     dry_run: bool = False
 
 

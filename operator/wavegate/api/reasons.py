@@ -212,7 +212,8 @@ class Reason(StrEnum):
     )
     HoldTimeout = _reason(
         "HoldTimeout",
-        "A wave was without evidence for the channel's holdTimeout and the release is paused; "
+        "A wave was without evidence for holdTimeout (the rollout's, or that of the check which "
+        "held it) and the release is paused; "
         "repair what is missing, then set the release's spec.suspend to true and back to false.",
     )
 

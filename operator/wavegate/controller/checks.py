@@ -17,6 +17,8 @@ from wavegate.evidence import (
     Verdict,
     assess_check,
     lost_nodes,
+    median_of,
+    outside_limits,
     silent_nodes,
     worst,
 )
@@ -100,10 +102,11 @@ class CheckRunner:
         result = await self._reader.ask(source, question, question.query, asked.nodes, now)
         last = self._results[key].get(attempt, {}).get(check.name)
         result = replace(result, query=cut(asked.told(check, obs, now), MAX_QUERY))
-        result = _counted(check, replace(result, silent=_silent(check, result, last)), last)
-        if lost_nodes(check, result, asked.nodes):
-            control = await self._control(source, check, asked.of_control(obs), obs)
-            result = replace(result, control=control)
+        new = asked.new(check, obs, now)
+        result = replace(result, silent=_silent(check, result, last), new=new)
+        if _needs_control(check, result, asked.nodes):
+            result = await self._compared(source, check, result, asked.of_control(obs), obs)
+        result = _counted(check, result, last)
         known = self._results[key].get(attempt)
         if known is None:
             return
@@ -111,20 +114,27 @@ class CheckRunner:
         self._tell(key, attempt, check, known[check.name])
         self._wake(key)
 
-    async def _control(
-        self, source: Source, check: CheckSpec, asked: Questions, obs: Observation
-    ) -> tuple[int, int]:
-        """How many nodes without the content report, of how many: is it the content that makes
-        nodes silent, or does the check not work at all?
+    async def _compared(
+        self,
+        source: Source,
+        check: CheckSpec,
+        result: CheckResult,
+        asked: Questions,
+        obs: Observation,
+    ) -> CheckResult:
+        """The answer with what nodes without the content report: is it the content that makes nodes
+        silent, or raises their values, or is it so everywhere? Unchanged if they tell nothing.
         """
         if len(asked.nodes) < LEAST_CONTROL or asked.rollout.completed_at is not None:
-            return 0, 0
+            return result
         now = self._clock()
         question = asked.substituted(check, obs, now)
-        result = await self._reader.ask(source, question, question.query, asked.nodes, now)
-        if result.error or result.warnings:
-            return 0, 0
-        return len(asked.nodes - silent_nodes(check, result)), len(asked.nodes)
+        control = await self._reader.ask(source, question, question.query, asked.nodes, now)
+        if control.error or control.warnings:
+            return result
+        reporting = len(asked.nodes - silent_nodes(check, control))
+        usual = median_of(check, control)
+        return replace(result, control=(reporting, len(asked.nodes)), control_median=usual)
 
     def _tell(self, key: Key, attempt: str, check: CheckSpec, result: CheckResult) -> None:
         """Record what the answer means, also where it decides nothing."""
@@ -147,6 +157,13 @@ class CheckRunner:
         if self._metrics is not None:
             for name in gone:
                 self._metrics.check_verdict.remove(*key, name)
+
+
+def _needs_control(check: CheckSpec, result: CheckResult, nodes: frozenset[str]) -> bool:
+    """Whether it depends on nodes without the content what this answer means."""
+    if lost_nodes(check, result, nodes):
+        return True
+    return check.max_ratio is not None and any(outside_limits(check, result, nodes))
 
 
 def _places(questions: list[Questions]) -> Iterator[tuple[str, str]]:

@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from typing import Self
 
-from wavegate.evidence import CheckSpec
+from wavegate.evidence import NEW_INTERVALS, NEW_SECONDS, CheckSpec
 from wavegate.rollout.observation import Observation
 from wavegate.rollout.placement import membership
 from wavegate.rollout.record import Rollout
@@ -58,6 +58,17 @@ class Questions:
         stable = obs.record.stable
         agent = stable.daemon_set if stable else ""
         return replace(self, nodes=frozenset(node.name for node in some), agent=agent)
+
+    def new(self, check: CheckSpec, obs: Observation, now: float) -> frozenset[str]:
+        """Those of these nodes that were moved so lately that this check may know nothing of them
+        yet. We see when a node was labelled only if we watched, so the record must say the same of
+        the wave: an operator that restarts makes no node new.
+        """
+        since = now - max(NEW_SECONDS, NEW_INTERVALS * check.interval)
+        if (self.rollout.waves[-1].moved_at or 0.0) <= since:
+            return frozenset()
+        seen = ((name, obs.nodes[name].sides.get(obs.key)) for name in self.nodes & set(obs.nodes))
+        return frozenset(name for name, side in seen if side is not None and side.since > since)
 
     def told(self, check: CheckSpec, obs: Observation, now: float) -> str:
         """The query as it is asked, for a person: long lists of nodes are shortened."""

@@ -12,7 +12,7 @@ from itertools import islice
 from wavegate.api import GateKind, Reason
 from wavegate.evidence.findings import Finding, Verdict
 from wavegate.evidence.observation import CheckResult, CheckSpec
-from wavegate.evidence.promql import Survey, survey
+from wavegate.evidence.promql import Survey, control_reports, survey
 
 MAX_WORST = 5
 MAX_DETAILED = 4
@@ -97,7 +97,7 @@ def of_check(
         check=check.name,
         dry_run=check.dry_run,
         query=cut(result.query if result and result.query else check.query, MAX_QUERY),
-        threshold=" and ".join(_limits(check)),
+        threshold=" and ".join(_limits(check, result)),
         expected=len(judged) if check.per_node else 1,
     )
     gate = _said(gate, findings)
@@ -141,11 +141,20 @@ def _said(gate: Gate, findings: Sequence[Finding]) -> Gate:
     return replace(gate, verdict=worst.verdict, reason=worst.reason, message=message)
 
 
-def _limits(check: CheckSpec) -> Iterator[str]:
+def _limits(check: CheckSpec, result: CheckResult | None) -> Iterator[str]:
     if check.min is not None:
         yield f">= {check.min:g}"
     if check.max is not None:
-        yield f"<= {check.max:g}"
+        yield f"<= {check.max:g}{_ratio(check, result)}"
+
+
+def _ratio(check: CheckSpec, result: CheckResult | None) -> str:
+    """With which value of the control the limit is compared, if it is."""
+    if check.max_ratio is None:
+        return ""
+    known = result is not None and result.control_median is not None and control_reports(result)
+    usual = f" ({result.control_median:g})" if result is not None and known else ""
+    return f" or {check.max_ratio:g} x control{usual}"
 
 
 def _worst(found: Survey) -> Iterator[WorstNode]:

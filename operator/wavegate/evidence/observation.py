@@ -136,9 +136,13 @@ class CheckResult:
     """This answer is so many-th in a row that was good about all these nodes."""
     silent: Mapping[str, float] = field(default_factory=dict)
     """Nodes of which it has no fresh number, and since which answer in a row, by `asked_at`."""
+    new: frozenset[str] = frozenset()
+    """Nodes that were moved so lately that their new pods may not have been scraped yet."""
     control: tuple[int, int] = (0, 0)
     """So many of so many nodes without the content have a fresh number when they are asked for;
     (0, 0) when they were not."""
+    control_median: float | None = None
+    """The median of the highest value of each of these that has one."""
     query: str = ""
     """What was asked, for a person: substituted, and long lists of nodes shortened."""
 
@@ -157,6 +161,8 @@ class CheckSpec:
     timeout: float
     min: float | None = None
     """The lowest good value; None = any."""
+    max_ratio: float | None = None
+    """A value above `max` is good up to so many times the control's median; None = it is not."""
     max_age: float = 0.0
     """A sample that is older, in seconds, is no evidence; 0 = the age is not asked."""
     age_of: str = ""
@@ -165,5 +171,7 @@ class CheckSpec:
     """So many of the nodes must report."""
     consecutive: int = 1
     """So many answers in a row must be good."""
+    hold_timeout: float | None = None
+    """Seconds that a wave may be held while this check holds it; None = as the rollout's."""
     dry_run: bool = False
     """It is asked and told of, but decides nothing."""

@@ -64,12 +64,14 @@ def resolve(check: Check) -> CheckSpec:
         node_label=check.node_label,
         max=most,
         min=check.min,
+        max_ratio=check.control.max_ratio if check.control else None,
         interval=float(check.interval),
         timeout=float(check.timeout),
         max_age=max_age,
         age_of=series,
         coverage=check.coverage or EVERY_NODE,
         consecutive=check.consecutive,
+        hold_timeout=None if check.hold_timeout is None else float(check.hold_timeout),
         dry_run=check.dry_run,
     )
 

@@ -7,7 +7,8 @@ it row by row.
 import math
 import re
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from statistics import median
 
 from wavegate.api import GateKind, Reason
 from wavegate.evidence.findings import Finding, Verdict
@@ -15,6 +16,8 @@ from wavegate.evidence.observation import CheckResult, CheckSpec, Sample
 
 LOST_SECONDS, LOST_INTERVALS = 180.0, 3
 """A node is lost to a check when it was silent for so long, and so many intervals."""
+NEW_SECONDS, NEW_INTERVALS = 90.0, 3
+"""Until so long after its move, and so many intervals, a node may have no series yet."""
 LEAST_CONTROL, CONTROL_SHARE = 5, 0.9
 """So many nodes without the content are asked for at least, and this share of them reports."""
 END_OF_TIME = 253_402_300_799.0
@@ -93,11 +96,12 @@ def outside_limits(
     check: CheckSpec, result: CheckResult | None, nodes: Iterable[str]
 ) -> Iterator[Finding]:
     """One finding for each of these nodes (or one for all, `per: Wave`) whose worst fresh value is
-    above `max` or below `min`; the worst first. None without a whole answer, nor of a dry run.
+    above `max`, and not excused by the control, or below `min`; the worst first. None without a
+    whole answer.
     """
     if result is None or no_answer(check, result) is not None:
         return
-    wanted, ages = frozenset(nodes), _ages(check, result)
+    wanted, ages, check = frozenset(nodes), _ages(check, result), limited(check, result)
     worst: dict[str, Sample] = {}
     for sample in result.samples:
         node = reported_node(check, sample) if check.per_node else ""
@@ -106,12 +110,12 @@ def outside_limits(
         if excess > known and _is_fresh(check, ages, node):
             worst[node] = sample
     for node, sample in sorted(worst.items(), key=lambda item: -_excess(check, item[1])):
-        yield _outside(check, sample, node or None)
+        yield _outside(check, result, sample, node or None)
 
 
 def survey(check: CheckSpec, result: CheckResult, nodes: frozenset[str]) -> Survey:
     """Sort an answer about these nodes by what speaks against a pass."""
-    ages, bad = _ages(check, result), list[Reading]()
+    ages, bad, check = _ages(check, result), list[Reading](), limited(check, result)
     best, found, count = -math.inf, None, 0
     worst = _worst_of_each(check, result, nodes)
     for node, (excess, sample) in worst.items():
@@ -173,7 +177,31 @@ def silent_nodes(check: CheckSpec, result: CheckResult) -> frozenset[str]:
     return frozenset(n for n in result.nodes if n not in seen or not _is_fresh(check, ages, n))
 
 
-def _control_reports(result: CheckResult) -> bool:
+def limited(check: CheckSpec, result: CheckResult) -> CheckSpec:
+    """The check with the `max` that counts for this answer: a value above it is excused as far as
+    it is not above `max_ratio` times the median of a control that reports.
+    """
+    usual, ratio = result.control_median, check.max_ratio
+    if check.max is None or ratio is None or usual is None or not control_reports(result):
+        return check
+    most = ratio * usual
+    return replace(check, max=max(check.max, most)) if math.isfinite(most) else check
+
+
+def median_of(check: CheckSpec, result: CheckResult) -> float | None:
+    """The median over the nodes that were asked about and have a fresh number, each by its highest:
+    less than half of them can't raise it above what the others have. None without any.
+    """
+    wanted, highest = result.nodes - silent_nodes(check, result), dict[str, float]()
+    for sample in result.samples:
+        node = reported_node(check, sample)
+        if node in wanted and math.isfinite(sample.value):
+            highest[node] = max(sample.value, highest.get(node, sample.value))
+    return median(highest.values()) if highest else None
+
+
+def control_reports(result: CheckResult) -> bool:
+    """Whether so many nodes without the content report that they tell what is usual."""
     reporting, asked = result.control
     return asked >= LEAST_CONTROL and reporting >= CONTROL_SHARE * asked
 
@@ -217,13 +245,22 @@ def _proof(
     """What keeps good values from proving that no harm was done."""
     missing = _missing(check, result, samples, moved)
     lost = lost_nodes(check, result, moved) if missing is not None else []
-    if lost and _control_reports(result):
+    if lost and control_reports(result):
         yield from (_lost(check, result, node) for node in lost)
+    elif missing is not None and _may_come(check, result, moved):
+        told = f"{missing.message}; these were moved just now"
+        yield replace(missing, verdict=Verdict.WAIT, reason=Reason.CheckNoData, message=told)
     elif missing is not None:
         yield missing
     elif result.passes < check.consecutive:
         what = f"was good {result.passes} times in a row; {check.consecutive} are needed"
         yield _finding(check, Verdict.WAIT, Reason.CheckNoData, what)
+
+
+def _may_come(check: CheckSpec, result: CheckResult, moved: frozenset[str]) -> bool:
+    """Whether all that is missing is of nodes that are too new to have it."""
+    silent = silent_nodes(check, result) & moved
+    return bool(silent) and silent <= result.new
 
 
 def _missing(
@@ -314,16 +351,26 @@ def _sampled_at(check: CheckSpec, sample: Sample, age: float) -> float | None:
     return at if 0.0 <= at < END_OF_TIME else None
 
 
-def _outside(check: CheckSpec, sample: Sample, node: str | None) -> Finding:
+def _outside(check: CheckSpec, result: CheckResult, sample: Sample, node: str | None) -> Finding:
     where = f" on node {node}" if node else ""
     message = f"check {check.name} saw {sample.value:g}{where}"
     if check.max is not None and sample.value > check.max:
-        message += f", more than {check.max:g}"
+        message += f", more than {check.max:g}{_compared(check, result)}"
         reason = Reason.CheckAboveMax
     else:
         reason = Reason.CheckBelowMin
         message += f", less than {check.min:g}"
     return Finding(Verdict.FAIL, reason, message, node, gate=GateKind.Check, check=check.name)
+
+
+def _compared(check: CheckSpec, result: CheckResult) -> str:
+    """How the limit of a check that looks at the control came about."""
+    if check.max_ratio is None:
+        return ""
+    reporting, asked = result.control
+    if result.control_median is None or not control_reports(result):
+        return f" ({reporting} of {asked} nodes without the content report: too few to compare)"
+    return f" (control: {check.max_ratio:g} times the median {result.control_median:g})"
 
 
 def _finding(check: CheckSpec, verdict: Verdict, reason: Reason, what: str) -> Finding:

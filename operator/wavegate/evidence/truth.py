@@ -59,6 +59,20 @@ TABLE = (
     _both("NaN", "NaN about a judged node, or in the sample of the wave", NO_DATA),
     _both("infinity", "+Inf or -Inf there", NO_DATA),
     _both("above", "a finite value above `max`, whatever else is missing", ABOVE),
+    Row(
+        "usual",
+        "such a value, not above `control.maxRatio` times the median of the control, of which 90 % "
+        "(5 nodes at least that are in the same pools, without the content) have a fresh number; "
+        "all else is good",
+        PASS,
+        None,
+    ),
+    Row(
+        "unusual",
+        "such a value, above that too, or fewer of the control have a number",
+        ABOVE,
+        None,
+    ),
     _both("below", "a finite value below `min`, whatever else is missing", BELOW),
     _both("stale", "good values, but samples older than `freshness.maxAge`", STALE),
     _both("stale harm", "a value outside of the limits, as old: it may be from before", STALE),
@@ -68,8 +82,15 @@ TABLE = (
     _both("consecutive", "good values, fewer times in a row than `consecutive`", WAIT),
     Row("too few", "good values of fewer nodes than `coverage`", NO_DATA, None),
     Row(
+        "new",
+        "the same, if each node without a fresh number was moved less than 90 s and 3 intervals "
+        "ago: its new pods may not have been scraped yet",
+        WAIT,
+        None,
+    ),
+    Row(
         "lost",
-        "the same for 3 intervals and 3 minutes at least, while 90 % of the control (5 nodes at "
+        "too few for 3 intervals and 3 minutes at least, while 90 % of the control (5 nodes at "
         "least that are in the same pools, without the content) have a fresh number",
         LOST,
         None,

@@ -81,6 +81,11 @@ class Plan:
     outlives_pod: bool = False
     """The content may stay on the host when its pod is gone."""
 
+    def hold_timeout_of(self, check: str) -> float:
+        """For how long the check of this name may hold a wave; of no check, how long the rest."""
+        own = (c.hold_timeout for c in self.checks if c.name == check)
+        return next((seconds for seconds in own if seconds is not None), self.hold_timeout)
+
     @property
     def questions(self) -> tuple[CheckSpec, ...]:
         """All that Prometheus is asked."""

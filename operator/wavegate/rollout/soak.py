@@ -43,11 +43,11 @@ def advance(
     if state in _OPEN and _newest(wave) > now:
         # Written by a leader whose clock is ahead of ours: begin this wave's soak again.
         return save(obs.record, rollout.with_wave(state=WaveState.Moving, **NEVER))
-    over = _over_bound(obs, rollout, now)
+    over = _over_bound(obs, rollout, findings, now)
     if over is not None:
         return over
     if worst(findings) is Verdict.HOLD:
-        return hold(obs, rollout, findings[0].message, now)
+        return hold(obs, rollout, findings[0].message, now, _longest_hold(rollout, findings))
     if state is WaveState.Held:
         return save(obs.record, rollout.with_wave(state=WaveState.Moving, held_since=None))
     if state is WaveState.Soaking:
@@ -57,18 +57,32 @@ def advance(
     return None
 
 
-def hold(obs: Observation, rollout: Rollout, message: str, now: float) -> Step:
-    """Evidence is missing: nothing moves, and after `holdTimeout` a person is asked."""
+def hold(
+    obs: Observation, rollout: Rollout, message: str, now: float, longest: float | None = None
+) -> Step:
+    """Evidence is missing: nothing moves, and after `longest` seconds (the rollout's `holdTimeout`)
+    a person is asked.
+    """
     wave = rollout.waves[-1]
     if wave.held_since is None:
         held = _interrupted(obs, rollout, message, now)
         unopened = wave.state in (WaveState.Pending, WaveState.Passed)
         state = wave.state if unopened else WaveState.Held
         return save(obs.record, held.with_wave(state=state, held_since=now))
-    left = rollout.plan.hold_timeout - (now - wave.held_since)
+    longest = rollout.plan.hold_timeout if longest is None else longest
+    left = longest - (now - wave.held_since)
     if left <= 0 and rollout.paused is None:
         return save(obs.record, replace(rollout, paused=Reason.HoldTimeout))
     return wait(message, max(left, TICK))
+
+
+def _longest_hold(rollout: Rollout, findings: tuple[Finding, ...]) -> float:
+    """For how long these may hold the wave. It has one clock, whatever held it when: of several
+    that hold it now, the one that asks a person first counts.
+    """
+    holding = (finding for finding in findings if finding.verdict is Verdict.HOLD)
+    limits = (rollout.plan.hold_timeout_of(finding.check) for finding in holding)
+    return min(limits, default=rollout.plan.hold_timeout)
 
 
 def gap(findings: tuple[Finding, ...]) -> Finding | None:
@@ -181,8 +195,12 @@ def is_over_bound(obs: Observation, rollout: Rollout, now: float) -> bool:
     return not complete and now - wave.soak_began > BOUND * length
 
 
-def _over_bound(obs: Observation, rollout: Rollout, now: float) -> Step | None:
-    """Store that the bound is passed; after `holdTimeout` more, ask a person."""
+def _over_bound(
+    obs: Observation, rollout: Rollout, findings: tuple[Finding, ...], now: float
+) -> Step | None:
+    """Store that the bound is passed; after `holdTimeout` more, ask a person. A check that holds
+    may have a longer one.
+    """
     wave, length = rollout.waves[-1], _length(rollout)
     if wave.state not in _COLLECTING or wave.soak_began is None or not length:
         return None
@@ -190,7 +208,8 @@ def _over_bound(obs: Observation, rollout: Rollout, now: float) -> Step | None:
         if not is_over_bound(obs, rollout, now):
             return None
         return save(obs.record, rollout.with_wave(overrun_since=now))
-    if rollout.paused is None and now - wave.overrun_since > rollout.plan.hold_timeout:
+    longest = max(rollout.plan.hold_timeout, _longest_hold(rollout, findings))
+    if rollout.paused is None and now - wave.overrun_since > longest:
         return save(obs.record, replace(rollout, paused=Reason.HoldTimeout))
     return None
 

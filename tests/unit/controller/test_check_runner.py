@@ -58,6 +58,8 @@ class Reader:
         self.asked = []
         self.value = 0.0
         self.silent, self.error = set(), ""
+        self.values = {}
+        self.errors = {}
         self.answers = asyncio.Event()
         self.answers.set()
 
@@ -65,8 +67,9 @@ class Reader:
         self.asked.append((source, check.name, query, nodes, now))
         await self.answers.wait()
         told = sorted(nodes - self.silent)
-        samples = tuple(Sample({"node": node}, self.value) for node in told)
-        return CheckResult(now, nodes, samples, self.error)
+        samples = tuple(Sample({"node": n}, self.values.get(n, self.value)) for n in told)
+        said = {"error": self.error, **self.errors.get(nodes, {})}
+        return CheckResult(now, nodes, samples, **said)
 
 
 @pytest.fixture
@@ -323,6 +326,127 @@ async def test_without_five_control_nodes_nothing_is_lost(runner, losing, reader
         losing.remove_node(name)
     found = await silent_for(runner, losing, reader, 300)
     assert (found.control, set(about(reader))) == ((0, 0), {frozenset({"canary-0"})})
+
+
+async def test_a_node_that_was_just_moved_is_waited_for_and_held_later(runner, sim, reader):
+    reader.silent = {"canary-0"}
+    await asked(runner, sim, reader)
+    await until(lambda: len(answers(runner, sim)) == 2)
+    check = sim.record.rollout.plan.checks[0]
+    verdicts = []
+    for _ in range(4):
+        await answered_again(runner, sim, reader, 0)
+        result = answers(runner, sim)["crashes"]
+        (finding,) = judge_check(check, result, result.nodes, 0.0)
+        verdicts.append((finding.verdict.name, sim.now - sim.record.rollout.waves[-1].moved_at))
+    assert [name for name, age in verdicts if age < 90] == ["WAIT"] * 2
+    assert {name for name, age in verdicts if age >= 90} == {"HOLD"}
+
+
+async def test_an_operator_that_restarts_makes_no_node_new(runner, sim, reader):
+    reader.silent = {"canary-0"}
+    sim.now += 120
+    node = sim.observe().nodes["canary-0"]
+    key = sim.observe().key
+    side = replace(node.sides[key], since=sim.now - 1)
+    obs = sim.observe()
+    obs = replace(obs, nodes={**obs.nodes, "canary-0": replace(node, sides={key: side})})
+    check = sim.record.rollout.plan.checks[0]
+    about_it = Questions(sim.record.rollout, frozenset({"canary-0"}), 0.0)
+    assert about_it.new(check, obs, sim.now) == frozenset()
+    assert about_it.new(check, obs, sim.now - 60) == {"canary-0"}
+    assert about_it.new(replace(check, interval=60.0), obs, sim.now) == {"canary-0"}
+
+
+async def test_a_node_of_long_ago_is_not_new_in_a_wave_that_still_moves(sim):
+    rollout = sim.record.rollout.with_wave(moved_at=sim.now + 119)
+    asked_of = Questions(rollout, frozenset({"canary-0"}), 0.0)
+    assert asked_of.new(rollout.plan.checks[0], sim.observe(), sim.now + 120) == frozenset()
+
+
+@pytest.fixture
+async def comparing(sim, reader, runner):
+    """The check compares with ten control nodes; the first answer, all 0, is in."""
+    sim.add_nodes("workers", 8)
+    rollout = sim.record.rollout
+    checks = tuple(replace(check, max_ratio=3.0) for check in rollout.plan.checks)
+    plan = replace(rollout.plan, checks=checks)
+    sim.record = replace(sim.record, rollout=replace(rollout, plan=plan))
+    await asked(runner, sim, reader)
+    await until(lambda: len(answers(runner, sim)) == 2)
+    return sim
+
+
+def control_of(sim):
+    return sorted(set(sim.nodes) - {"canary-0"})
+
+
+async def said(runner, sim, reader, value, control):
+    """What the check finds when the canary has this value, and the control nodes have these."""
+    reader.values = {"canary-0": value, **dict(zip(control_of(sim), control, strict=True))}
+    await answered_again(runner, sim, reader, 0)
+    result = answers(runner, sim)["crashes"]
+    check = sim.record.rollout.plan.checks[0]
+    return result, list(judge_check(check, result, result.nodes, 0.0))
+
+
+async def test_the_control_is_asked_only_about_a_value_above_the_limit(runner, comparing, reader):
+    result, found = await said(runner, comparing, reader, 0, [7] * 10)
+    assert (found, result.control, result.control_median) == ([], (0, 0), None)
+    assert set(about(reader)) == {frozenset({"canary-0"})}
+    result, found = await said(runner, comparing, reader, 12, [4] * 10)
+    assert about(reader)[-1] == set(control_of(comparing))
+    assert (found, result.control, result.control_median) == ([], (10, 10), 4.0)
+    assert result.passes == 3, "an excused value is a good one"
+    result, (finding,) = await said(runner, comparing, reader, 12.5, [4] * 10)
+    assert (finding.verdict, finding.reason) == (Verdict.FAIL, "CheckAboveMax")
+    assert "saw 12.5 on node canary-0, more than 12 (control: 3 times the median 4)" in (
+        finding.message
+    )
+    assert (result.passes, finding.blocks) == (0, False)
+
+
+@pytest.mark.parametrize("liars", [1, 4])
+async def test_who_has_less_than_half_of_the_control_excuses_nothing(
+    runner, comparing, reader, liars
+):
+    control = [1e9] * liars + [1] * (10 - liars)
+    _, (finding,) = await said(runner, comparing, reader, 4, control)
+    assert finding.verdict is Verdict.FAIL
+
+
+@pytest.mark.parametrize("nothing", [{"error": "x"}, {"warnings": ("partial",)}])
+async def test_a_control_that_does_not_answer_leaves_the_absolute_limit(
+    runner, comparing, reader, nothing
+):
+    reader.errors = {frozenset(control_of(comparing)): nothing}
+    result, (finding,) = await said(runner, comparing, reader, 4, [4] * 10)
+    assert (finding.verdict, result.control) == (Verdict.FAIL, (0, 0))
+
+
+async def test_control_nodes_without_a_number_excuse_nothing(runner, comparing, reader):
+    control = [9, 9, 9, 9, 9, 9, 9, 9, float("nan"), float("inf")]
+    result, (finding,) = await said(runner, comparing, reader, 4, control)
+    assert (finding.verdict, result.control) == (Verdict.FAIL, (8, 10))
+    reader.silent = {control_of(comparing)[-1]}
+    _, found = await said(runner, comparing, reader, 4, [9] * 10)
+    assert found == [], "nine of ten are enough"
+
+
+async def test_four_control_nodes_excuse_nothing(runner, comparing, reader):
+    for name in control_of(comparing)[4:]:
+        comparing.remove_node(name)
+    result, (finding,) = await said(runner, comparing, reader, 4, [9] * 4)
+    assert (finding.verdict, result.control) == (Verdict.FAIL, (0, 0))
+    assert "more than 0 (0 of 0 nodes without the content report: too few" in finding.message
+
+
+async def test_a_canary_without_a_number_is_held_whatever_the_control_has(
+    runner, comparing, reader
+):
+    reader.silent, comparing.now = {"canary-0"}, comparing.now + 90
+    _, (finding,) = await said(runner, comparing, reader, 0, [9] * 10)
+    assert (finding.verdict, finding.reason) == (Verdict.HOLD, "CheckNoData")
 
 
 def test_all_variables_are_replaced_once_in_query_and_series(sim):

@@ -1,6 +1,7 @@
 """What a gate keeps of the evidence: the worst value, its time, who is missing, in few bytes."""
 
 import math
+from dataclasses import replace
 
 import pytest
 
@@ -13,7 +14,7 @@ NODES = frozenset({"a", "b", "c"})
 AT = 1_000.0
 
 
-def gate_of(samples, ages=(), **options):
+def gate_of(samples, ages=(), control=None, **options):
     """The gate of a check of nodes with these (node, value) samples."""
     plain = {"name": "crashes", "query": 'x{n=~"$nodes"}', "node_label": "node", "max": 5.0}
     plain |= {"per_node": True, "interval": 30.0, "timeout": 10.0}
@@ -21,6 +22,7 @@ def gate_of(samples, ages=(), **options):
     answer = tuple(Sample({"node": node}, value, AT) for node, value in samples)
     old = tuple(Sample({"node": node}, value) for node, value in ages)
     result = CheckResult(0.0, NODES, answer, ages=old, query="x{n=~a|b|c}")
+    result = replace(result, **control or {})
     return of_check(check, result, NODES, list(assess_check(check, result, NODES, 0.0)), 9.0)
 
 
@@ -40,6 +42,16 @@ def test_of_good_values_it_is_the_one_nearest_to_its_limit():
     gate = gate_of([("a", 4.0), ("b", 2.0), ("c", 3.0)], min=1.5)
     assert (gate.verdict, gate.reason, gate.worst) == (Verdict.PASS, None, ())
     assert (gate.value, gate.threshold) == ("2", ">= 1.5 and <= 5")
+
+
+def test_the_limit_tells_of_the_control_that_it_was_compared_with():
+    told = [("a", 11.0), ("b", 7.0), ("c", 1.0)]
+    assert gate_of(told, max_ratio=3.0).threshold == "<= 5 or 3 x control"
+    few = {"control": (8, 10), "control_median": 4.0}
+    assert gate_of(told, max_ratio=3.0, control=few).threshold == "<= 5 or 3 x control"
+    gate = gate_of(told, max_ratio=3.0, control={**few, "control": (9, 10)})
+    assert (gate.verdict, gate.value, worst(gate)) == (Verdict.PASS, "11", [])
+    assert gate.line == "check crashes: Pass, 11 (<= 5 or 3 x control (4)), 3 of 3"
 
 
 def test_who_says_nothing_or_no_number_is_named():

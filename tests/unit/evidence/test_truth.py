@@ -41,6 +41,12 @@ def lost(kind, since, spec=None, *, control=(9, 10), nodes=("n1", "n2", "n3"), *
     return spec or {}, CheckResult(SINCE, MOVED, samples, silent=silent, control=control, **more)
 
 
+def compared(kind, value, *, control=(9, 10), median=2.0, spec=None, **more):
+    """A value above `max` (5) of a node, and what the control has to it."""
+    told = answer(kind, value, 0.0, control=control, control_median=median, **more)
+    return {"max_ratio": 3.0, **(spec or {})}, told
+
+
 # Row -> the examples of it, each the options of the check and the answer.
 EXAMPLES = {
     "good": lambda k: [
@@ -51,6 +57,7 @@ EXAMPLES = {
         good(k, AGED, ages=of(k, 60.0)),
         good(k, {"consecutive": 3}, passes=3),
         good(k, infos=("is no counter",)),
+        *([compared(k, 5.0, median=0.0)] if k == "node" else []),
     ],
     "not asked": lambda _: [({}, None), (AGED, None)],
     "unreachable": error("got no answer within 10 s"),
@@ -82,6 +89,24 @@ EXAMPLES = {
         (AGED, answer(k, 5.1, ages=of(k, 1.0))),
         ({}, answer(k, 9.0, math.nan)),
     ],
+    "usual": lambda k: [
+        compared(k, 6.0),
+        compared(k, 6.0, control=(5, 5)),
+        compared(k, 6.0, spec={"consecutive": 2}, passes=2),
+        compared(k, 6.0, spec=AGED, ages=of(k, 1.0)),
+        compared(k, 9.0, median=8.0),
+    ],
+    "unusual": lambda k: [
+        compared(k, 6.1),
+        compared(k, 6.0, spec={"max_ratio": None}),
+        compared(k, 6.0, control=(4, 4)),
+        compared(k, 6.0, control=(8, 9)),
+        compared(k, 6.0, control=(0, 0), median=None),
+        compared(k, 5.1, median=0.0),
+        compared(k, 5.1, median=-9.0),
+        compared(k, 5.1, median=1e308),
+        compared(k, 6.1, asked_at=0.0, nodes=frozenset()),
+    ],
     "below": lambda k: [
         ({"min": 1.0}, answer(k, 0.9)),
         ({"max": None, "min": -1.0}, answer(k, -2.0)),
@@ -93,11 +118,19 @@ EXAMPLES = {
     "narrow": lambda k: [good(k, nodes=frozenset({"n1"}))],
     "consecutive": lambda k: [good(k, {"consecutive": 3}, passes=2)],
     "too few": lambda k: [
+        lost(k, SINCE, new=frozenset({"n1", "n2", "n3"})),
+        lost(k, SINCE, nodes=("n1", "n2"), new=frozenset({"n4"})),
         ({}, CheckResult(SINCE, MOVED, of(k, 0.0, nodes=("n1", "n2", "n3")))),
         (
             {"coverage": IntOrPercent(76, is_percent=True)},
             CheckResult(SINCE, MOVED, of(k, 0.0, nodes=("n1", "n2", "n3"))),
         ),
+    ],
+    "new": lambda k: [
+        lost(k, SINCE, new=frozenset({"n4"})),
+        lost(k, SINCE, new=MOVED),
+        lost(k, SINCE, nodes=(), new=MOVED),
+        lost(k, SINCE, AGED, ages=of(k, 60.1, 1.0), nodes=tuple(sorted(MOVED)), new={"n1"}),
     ],
     "lost": lambda k: [
         lost(k, SINCE - 180.0),

@@ -115,9 +115,13 @@ def test_the_options_of_a_check_are_frozen_with_their_defaults():
     assert frozen(max=1, freshness={"maxAge": "2m"}) == replace(plain, max_age=120.0, age_of="up")
     series = {"maxAge": "2m", "series": "x"}
     assert frozen(max=1, freshness=series) == replace(plain, max_age=120.0, age_of="x")
-    rest = frozen(max=1, coverage="90%", consecutive=3, dryRun=True)
+    rest = frozen(
+        max=1, control={"maxRatio": 3}, coverage="90%", consecutive=3, holdTimeout="5m", dryRun=True
+    )
     share = IntOrPercent(90, is_percent=True)
-    assert rest == replace(plain, coverage=share, consecutive=3, dry_run=True)
+    assert rest == replace(
+        plain, max_ratio=3.0, coverage=share, consecutive=3, hold_timeout=300.0, dry_run=True
+    )
 
 
 def test_a_check_that_an_older_version_stored_is_read_with_the_defaults():

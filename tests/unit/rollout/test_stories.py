@@ -365,6 +365,35 @@ def test_a_hold_that_lasts_too_long_pauses_and_a_person_resumes_it(make_sim):
     assert phase_of(sim, "b") == ("Completed", "Completed")
 
 
+def test_a_check_may_hold_a_wave_for_longer_or_shorter_than_the_rest(make_sim):
+    patient, hasty = ({**CHECKED["checks"][0], "holdTimeout": t} for t in ("20m", "1m"))
+    for check, least, most in ((patient, 1200, 1230), (hasty, 60, 90)):
+        checked = {**CHECKED, "checks": [check]}
+        sim = with_stable(make_sim(**checked, rollout={"holdTimeout": "5m"}))
+        sim.publish("b", 2)
+        sim.run(300, until=lambda sim=sim: state(sim) is WaveState.Soaking)
+        sim.check_error = "could not be asked"
+        sim.run(10, until=lambda sim=sim: state(sim) is WaveState.Held)
+        sim.run(least - 20)
+        assert sim.record.rollout.paused is None
+        sim.run(most - least + 20, until=lambda sim=sim: sim.record.rollout.paused is not None)
+        assert sim.record.rollout.paused is Reason.HoldTimeout
+
+
+def test_of_two_that_hold_a_wave_the_one_that_asks_first_counts(make_sim):
+    check = {**CHECKED["checks"][0], "holdTimeout": "20m"}
+    checks = [check, {**check, "name": "other", "holdTimeout": "2m"}]
+    sim = with_stable(make_sim(**{**CHECKED, "checks": checks}, rollout={"holdTimeout": "5m"}))
+    sim.publish("b", 2)
+    sim.run(300, until=lambda: state(sim) is WaveState.Soaking)
+    sim.check_error = "could not be asked"
+    sim.run(10, until=lambda: state(sim) is WaveState.Held)
+    sim.run(100)
+    assert sim.record.rollout.paused is None
+    sim.run(40, until=lambda: sim.record.rollout.paused is not None)
+    assert sim.record.rollout.paused is Reason.HoldTimeout
+
+
 @pytest.mark.parametrize("what", ["release", "channel"])
 def test_a_suspended_rollout_moves_nothing_but_still_reverts_on_harm(sim, what):
     sim.publish("b", 2)
