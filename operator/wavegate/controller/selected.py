@@ -5,6 +5,7 @@ nothing.
 """
 
 import asyncio
+import contextlib
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
@@ -59,6 +60,15 @@ class SelectedAgents:
             if place not in self._watches:
                 self._watches[place] = self._begin(place, tasks)
             self._watches[place].channels = channels
+
+    async def synced(self, seconds: float) -> None:
+        """Wait until all that is watched was listed, so that a new leader ends no soak by what it
+        does not see yet; but not for long: a selector that is refused must not keep others waiting.
+        """
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(seconds):
+                for watch in list(self._watches.values()):
+                    await watch.mirror.synced.wait()
 
     def pods(self, namespace: str, plan: Plan | None, silence: float, kept: Kept) -> AgentPods:
         """What the plan's selector selects; nothing without one. A watch that is silent for longer

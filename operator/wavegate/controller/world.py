@@ -34,6 +34,8 @@ LEASE_POLL_SECONDS = 3.0
 RESYNC_SECONDS = 300.0
 BLIND_SECONDS = 100.0
 """Bookmarks come every minute: a watch that is silent for longer shows the past."""
+SELECTED_SECONDS = 5.0
+"""A new leader waits so long for the pods that agentSelectors select."""
 MAX_REMEMBERED = 50_000
 
 Wake = Callable[[Key], None]
@@ -93,6 +95,7 @@ class World:
         for mirror in self._mirrors.values():
             tasks.create_task(mirror.run())
             await mirror.synced.wait()
+        await self.selected.synced(SELECTED_SECONDS)
         await self._first_sync()
         tasks.create_task(self._poll_leases())
         tasks.create_task(self._keep_resyncing())

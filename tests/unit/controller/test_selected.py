@@ -130,6 +130,20 @@ async def test_a_watch_that_is_silent_or_refused_shows_the_past(agents, pods, re
         agents.follow([], tasks)
 
 
+async def test_a_start_waits_for_the_first_list_but_not_for_one_that_is_refused(
+    agents, pods, record
+):
+    plan, pods.status = record.bake.rollout.plan, 403
+    async with asyncio.TaskGroup() as tasks:
+        agents.follow([record], tasks)
+        await agents.synced(0.05)
+        assert agents.pods(SPACE, plan, 100.0, Kept()).blind
+        pods.status = 200
+        await agents.synced(5.0)
+        assert not agents.pods(SPACE, plan, 100.0, Kept()).blind
+        agents.follow([], tasks)
+
+
 async def test_a_pod_that_vanishes_is_remembered_with_its_time(agents, pods, record, now):
     plan = record.bake.rollout.plan
     async with asyncio.TaskGroup() as tasks:
