@@ -23,6 +23,14 @@ KEPT_EVENTS = 100_000
 """A watch that starts before the oldest kept event is answered 410."""
 
 
+class MadeUp(dict[Key, Body]):
+    """Objects of which most are made up at the moment when they are listed."""
+
+    def listing(self, namespace: str) -> list[Body]:
+        """Those of a namespace (empty: of all)."""
+        raise NotImplementedError
+
+
 @dataclass(frozen=True, slots=True)
 class Change:
     """One change of a stored object: None before = created, None after = gone."""
@@ -219,8 +227,10 @@ class Apiserver:
 
     def _select(self, plural: str, namespace: str, params: Mapping[str, str]) -> list[Body]:
         if not params.keys() & {"labelSelector", "fieldSelector"}:
-            stored = self.objects[plural].items()
-            return [body for (space, _), body in stored if not namespace or space == namespace]
+            stored = self.objects[plural]
+            if isinstance(stored, MadeUp):
+                return stored.listing(namespace)
+            return [b for (space, _), b in stored.items() if not namespace or space == namespace]
         matches = selector(params)
         return [
             body

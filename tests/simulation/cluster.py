@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping
 from types import TracebackType
 from typing import Any, Self
 
-from simulation.apiserver import Apiserver, Body, Change
+from simulation.apiserver import Apiserver, Body, Change, MadeUp
 from simulation.clock import START, VirtualLoop
 from simulation.daemonsets import DaemonSetController, PodCollector
 from simulation.line import Weather
@@ -346,16 +346,18 @@ class Simulation:
                 self.broken.append(error)
 
 
-class _Leases(dict[Any, Any]):
+class _Leases(MadeUp):
     """Node leases, made up at the moment when they are listed: 5,000 machines renew for nothing."""
 
     def __init__(self, machines: Machines) -> None:
         super().__init__()
         self._machines = machines
 
-    def items(self) -> Any:
-        """The operator's own Lease, and one of each machine."""
-        return [*super().items(), *self._machines.leases().items()]
+    def listing(self, namespace: str) -> list[Body]:
+        """One of each machine, or the operator's own."""
+        if namespace == "kube-node-lease":
+            return list(self._machines.leases().values())
+        return [body for (space, _), body in self.items() if namespace in ("", space)]
 
 
 def channel_spec(**spec: Any) -> dict[str, Any]:

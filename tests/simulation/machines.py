@@ -6,12 +6,12 @@ that is being deleted (source: kubelet; seen on a real one).
 """
 
 import asyncio
-import heapq
-import itertools
 import random
+from bisect import bisect_right
 from collections import defaultdict
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
+from operator import attrgetter
 
 from simulation.apiserver import Apiserver, Body, Change, Key
 from simulation.daemonsets import fits, target_of
@@ -23,6 +23,7 @@ LEASE_SECONDS = 10.0
 """A kubelet renews its lease this often."""
 MONITOR_SECONDS = 5.0
 """The node controller looks at all nodes this often (node-monitor-period)."""
+BEAT = attrgetter("beat")
 LEASES = "leases"
 HOST = "kubernetes.io/hostname"
 
@@ -76,9 +77,9 @@ class Machines:
         self.pods_on: dict[str, dict[Key, Body]] = defaultdict(dict)
         self.controller = NodeController(server, rng, speeds.taint, speeds.monitor)
         self._leases: dict[Key, Body] = {}
-        self._due: list[tuple[float, int, Machine]] = []
-        """When a renewal of each machine is to be counted next, the earliest first."""
-        self._order = itertools.count()
+        self._ring: list[Machine] = []
+        """The machines in the order in which they renew; empty when one joined."""
+        self._renewed_at = 0.0
         server.after.append(self._changed)
 
     # What happens to machines
@@ -92,7 +93,7 @@ class Machines:
         machine.renewals = known.renewals + 1 if known else 1
         self.machines[name] = machine
         self._show_lease(machine)
-        self._renew_at(0.0, machine)
+        self._ring = []
         self.server.add(
             f"kubelet {name}",
             "nodes",
@@ -169,19 +170,24 @@ class Machines:
     def renew(self) -> None:
         """Bring the renewals of all machines up to now."""
         now = self._now()
-        while self._due and self._due[0][0] <= now:
-            _, _, machine = heapq.heappop(self._due)
-            if self.machines.get(machine.name) is not machine:
-                continue
+        for machine in self._due(self._renewed_at, now):
             if machine.silent:
                 machine.renewed_until = now
             elif machine.alive:
                 self._count(machine, now)
-            again = now + self.speeds.renewal - (now - machine.beat) % self.speeds.renewal
-            self._renew_at(again, machine)
+        self._renewed_at = now
 
-    def _renew_at(self, at: float, machine: Machine) -> None:
-        heapq.heappush(self._due, (at, next(self._order), machine))
+    def _due(self, since: float, now: float) -> Iterable[Machine]:
+        """Whose time to renew has come since then. Each has its place in a turn of ten seconds."""
+        if not self._ring:
+            self._ring = sorted(self.machines.values(), key=BEAT)
+        turn = self.speeds.renewal
+        if now - since >= turn:
+            return self._ring
+        first, last = (bisect_right(self._ring, at % turn, key=BEAT) for at in (since, now))
+        if since % turn <= now % turn:
+            return self._ring[first:last]
+        return self._ring[first:] + self._ring[:last]
 
     def _take_over_pods(self, name: str) -> None:
         """What is bound to a machine that boots is started anew, unless it is being deleted."""

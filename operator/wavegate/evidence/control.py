@@ -6,6 +6,7 @@ same harm, not later than the first node of the wave, and the wave is not hit ha
 explains.
 """
 
+from functools import lru_cache
 from math import comb
 
 from wavegate.api import IntOrPercent
@@ -44,6 +45,7 @@ def is_cluster_wide(harmed: int, nodes: int, control_harmed: int, control: int) 
     return fisher(harmed, nodes, control_harmed, control) > ALIKE
 
 
+@lru_cache(1024)  # a status is made with each pass
 def smallest_effect(nodes: int, *, first: bool, loaded: int) -> float:
     """The smallest share of nodes to be harmed by the content that a wave of `nodes` finds with
     95 %, when each is harmed with that probability.

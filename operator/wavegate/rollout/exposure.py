@@ -7,6 +7,7 @@ node that just died still looks Ready for 50 s, so being heard from is what coun
 goes back to stable keeps its slot too, for a while.
 """
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -28,6 +29,10 @@ from wavegate.rollout.whereabouts import Pair, Whereabouts, whereabouts
 MAX_NOT_RUNNING = 20
 """Nodes whose candidate pod does not run yet: for these a fence may come too late, because a sync
 of the DaemonSet controller that is already running does not see it."""
+
+NEVER = -math.inf
+Moved = tuple[str, bool, float]
+"""Name, whether it was healthy before, since when its agent is Ready (endless: not all is well)."""
 
 SHARES = 4
 """The nodes that may be moved together are moved in so many batches, not one by one."""
@@ -70,24 +75,17 @@ def measure(obs: Observation, rollout: Rollout, now: float) -> Exposure:
 def _measure(obs: Observation, rollout: Rollout, now: float) -> Exposure:
     known, total = whereabouts(obs, rollout), max(1, len(fleet(obs, rollout)))
     moved, not_running = obs.kept.of(_moved, known.carrying, obs.pods_on(rollout.attempt))
-    heard, settle = obs.leases.get, rollout.plan.settle
     changed = changed_agents(obs, baseline_of(obs))
     unproven = loaded.unproven(obs, rollout, (name for name, _, _ in moved)) | changed
     # Whoever announced an excused node keeps it for as long as he likes.
     aside = suspects.aside(obs, rollout) | rollout.excused.keys()
-    settled, in_flight = [], list(suspects.returning(obs, rollout, now))
-    for name, healthy, ready_since in moved:
-        if name in aside:
-            continue
-        seen = heard(name)
-        if seen is None or ready_since is None or now - seen > LEASE_STALE_SECONDS:
-            is_settled = False
-        else:  # for so long it was heard from since its agent is Ready
-            is_settled = seen - ready_since >= settle and name not in unproven
-        if is_settled:
-            settled.append(name)
-        elif healthy:
-            in_flight.append(name)
+    settled = _settled(obs, rollout, moved, now)
+    if unproven or aside:
+        settled = [name for name in settled if name not in unproven and name not in aside]
+    in_flight = list(suspects.returning(obs, rollout, now))
+    if len(settled) < len(moved):
+        done = aside.union(settled)
+        in_flight += [name for name, healthy, _ in moved if healthy and name not in done]
     limit = min(rollout.plan.max_unavailable.resolve(total), max(1, len(settled)))
     unmoved = _unmoved(obs, rollout, known)
     if changed:  # what happened before the move is not the content's: a sweep takes them
@@ -98,20 +96,25 @@ def _measure(obs: Observation, rollout: Rollout, now: float) -> Exposure:
     return Exposure(tuple(settled), tuple(in_flight), not_running, unmoved, limit)
 
 
+def _settled(obs: Observation, rollout: Rollout, moved: list[Moved], now: float) -> list[str]:
+    """Those that were heard from lately, and for `settle` since their agent is Ready."""
+    heard, settle, fresh = obs.leases.get, rollout.plan.settle, now - LEASE_STALE_SECONDS
+    return [name for name, _, since in moved if fresh <= heard(name, NEVER) >= since + settle]
+
+
 def _moved(
     carrying: tuple[Pair, ...], on_node: Mapping[str | None, tuple[PodView, ...]]
-) -> tuple[list[tuple[str, bool, float | None]], tuple[str, ...]]:
-    """The nodes that carry the label (name, whether it was healthy before, since when its agent is
-    Ready; None = node or agent are not well), and those whose pod does not run.
-    """
-    moved, not_running = [], []
+) -> tuple[list[Moved], tuple[str, ...]]:
+    """The nodes that carry the label, and those whose pod does not run."""
+    moved, not_running, of = [], [], on_node.get
     for entry, node in carrying:
-        pod = standing(on_node.get(entry.name, ()))
-        if entry.healthy and (pod is None or pod.phase != "Running"):
-            not_running.append(entry.name)
-        same = node.boot_id == entry.boot_id and node.uid == entry.uid
-        well = pod.ready_since if pod is not None and same and node.ready else None
-        moved.append((entry.name, entry.healthy, well))
+        name, healthy, well = entry.name, entry.healthy, None
+        pod = standing(of(name, ()))
+        if pod is not None and node.ready and node.boot_id == entry.boot_id:
+            well = pod.ready_since if node.uid == entry.uid else None
+        moved.append((name, healthy, math.inf if well is None else well))
+        if healthy and (pod is None or pod.phase != "Running"):
+            not_running.append(name)
     return moved, tuple(not_running)
 
 

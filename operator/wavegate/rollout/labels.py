@@ -86,10 +86,11 @@ def all_removed(obs: Observation, rollout: Rollout) -> Iterator[Finding]:
     if wave is None or wave.state is WaveState.Passed or not wave.labelled:
         return
     aside, ours = set_aside(obs, rollout), suspects.aside(obs, rollout)
-    entries = [entry for entry in _entries(obs, wave) if entry.name not in ours]
-    if any(_is_left(obs, entry) and entry.name not in aside for entry in entries):
+    entries = _entries(obs, wave)
+    others = aside | ours
+    if any(entry.name not in others and _is_left(obs, entry) for entry in entries):
         return  # it has the label, or may still be moved
-    if any(entry.name in aside for entry in entries):
+    if any(entry.name in aside and entry.name not in ours for entry in entries):
         message = f"someone took the candidate's label from all nodes of wave {wave.name}"
         yield Finding(Verdict.HOLD, Reason.LabelRemoved, message)
 

@@ -29,6 +29,8 @@ def take_back(obs: Observation, rollout: Rollout) -> UnlabelNodes | None:
     ends the candidate's pod there, and a kubelet that returns does not start it again.
     """
     away = aside(obs, rollout) - {suspect.node for suspect in rollout.suspects if suspect.kept}
+    if not away:
+        return None
     nodes = [node for node in obs.moved(rollout.attempt) if node.name in away]
     if not nodes:
         return None
