@@ -120,7 +120,7 @@ class Engine:
         judged = rollout.waves[-1].judged_since if rollout is not None and rollout.waves else None
         for since in (judged, step.look):
             if since is not None:
-                self._world.look(since)
+                self._world.look(key, since)
         if step.record is None:
             await self._report_or_later(key, obs, step, now)
 
