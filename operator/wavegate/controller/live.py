@@ -2,10 +2,12 @@
 
 Values and counts change with each answer; a status that followed them would be written all the
 time. So they are taken when a verdict or its reason changes, with each minute of a soak (the
-status is written then anyway), and every ten minutes otherwise. `Gate.at` says when that was.
+status is written then anyway), and every ten minutes otherwise, if anything but the time is new.
+`Gate.at` says when that was.
 """
 
 from collections.abc import Iterator
+from dataclasses import replace
 
 from wavegate.api import GateKind, Phase, Reason
 from wavegate.controller.work import Key
@@ -41,7 +43,10 @@ class LiveGates:
             return known[2] if known and known[0][0] == rollout.attempt else ()
         said = _said(obs, rollout, step, now)
         if known is None or known[0] != said or not 0 <= now - known[1] < REFRESH_SECONDS:
-            known = (said, now, gates.look(obs, rollout, step.findings, now))
+            found = gates.look(obs, rollout, step.findings, now)
+            if known is not None and known[0] == said and _timeless(known[2]) == _timeless(found):
+                found = known[2]  # a rollout that waits for a person for days costs no write
+            known = (said, now, found)
             self._known[key] = known
             self._show(key, known[2])
         return known[2]
@@ -54,6 +59,11 @@ class LiveGates:
                 self._metrics.gate_verdict.remove(*key, kind.value)
             else:
                 self._metrics.gate_verdict.labels(*key, kind.value).set(verdicts.get(kind, 0))
+
+
+def _timeless(found: tuple[Gate, ...]) -> list[Gate]:
+    """The gates, whenever that was."""
+    return [replace(gate, at=0.0, sampled_at=None) for gate in found]
 
 
 def _said(obs: Observation, rollout: Rollout, step: Step, now: float) -> Said:

@@ -66,6 +66,15 @@ def test_without_a_soak_it_is_told_every_ten_minutes(live):
     assert live.look(KEY, ticked, ALL_WELL, fleet.NOW + REFRESH_SECONDS) != first
 
 
+def test_what_stays_the_same_is_not_told_again_so_a_rollout_that_waits_costs_no_write(live):
+    obs, told = fleet.observe(50, "moving"), []
+    for turn, value in enumerate((-3.0, -3.0, -4.0)):
+        now = fleet.NOW + 2 * turn * REFRESH_SECONDS
+        heard = replace(answered(obs, value), leases=dict.fromkeys(obs.nodes, now))
+        told.append(live.look(KEY, heard, ALL_WELL, now))
+    assert told[0] == told[1] != told[2]
+
+
 def test_another_verdict_or_reason_is_told_at_once(soaking, live, metrics):
     assert live.look(KEY, soaking, ALL_WELL, fleet.NOW)[0].verdict is Verdict.PASS
     assert shown(metrics, "Nodes") == 0.0
