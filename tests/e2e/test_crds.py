@@ -141,7 +141,7 @@ def crds(sandbox: Any) -> dict[str, dict[str, Any]]:
 
     def established(name: str) -> Any:
         crd = sandbox.request("GET", f"{path}/{name}")
-        conditions = {c["type"]: c["status"] for c in crd.get("status", {}).get("conditions", [])}
+        conditions = {c["type"]: c["status"] for c in crd.get("status", {}).get("conditions") or []}
         return crd if conditions.get("Established") == "True" else None
 
     found = {}
