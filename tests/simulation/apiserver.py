@@ -326,14 +326,17 @@ def parse(path: str) -> tuple[str, str, str, str]:
 
 
 def selector(params: Mapping[str, str]) -> Callable[[Mapping[str, Any]], bool]:
-    """A predicate from `labelSelector` (k, k=v) and `fieldSelector` (spec.nodeName=v)."""
+    """A predicate from `labelSelector` (k, k=v, !k) and `fieldSelector` (spec.nodeName=v)."""
     wanted = [part.partition("=") for part in params.get("labelSelector", "").split(",") if part]
     field = params.get("fieldSelector", "").partition("=")
 
     def matches(body: Mapping[str, Any]) -> bool:
         labels = body["metadata"].get("labels") or {}
         for key, given, value in wanted:
-            if key not in labels or (given and labels[key] != value):
+            if key.startswith("!"):
+                if key[1:] in labels:
+                    return False
+            elif key not in labels or (given and labels[key] != value):
                 return False
         return not field[0] or (body["spec"].get("nodeName") or "") == field[2]
 

@@ -68,6 +68,8 @@ class Books:
     """By node: when an agent on it last stopped being Ready."""
     crashed_at: dict[str, float] = field(default_factory=dict)
     """By pod UID: when a container of it was first restarted."""
+    other_crashed_at: dict[str, float] = field(default_factory=dict)
+    """By node: when an agent of someone else was restarted last."""
     had_agent: set[str] = field(default_factory=set)
     hands: Hands = field(default_factory=Hands)
     begun: set[tuple[str, int]] = field(default_factory=set)
@@ -170,7 +172,11 @@ class Guard:
 
     def _note_pod(self, sim: Simulation, change: Change) -> None:
         pod = change.after or change.before
-        if pod is None or not is_agent(pod):
+        if pod is None:
+            return
+        if not is_agent(pod):
+            if restarts(pod) > restarts(change.before or pod):
+                self.books.other_crashed_at[target_of(pod)] = sim.now
             return
         uid, node = pod["metadata"]["uid"], target_of(pod)
         if restarts(pod):
@@ -279,6 +285,9 @@ def _lacks(
     pods = [pod for pod in sim.pods(name) if attempt_of(pod) == rollout.attempt]
     if any(guard.books.crashed_at.get(p["metadata"]["uid"], sim.now) < judged_at for p in pods):
         yield f"the agent on {name} crashed in its soak"
+    opened = wave.opened_at - START
+    if rollout.plan.agents and guard.books.other_crashed_at.get(name, -1.0) > opened:
+        yield f"the selected agent on {name} crashed since its wave opened"
     if machine.heard_at - START < judged_at:
         yield f"{name} is silent since {machine.heard_at - START:.1f} < {judged_at:.1f} s"
     alive_until = sim.now if machine.alive else machine.died_at - START

@@ -154,6 +154,12 @@ class Machines:
             return
         self._report(name, stored, ready=False, restarts=_restarts(stored) + 1, ended=(why, code))
 
+    def recover(self, name: str, pod: Body) -> None:
+        """Its back-off is over: the container runs, and goes on running."""
+        stored = self._current(pod)
+        if stored is not None and self.machines[name].alive:
+            self._report(name, stored, ready=True, restarts=_restarts(stored))
+
     # What kubelets do
 
     def leases(self) -> Mapping[Key, Body]:

@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterable
 from types import TracebackType
 from typing import Any, Self
 
+from simulation import carried
 from simulation.apiserver import Body, Change
 from simulation.bodies import side
 from simulation.cluster import Simulation, is_ready, rules_of
@@ -28,6 +29,7 @@ class Story(Simulation):
     """See the module. It begins when `before` runs on all nodes; empty: no agent runs yet."""
 
     def __init__(self, *, before: str = "a", canaries: int = 1, workers: int = 4, **more: Any):
+        self._other_agent = more.pop("other_agent", False)
         spec, reporting = more.pop("spec", {}), more.pop("reporting", False)
         even = Speeds(start=(1.5, 1.5), end=(1.0, 1.0), bind=(0.1, 0.1))
         calm = Weather(request=(0.005, 0.005), watch=(0.05, 0.05))
@@ -52,6 +54,8 @@ class Story(Simulation):
         if not self._before:
             self.teller.begin(self)
             return self
+        if self._other_agent:
+            carried.install(self)
         self.apply_channel(**self._spec)
         self.publish(self._before)
         self.until_phase(self._before, "Completed")
@@ -252,7 +256,11 @@ class Story(Simulation):
     def attempt_of(self, release: str) -> str:
         """The newest attempt id of a release."""
         sets = self.server.all("daemonsets")
-        mine = [s for s in sets if s["metadata"]["annotations"]["wavegate.dev/release"] == release]
+        mine = [
+            found
+            for found in sets
+            if (found["metadata"].get("annotations") or {}).get("wavegate.dev/release") == release
+        ]
         return str(mine[-1]["metadata"]["labels"][ATTEMPT_LABEL])
 
     def moved(self, pool: str = "workers") -> list[str]:

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 
 import pytest
 
-from simulation import daemonsets, promises
+from simulation import carried, daemonsets, promises
 from simulation.cluster import Simulation
 from simulation.invariants import CHECKS, OWED, BrokenInvariant
 from simulation.machines import crash_loops
@@ -24,6 +24,7 @@ from wavegate.rollout import (
     excused,
     exposure,
     forward,
+    judge,
     loaded,
     revert,
     soak,
@@ -94,6 +95,17 @@ def silent_agent(sim: Simulation) -> None:
     sim.machines.harms[""] = reporter
     sim.patch("Channel", "rules", loadedProof={"annotation": {}})
     sim.publish("a")
+    sim.run(300)
+
+
+def carried_to_a_crash(sim: Simulation) -> None:
+    """Our pods carry content on which the agent of someone else crashes, and runs again."""
+    carried.install(sim)
+    sim.patch("Channel", "rules", **carried.SELECTED)
+    sim.publish("a")
+    sim.until("a soak", lambda: in_state(sim, WaveState.Soaking))
+    carried.crash(sim, "canary-1")
+    carried.recover(sim, "canary-1")
     sim.run(300)
 
 
@@ -202,6 +214,12 @@ def believes_without_a_report(patch) -> None:
     """An agent that is Ready has surely loaded its content."""
     patch.setattr(loaded, "judge", lambda *_: iter(()))
     patch.setattr(loaded, "unproven", lambda *_: frozenset())
+
+
+def looks_at_its_own_pods_only(patch) -> None:
+    """What agentSelector selects is watched, and judged by nobody."""
+    patch.setattr(judge, "judge_selected", lambda *_, **_more: iter(()))
+    patch.setattr(exposure, "changed_agents", lambda *_: frozenset())
 
 
 def forgets_a_half_done_revert(patch) -> None:
@@ -350,6 +368,7 @@ MUTATIONS = (
     Mutation(6, passes_on_time_alone, on(dead_in_the_soak)),
     Mutation(6, passes_on_nothing, on(canary_drained)),
     Mutation(6, believes_without_a_report, on(silent_agent)),
+    Mutation(6, looks_at_its_own_pods_only, on(carried_to_a_crash)),
     Mutation(8, forgets_a_half_done_revert, promises.kills_change_nothing),
     Mutation(9, cordons_what_it_moves, on(good)),
     Mutation(10, rolls_pods_on_template_changes, on(good)),
@@ -370,6 +389,7 @@ RUNS = {
     "dead in the soak": on(dead_in_the_soak),
     "canary drained": on(canary_drained),
     "silent agent": on(silent_agent),
+    "carried to a crash": on(carried_to_a_crash),
     "fenced by hand": on(fenced_by_hand),
     "channel deleted": on(channel_deleted),
     "fence": promises.a_fence_costs_two_writes,

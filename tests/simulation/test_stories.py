@@ -14,6 +14,7 @@ import pytest
 
 from simulation import (
     scenarios_bad,
+    scenarios_carrier,
     scenarios_good,
     scenarios_leaving,
     scenarios_loaded,
@@ -31,6 +32,7 @@ MODULES = (
     scenarios_loaded,
     scenarios_leaving,
     scenarios_suspects,
+    scenarios_carrier,
 )
 
 

@@ -216,6 +216,7 @@ class ChannelSpec(ApiModel):
     prometheus: Prometheus | None = None
     checks: tuple[Check, ...] = ()
     loaded_proof: LoadedProof | None = None
+    agent_selector: LabelSelector | None = None
     suspend: bool = False
 
     def planned_waves(self) -> tuple[Wave, ...]:

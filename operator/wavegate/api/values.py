@@ -159,6 +159,17 @@ class Requirement(ApiModel):
             case Operator.DoesNotExist:
                 return self.key not in labels
 
+    @property
+    def query(self) -> str:
+        """As a part of a selector in a URL."""
+        match self.operator:
+            case Operator.In | Operator.NotIn:
+                return f"{self.key} {self.operator.lower()} ({','.join(self.values)})"
+            case Operator.Exists:
+                return self.key
+            case Operator.DoesNotExist:
+                return f"!{self.key}"
+
 
 class LabelSelector(ApiModel):
     """A Kubernetes label selector: all labels and all expressions must match."""
@@ -171,6 +182,12 @@ class LabelSelector(ApiModel):
         return all(labels.get(key) == value for key, value in self.match_labels.items()) and all(
             requirement.matches(labels) for requirement in self.match_expressions
         )
+
+    @property
+    def query(self) -> str:
+        """As the apiserver takes it in `labelSelector`: `app=edr,tier in (a,b),!old`."""
+        equal = [f"{key}={value}" for key, value in sorted(self.match_labels.items())]
+        return ",".join([*equal, *(requirement.query for requirement in self.match_expressions)])
 
 
 class ConditionStatus(StrEnum):

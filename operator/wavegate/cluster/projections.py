@@ -10,7 +10,7 @@ import hashlib
 import json
 import zlib
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from pydantic import TypeAdapter
@@ -127,6 +127,11 @@ def pod_view(body: Mapping[str, Any], old: PodView | None, now: float) -> PodVie
         last_exit=_last_exit(containers),
         annotations=_short(metadata.get("annotations") or {}),
     )
+
+
+def selected_view(body: Mapping[str, Any], old: PodView | None, now: float) -> PodView:
+    """Project a pod of someone else's agent: its annotations are none of ours."""
+    return replace(pod_view(body, old, now), annotations={})
 
 
 def revision_view(body: Mapping[str, Any], _old: RevisionView | None, _now: float) -> RevisionView:

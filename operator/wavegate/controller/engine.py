@@ -118,7 +118,7 @@ class Engine:
             self._queue.later(key, next_query)
         self._proofs.ensure(key, obs)
         if rollout is not None and rollout.waves and rollout.waves[-1].judged_since is not None:
-            self._world.look(rollout.waves[-1].judged_since)
+            self._world.look(key, rollout.waves[-1].judged_since)
         if step.record is None:
             await self._report_or_later(key, obs, step, now)
 

@@ -12,7 +12,7 @@ from wavegate.cluster.memory import remember
 from wavegate.cluster.projections import StoredConfigMap, content_view
 from wavegate.cluster.store import Store
 from wavegate.controller.work import Key
-from wavegate.controller.world import World
+from wavegate.controller.world import BLIND_SECONDS, World
 from wavegate.evidence import CheckResult, NodeView, PodView
 from wavegate.rollout.inputs import inputs
 from wavegate.rollout.kept import Kept
@@ -80,6 +80,11 @@ class Gatherer:
         known = record or Record(namespace, name)
         kept = self._kept_of(key, known)
         nodes, gone = world.nodes.shown()
+        plan = known.rollout.plan if known.rollout else None
+        agents = world.selected.pods(namespace, plan, BLIND_SECONDS, kept)
+        plan = known.bake.rollout.plan if known.bake else None
+        bake_agents = world.selected.pods(namespace, plan, BLIND_SECONDS, kept)
+        rolling = known.rollout is not None and known.rollout.phase is Phase.Rolling
         observation = Observation(
             namespace=namespace,
             name=name,
@@ -96,12 +101,15 @@ class Gatherer:
             checks=checks.get(known.rollout.attempt, {}) if known.rollout else {},
             bake_checks=checks.get(known.bake.attempt, {}) if known.bake else {},
             contents=await self._contents(namespace, releases, known),
-            blind=world.blind(),
+            agents=agents,
+            bake_agents=bake_agents,
+            # A revert asks nothing of them, and does not wait for them.
+            blind=world.blind() or (agents.blind if rolling else ""),
             unreadable=bool(world.missing)
             or any(space == namespace for _, space, _ in world.unreadable),
             soak_floor=self._soak_floor,
             watching_since=self._since,
-            seen_at=world.seen_at,
+            seen_at=world.seen_at(key),
             refused=refused,
             pods_lost={
                 node: at

@@ -22,6 +22,7 @@ from wavegate.cluster.projections import (
     stored_config_map,
 )
 from wavegate.cluster.served import KINDS, awaited
+from wavegate.controller.selected import SelectedAgents
 from wavegate.controller.work import Key
 from wavegate.evidence import NodeView, PodView
 from wavegate.rollout.names import CHANNEL_LABEL, KIND_LABEL
@@ -33,6 +34,8 @@ LEASE_POLL_SECONDS = 3.0
 RESYNC_SECONDS = 300.0
 BLIND_SECONDS = 100.0
 """Bookmarks come every minute: a watch that is silent for longer shows the past."""
+SELECTED_SECONDS = 5.0
+"""A new leader waits so long for the pods that agentSelectors select."""
 MAX_REMEMBERED = 50_000
 
 Wake = Callable[[Key], None]
@@ -61,6 +64,8 @@ class World:
             "pods": self.pods,
         }
         """In the order in which they are synced."""
+        self.selected = SelectedAgents(client, clock, wake)
+        self._tasks: asyncio.TaskGroup | None = None
         self.ours: dict[str, dict[Key, Resource]] = defaultdict(dict)
         self.leases: dict[str, float] = {}
         """By our own clock: until when each node was surely alive, as its lease tells."""
@@ -86,9 +91,11 @@ class World:
         Records come first: what a record speaks of was written before it, so it must not look
         missing because it was listed earlier.
         """
+        self._tasks = tasks
         for mirror in self._mirrors.values():
             tasks.create_task(mirror.run())
             await mirror.synced.wait()
+        await self.selected.synced(SELECTED_SECONDS)
         await self._first_sync()
         tasks.create_task(self._poll_leases())
         tasks.create_task(self._keep_resyncing())
@@ -149,21 +156,23 @@ class World:
         }
         mirrors[kind].apply(body)
 
-    @property
-    def seen_at(self) -> float:
-        """All that happened to nodes and pods before this time is known."""
-        return min(self.nodes.seen_at, self.pods.seen_at)
+    def seen_at(self, key: Key) -> float:
+        """All that happened to nodes and to a channel's pods before this time is known."""
+        return min(mirror.seen_at for mirror in self._evidence(key))
 
-    def look(self, since: float) -> None:
+    def look(self, key: Key, since: float) -> None:
         """Read nodes and pods anew, in the background, unless all before `since` is known."""
-        if self.seen_at >= since or (self._looking is not None and not self._looking.done()):
-            return
-        self._looking = asyncio.create_task(self._look())
+        late = [mirror for mirror in self._evidence(key) if mirror.seen_at < since]
+        if late and (self._looking is None or self._looking.done()):
+            self._looking = asyncio.create_task(self._look(late))
 
-    async def _look(self) -> None:
+    def _evidence(self, key: Key) -> list[Mirror[Any]]:
+        return [self.nodes, self.pods, *self.selected.mirrors_of(key)]
+
+    async def _look(self, mirrors: list[Mirror[Any]]) -> None:
         try:
-            await self.nodes.look()
-            await self.pods.look()
+            for mirror in mirrors:
+                await mirror.look()
         except ApiError as error:
             log.warning("Nodes and pods can't be read anew, so no wave can pass: %s", error)
         self._wake_running()
@@ -303,8 +312,12 @@ class World:
         self, key: Key, old: StoredConfigMap | None, new: StoredConfigMap | None
     ) -> None:
         stored = new or old
-        if stored is not None:
-            self._wake((key[0], stored.channel))
+        if stored is None:
+            return
+        if stored.kind == "record" and self._tasks is not None:
+            known = (s.record for s in self.stored.items.values())
+            self.selected.follow((record for record in known if record), self._tasks)
+        self._wake((key[0], stored.channel))
 
 
 def _told(resource: Resource) -> Resource:

@@ -45,6 +45,7 @@ from wavegate.evidence.promql import (
     reported_node,
     silent_nodes,
 )
+from wavegate.evidence.selected import agents_since, agents_then, is_well, judge_selected
 
 __all__ = [
     "EVERY_NODE",
@@ -66,6 +67,8 @@ __all__ = [
     "Side",
     "Taint",
     "Verdict",
+    "agents_since",
+    "agents_then",
     "announcement",
     "assess_check",
     "bad_conditions",
@@ -74,11 +77,13 @@ __all__ = [
     "is_corroborated",
     "is_leaving",
     "is_loaded",
+    "is_well",
     "judge_agent",
     "judge_answer",
     "judge_check",
     "judge_loaded",
     "judge_node",
+    "judge_selected",
     "lost_nodes",
     "median_of",
     "most_by_chance",

@@ -32,40 +32,43 @@ def standing(pods: Sequence[PodView]) -> PodView | None:
     return None
 
 
-def judge_agent(node: str, pods: Sequence[PodView], *, overdue: bool) -> Iterator[Finding]:
-    """Judge the candidate's pods on one moved node; `overdue`: its progress deadline has passed."""
+def judge_agent(
+    node: str, pods: Sequence[PodView], *, overdue: bool, who: str = "the agent"
+) -> Iterator[Finding]:
+    """Judge the candidate's pods on one moved node; `overdue`: its progress deadline has passed.
+    `who` is what people call it.
+    """
     pod = standing(pods)
     if pod is None:
-        yield _late(
-            node, Reason.Unschedulable, f"no agent pod runs on node {node} yet", overdue=overdue
-        )
+        message = f"no agent pod runs on node {node} yet"
+        yield late(node, Reason.Unschedulable, message, overdue=overdue)
     elif pod.restarts > 0 or pod.waiting in CANNOT_START:
-        yield _harm(node, pod)
+        yield _harm(node, pod, who)
     elif pod.waiting in CANNOT_FETCH:
-        message = f"the agent on node {node} can't start: {pod.waiting}"
+        message = f"{who} on node {node} can't start: {pod.waiting}"
         verdict = Verdict.FAIL if overdue else Verdict.HOLD
         yield Finding(verdict, Reason.CannotFetch, message, node, gate=GateKind.Agents)
     elif pod.node is None or pod.phase != "Running":
         # Failed without a restart: evicted, or refused by the kubelet; the content never ran.
         message = f"agent pod {pod.name} on node {node} is {pod.phase}"
-        yield _late(node, Reason.Unschedulable, message, overdue=overdue)
+        yield late(node, Reason.Unschedulable, message, overdue=overdue)
     elif not pod.ready:
         verdict = Verdict.FAIL if overdue else Verdict.WAIT
-        message = f"the agent on node {node} runs but is not Ready"
+        message = f"{who} on node {node} runs but is not Ready"
         yield Finding(
             verdict, Reason.AgentNotReady, message, node, blocks=overdue, gate=GateKind.Agents
         )
 
 
-def _harm(node: str, pod: PodView) -> Finding:
+def _harm(node: str, pod: PodView, who: str) -> Finding:
     oom = "OOMKilled" in pod.last_exit
     reason = Reason.AgentOOMKilled if oom else Reason.AgentRestarted
     detail = pod.last_exit or pod.waiting or pod.phase
-    message = f"the agent on node {node} restarted {pod.restarts} times ({detail})"
+    message = f"{who} on node {node} restarted {pod.restarts} times ({detail})"
     return Finding(Verdict.FAIL, reason, message, node, blocks=True, gate=GateKind.Agents)
 
 
-def _late(node: str, reason: Reason, message: str, *, overdue: bool) -> Finding:
+def late(node: str, reason: Reason, message: str, *, overdue: bool) -> Finding:
     """A missing pod waits; past the deadline the node goes back and nothing is blocked."""
     verdict = Verdict.FAIL if overdue else Verdict.WAIT
     return Finding(verdict, reason, message, node, gate=GateKind.Agents)

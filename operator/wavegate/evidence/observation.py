@@ -92,6 +92,8 @@ class LedgerNode:
     healthy: bool
     bad: tuple[str, ...] = ()
     """Its bad conditions then: nobody is blamed for these."""
+    agents: tuple[tuple[str, int], ...] = ()
+    """The selected agents' pods then, see `selected`; empty: it is not judged by any."""
 
 
 @dataclass(frozen=True, slots=True)

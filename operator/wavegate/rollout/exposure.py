@@ -1,10 +1,10 @@
 """The exposure rule: how many nodes may be between two agents at once.
 
 A moved node keeps its slot until it is settled: agent Ready for `settle`, the node heard from after
-that, and its content reported as loaded where the channel asks for it. Nodes in flight never exceed
-min(maxUnavailable, max(1, nodes settled)): 1, 1, 2, 4, 8… A node that just died still looks Ready
-for 50 s, so being heard from is what counts. A suspect that goes back to stable keeps its slot too,
-for a while.
+that, its content reported as loaded where the channel asks for it, and selected agents as good as
+they were. Nodes in flight never exceed min(maxUnavailable, max(1, nodes settled)): 1, 1, 2, 4, 8… A
+node that just died still looks Ready for 50 s, so being heard from is what counts. A suspect that
+goes back to stable keeps its slot too, for a while.
 """
 
 import math
@@ -23,6 +23,7 @@ from wavegate.rollout import loaded, suspects
 from wavegate.rollout.movable import fleet, not_movable
 from wavegate.rollout.observation import Observation
 from wavegate.rollout.record import Rollout
+from wavegate.rollout.waves import baseline_of, changed_agents
 from wavegate.rollout.whereabouts import Pair, Whereabouts, whereabouts
 
 MAX_NOT_RUNNING = 20
@@ -74,7 +75,8 @@ def measure(obs: Observation, rollout: Rollout, now: float) -> Exposure:
 def _measure(obs: Observation, rollout: Rollout, now: float) -> Exposure:
     known, total = whereabouts(obs, rollout), max(1, len(fleet(obs, rollout)))
     moved, not_running = obs.kept.of(_moved, known.carrying, obs.pods_on(rollout.attempt))
-    unproven = loaded.unproven(obs, rollout, (name for name, _, _ in moved))
+    changed = changed_agents(obs, baseline_of(obs))
+    unproven = loaded.unproven(obs, rollout, (name for name, _, _ in moved)) | changed
     # Whoever announced an excused node keeps it for as long as he likes.
     aside = suspects.aside(obs, rollout) | rollout.excused.keys()
     settled = _settled(obs, rollout, moved, now)
@@ -86,6 +88,8 @@ def _measure(obs: Observation, rollout: Rollout, now: float) -> Exposure:
         in_flight += [name for name, healthy, _ in moved if healthy and name not in done]
     limit = min(rollout.plan.max_unavailable.resolve(total), max(1, len(settled)))
     unmoved = _unmoved(obs, rollout, known)
+    if changed:  # what happened before the move is not the content's: a sweep takes them
+        unmoved = tuple(node for node in unmoved if node.name not in changed)
     if aside:
         not_running = tuple(name for name in not_running if name not in aside)
         unmoved = tuple(node for node in unmoved if node.name not in aside)

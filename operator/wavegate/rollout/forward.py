@@ -158,11 +158,25 @@ def _open(obs: Observation, rollout: Rollout, now: float) -> Step:
     if not way_back.is_proven(obs, rollout, now):
         return wait(way_back.TRYING)
     if ledger is None:
-        return act(StoreLedger(waves.ledger_for(rollout, chosen)))
+        return _freeze(obs, rollout, chosen, now)
     opened = rollout.with_wave(
         state=WaveState.Moving, nodes=len(ledger.nodes), opened_at=now, held_since=None
     )
     return save(obs.record, replace(opened, excused=excused.opened(obs, rollout)))
+
+
+def _freeze(obs: Observation, rollout: Rollout, chosen: list[NodeView], now: float) -> Step:
+    """Store the ledger, if there is something that its nodes can be judged by."""
+    if rollout.plan.agents and obs.blind:
+        return wait(f"a sight of the agents: {obs.blind}")
+    if waves.without_agents(obs, rollout, chosen):
+        message = (
+            f"spec.agentSelector ({rollout.plan.agents}) selects no pod that is Ready on a node of "
+            f"wave {rollout.waves[-1].name}, so its agents prove nothing; correct the selector in "
+            "the channel, and publish a new release"
+        )
+        return _held(obs, rollout, message, now)
+    return act(StoreLedger(waves.ledger_for(obs, rollout, chosen)))
 
 
 def _held(obs: Observation, rollout: Rollout, message: str, now: float) -> Step:

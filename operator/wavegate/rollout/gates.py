@@ -15,6 +15,7 @@ from wavegate.rollout.judge import judged_nodes
 from wavegate.rollout.observation import Observation
 from wavegate.rollout.record import Rollout, WaveRun
 from wavegate.rollout.steps import Step
+from wavegate.rollout.waves import baseline_of, changed_agents
 
 MAX_WAVES, MAX_LINES = 15, 8
 """So many of the newest waves keep their gates, so many lines each: a record must always fit."""
@@ -103,9 +104,9 @@ def _heard(obs: Observation, judged: frozenset[str], now: float) -> int:
 
 
 def _with_agent(obs: Observation, rollout: Rollout, judged: frozenset[str]) -> int:
-    """Nodes with a Ready agent of this attempt."""
+    """Nodes with a Ready agent of this attempt, and selected agents as good as they were."""
     on_node, count = obs.pods_on(rollout.attempt), 0
-    for name in judged:
+    for name in judged - changed_agents(obs, baseline_of(obs)):
         pod = standing(on_node.get(name, ()))
         count += pod is not None and pod.ready
     return count

@@ -12,20 +12,23 @@ from wavegate.evidence import (
     NodeView,
     PodView,
     Verdict,
+    agents_since,
     judge_agent,
     judge_check,
     judge_node,
+    judge_selected,
     standing,
 )
 from wavegate.rollout import labels, loaded, suspects
 from wavegate.rollout.marks import anew, is_away, softened
 from wavegate.rollout.observation import Observation
 from wavegate.rollout.record import Rollout
-from wavegate.rollout.waves import baseline_of
+from wavegate.rollout.waves import PodsOn, baseline_of
 from wavegate.rollout.whereabouts import Whereabouts, whereabouts
 
-PodsOn = Mapping[str | None, tuple[PodView, ...]]
-Looked = dict[str, tuple[LedgerNode, NodeView, tuple[PodView, ...]]]
+Agents = tuple[tuple[PodView, ...], tuple[PodView, ...]]
+"""The candidate's pods on a node, and those that agentSelector selects."""
+Looked = dict[str, tuple[LedgerNode, NodeView, Agents]]
 NEVER = -math.inf
 
 
@@ -114,15 +117,30 @@ def judge_nodes(
     obs: Observation, rollout: Rollout, entries: Mapping[str, LedgerNode], now: float
 ) -> Iterator[Finding]:
     """Compare nodes that carry the candidate, and their agents, with their baseline by name."""
-    on_node = obs.pods_on(rollout.attempt)
-    well = obs.kept.of(_well, entries, obs.nodes, on_node, obs.kept.of(_Last, rollout.attempt))
+    on_node, theirs = obs.pods_on(rollout.attempt), obs.agents_on()
+    last = obs.kept.of(_Last, rollout.attempt)
+    well = obs.kept.of(_well, entries, obs.nodes, on_node, theirs, last)
     for name in _doubtful(obs, entries, well, now):
         entry, node, pods = entries[name], obs.nodes.get(name), on_node.get(name, ())
-        overdue = _unwell_for(obs, node, pods, now) > rollout.plan.progress_deadline
+        overdue = _unwell_for(obs, node, pods, obs.pods_lost, now) > rollout.plan.progress_deadline
         lease_seen = obs.leases.get(name)
         yield from judge_node(entry, node, lease_seen, now, overdue=overdue)
         if node is not None:
             yield from judge_agent(name, pods, overdue=overdue)
+            yield from _selected(obs, rollout, entry, theirs.get(name, ()), now)
+
+
+def _selected(
+    obs: Observation, rollout: Rollout, entry: LedgerNode, pods: tuple[PodView, ...], now: float
+) -> Iterator[Finding]:
+    """Judge the selected agents on a node that had some when its wave opened."""
+    if not entry.agents:
+        return
+    node, leaving = obs.nodes.get(entry.name), [pod for pod in pods if pod.terminating]
+    for pod in agents_since(entry, pods) or (None,):
+        unwell_for = _unwell_for(obs, node, [pod] if pod else leaving, obs.agents.lost, now)
+        overdue = unwell_for > rollout.plan.progress_deadline
+        yield from judge_selected(entry.name, pod, overdue=overdue)
 
 
 def _doubtful(
@@ -150,12 +168,13 @@ def _well(
     entries: Mapping[str, LedgerNode],
     nodes: Mapping[str, NodeView],
     on_node: PodsOn,
+    theirs: PodsOn,
     last: _Last,
 ) -> Looked:
     """The nodes of which the judges say nothing, whatever the time, if they are heard from."""
     before, found = last.well.get, Looked()
     for name, entry in entries.items():
-        node, pods = nodes.get(name), on_node.get(name, ())
+        node, pods = nodes.get(name), (on_node.get(name, ()), theirs.get(name, ()))
         known = before(name)
         if known is not None and known[0] is entry and known[1] is node and known[2] == pods:
             found[name] = known
@@ -165,13 +184,21 @@ def _well(
     return found
 
 
-def _is_well(entry: LedgerNode, node: NodeView, pods: tuple[PodView, ...]) -> bool:
-    ill = any(judge_node(entry, node, 0.0, 0.0, overdue=False))
-    return not ill and not any(judge_agent(entry.name, pods, overdue=False))
+def _is_well(entry: LedgerNode, node: NodeView, pods: Agents) -> bool:
+    ill, (own, theirs) = any(judge_node(entry, node, 0.0, 0.0, overdue=False)), pods
+    if ill or any(judge_agent(entry.name, own, overdue=False)):
+        return False
+    judged = agents_since(entry, theirs)
+    lost = bool(entry.agents) and not judged
+    return not lost and not any(any(judge_selected(entry.name, p, overdue=False)) for p in judged)
 
 
 def _unwell_for(
-    obs: Observation, node: NodeView | None, pods: Sequence[PodView], now: float
+    obs: Observation,
+    node: NodeView | None,
+    pods: Sequence[PodView],
+    lost: Mapping[str, float],
+    now: float,
 ) -> float:
     """Seconds since the node was moved, or since it was last seen well, whatever came later: an
     agent that is evicted days after its move has the whole deadline to come back.
@@ -181,7 +208,7 @@ def _unwell_for(
         return 0.0
     pod = standing(pods)
     if pod is None:  # one that is still going is not lost yet
-        last_well = now if pods else obs.pods_lost.get(node.name, 0.0)
+        last_well = now if pods else lost.get(node.name, 0.0)
     elif pod.ready:
         last_well = obs.leases.get(node.name, 0.0)
     else:

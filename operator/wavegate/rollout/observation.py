@@ -84,6 +84,17 @@ class RevertProof:
 
 
 @dataclass(frozen=True, slots=True)
+class AgentPods:
+    """The pods that a plan's `agents` selects."""
+
+    pods: tuple[PodView, ...] = ()
+    lost: Mapping[str, float] = field(default_factory=dict)
+    """By node: when we last saw one vanish from it."""
+    blind: str = ""
+    """Why they may not be as they are, in words; empty when they are."""
+
+
+@dataclass(frozen=True, slots=True)
 class Observation:
     """The input of `decide`. `channel` is None when it was deleted while we remember it."""
 
@@ -124,6 +135,9 @@ class Observation:
     it did not."""
     pods_lost: Mapping[str, float] = field(default_factory=dict)
     """By node: when we last saw an agent pod of this channel vanish from it."""
+    agents: AgentPods = field(default_factory=AgentPods)
+    """Those of the running rollout."""
+    bake_agents: AgentPods = field(default_factory=AgentPods)
     blind: str = ""
     """What of the cluster we may not see as it is, in words; empty when we see everything."""
     unreadable: bool = False
@@ -180,6 +194,10 @@ class Observation:
     def pods_on(self, attempt: str) -> Mapping[str | None, tuple[PodView, ...]]:
         """The pods of one attempt by their node; those that are not bound yet are under None."""
         return self.kept.of(_pods_by_node, self.pods_of(attempt))
+
+    def agents_on(self) -> Mapping[str | None, tuple[PodView, ...]]:
+        """The pods that agentSelector selects, by node."""
+        return self.kept.of(_pods_by_node, self.agents.pods)
 
     def moved(self, attempt: str) -> tuple[NodeView, ...]:
         """The nodes that carry the label of this attempt."""

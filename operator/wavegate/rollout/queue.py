@@ -136,6 +136,7 @@ def freeze(channel: Channel) -> Plan:
         bake=float(rollout.bake),
         loaded_proof=_loaded_proof(channel),
         outlives_pod=channel.spec.content.host_state is not HostState.Nothing,
+        agents=channel.spec.agent_selector.query if channel.spec.agent_selector else "",
     )
 
 

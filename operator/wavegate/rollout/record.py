@@ -80,6 +80,8 @@ class Plan:
     """How nodes report which content they loaded; None = nothing proves it."""
     outlives_pod: bool = False
     """The content may stay on the host when its pod is gone."""
+    agents: str = ""
+    """Selects the pods of the agent that loads what ours carry, as in a URL; empty: ours do."""
 
     def hold_timeout_of(self, check: str) -> float:
         """For how long the check of this name may hold a wave; of no check, how long the rest."""

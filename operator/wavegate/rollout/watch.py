@@ -25,7 +25,7 @@ from wavegate.rollout.judge import judge_nodes, judged_nodes
 from wavegate.rollout.marks import NOT_WATCHED, anew, excuse, softened
 from wavegate.rollout.observation import Observation
 from wavegate.rollout.record import Bake, Suspect
-from wavegate.rollout.waves import baseline, baseline_of
+from wavegate.rollout.waves import baseline, baseline_of, changed_agents
 
 MAX_SUSPECTS = 1_000
 """As many harmed nodes are beyond chance on any fleet: more than chance explains on 5,000 nodes in
@@ -129,15 +129,17 @@ def missing(obs: Observation, bake: Bake, nodes: Mapping[str, LedgerNode], now: 
     """What keeps the bake from ending well, in words; empty when every proof is there. Nodes that
     are not proven well count like harmed ones: they may be as many as chance explains.
     """
-    if obs.blind:
-        return f"a sight of the nodes: {obs.blind}"
+    blind = obs.blind or obs.bake_agents.blind
+    if blind:
+        return f"a sight of the nodes: {blind}"
     for wave in bake.rollout.waves:
         if wave.nodes and wave.ledger not in obs.bake_ledgers:
             return f"the ledger of wave {wave.name}, which is gone or can't be read"
     harmed = {suspect.node for suspect in bake.suspects}
     ready = {p.node for p in obs.pods_of(bake.attempt) if p.ready and not p.terminating}
     well = {n for n in nodes if n in ready and n in obs.nodes and obs.nodes[n].ready} - harmed
-    well -= loaded.unproven(obs.once(_as_baking, bake), bake.rollout, well)
+    baking = obs.once(_as_baking, bake)
+    well -= loaded.unproven(baking, bake.rollout, well) | changed_agents(baking, nodes)
     unproven = sorted(set(nodes) - well - harmed)
     if not well:
         return "a node that has had it since its waves and could give evidence"
@@ -156,7 +158,13 @@ def missing(obs: Observation, bake: Bake, nodes: Mapping[str, LedgerNode], now: 
 def _as_baking(obs: Observation, bake: Bake) -> Observation:
     """The observation as of a rollout of the attempt that bakes."""
     pods = softened(obs.pods, bake.excused)
-    return replace(obs, ledgers=obs.bake_ledgers, checks=obs.bake_checks, pods=pods)
+    return replace(
+        obs,
+        ledgers=obs.bake_ledgers,
+        checks=obs.bake_checks,
+        pods=pods,
+        agents=obs.bake_agents,
+    )
 
 
 def _is_taken(obs: Observation, bake: Bake, entry: LedgerNode) -> bool:

@@ -8,7 +8,7 @@ import hashlib
 from collections.abc import Iterable, Mapping
 
 from wavegate.api import IntOrPercent, Pool
-from wavegate.evidence import Ledger, LedgerNode, NodeView
+from wavegate.evidence import Ledger, LedgerNode, NodeView, PodView, agents_then, is_well
 from wavegate.rollout import labels
 from wavegate.rollout.movable import fleet, not_movable
 from wavegate.rollout.observation import Observation
@@ -17,6 +17,8 @@ from wavegate.rollout.record import PlannedWave, Rollout
 
 SOAKED_SWEEPS = 2
 """So many sweeps are soaked whatever is left."""
+PodsOn = Mapping[str | None, tuple[PodView, ...]]
+"""Pods by their node."""
 _FEW = IntOrPercent(5, is_percent=True)
 
 
@@ -49,7 +51,11 @@ def choose(obs: Observation, rollout: Rollout, wave: PlannedWave) -> tuple[list[
         and n.ready
         and not n.unschedulable
     ]
-    return in_order(fit, rollout.attempt)[:lacking], lacking
+    ordered = in_order(fit, rollout.attempt)
+    if rollout.plan.agents:  # a node without one proves less: such come last
+        theirs = obs.agents_on()
+        ordered.sort(key=lambda node: not agents_then(theirs.get(node.name, ())))
+    return ordered[:lacking], lacking
 
 
 def rest(obs: Observation, rollout: Rollout) -> list[NodeView]:
@@ -88,8 +94,9 @@ def in_order(nodes: Iterable[NodeView], attempt: str) -> list[NodeView]:
     return sorted(nodes, key=lambda node: hashlib.sha256(f"{node.uid}/{attempt}".encode()).digest())
 
 
-def ledger_for(rollout: Rollout, nodes: Iterable[NodeView]) -> Ledger:
-    """Freeze these nodes as the ledger of the current wave."""
+def ledger_for(obs: Observation, rollout: Rollout, nodes: Iterable[NodeView]) -> Ledger:
+    """Freeze these nodes, as they are, as the ledger of the current wave."""
+    theirs = obs.agents_on()
     frozen = tuple(
         LedgerNode(
             n.name,
@@ -97,6 +104,7 @@ def ledger_for(rollout: Rollout, nodes: Iterable[NodeView]) -> Ledger:
             n.boot_id,
             healthy=n.ready and not n.unschedulable,
             bad=tuple(sorted(n.bad)),
+            agents=agents_then(theirs.get(n.name, ())),
         )
         for n in nodes
     )
@@ -116,6 +124,26 @@ def baseline(obs: Observation, ledgers: Mapping[int, Ledger]) -> Mapping[str, Le
 
 def _baseline(*ledgers: Ledger) -> dict[str, LedgerNode]:
     return {node.name: node for ledger in ledgers for node in ledger.nodes}
+
+
+def without_agents(obs: Observation, rollout: Rollout, nodes: Iterable[NodeView]) -> bool:
+    """Whether agentSelector selects nothing that could speak for these nodes, nor for those that
+    were taken before: it proves nothing then, and is wrong most likely.
+    """
+    if not rollout.plan.agents or any(entry.agents for entry in baseline_of(obs).values()):
+        return False
+    theirs = obs.agents_on()
+    return not any(agents_then(theirs.get(node.name, ())) for node in nodes)
+
+
+def changed_agents(obs: Observation, entries: Mapping[str, LedgerNode]) -> frozenset[str]:
+    """Names of the nodes whose selected agents are not as good as these entries know them."""
+    return obs.kept.of(_changed_agents, entries, obs.agents_on())
+
+
+def _changed_agents(entries: Mapping[str, LedgerNode], theirs: PodsOn) -> frozenset[str]:
+    judged = (entry for entry in entries.values() if entry.agents)
+    return frozenset(e.name for e in judged if not is_well(e, theirs.get(e.name, ())))
 
 
 def _members(pools: Iterable[Pool], wave: PlannedWave, nodes: Iterable[NodeView]) -> list[NodeView]:

@@ -18,6 +18,7 @@ from wavegate.cluster.status import StatusWriter
 from wavegate.cluster.store import Store
 from wavegate.evidence import CheckResult, Finding, Ledger, LedgerNode, Verdict
 from wavegate.evidence.gates import MAX_DETAILED, MAX_QUERY, cut
+from wavegate.evidence.selected import MAX_PODS
 from wavegate.rollout import excerpts, gates, report
 from wavegate.rollout.breakglass import MAX_LINE
 from wavegate.rollout.record import (
@@ -179,13 +180,16 @@ def random_names(count, length):
     return ["".join(chance.choices(letters, k=length)) for _ in range(count)]
 
 
-def ledger_of(names):
+def ledger_of(names, agents=0):
     chance = random.Random(2)  # noqa: S311
 
     def unique():
         return f"{chance.getrandbits(128):032x}"
 
-    nodes = (LedgerNode(name, unique(), unique(), healthy=True) for name in names)
+    def counts():
+        return tuple((unique()[:8], chance.randrange(10_000)) for _ in range(agents))
+
+    nodes = (LedgerNode(name, unique(), unique(), healthy=True, agents=counts()) for name in names)
     return Ledger("a" * 10, 0, tuple(nodes))
 
 
@@ -197,10 +201,11 @@ def ledger_of(names):
         ([f"{name}.{'d' * 189}" for name in random_names(NODES, 63)], OBJECT_BYTES // 2),
     ],
 )
-def test_a_ledger_of_5_000_nodes_fits_and_is_read_back(names, most):
-    ledger = ledger_of(names)
+@pytest.mark.parametrize(("agents", "more"), [(0, 0), (1, 50 << 10), (MAX_PODS, 170 << 10)])
+def test_a_ledger_of_5_000_nodes_fits_and_is_read_back(names, most, agents, more):
+    ledger = ledger_of(names, agents)
     data = encode_ledger(ledger)
-    assert len(base64.b64decode(data["ledger"])) < most
+    assert len(base64.b64decode(data["ledger"])) < most + more
     assert read_back(data) == ledger
 
 
