@@ -114,7 +114,12 @@ def checks(sandbox: Sandbox) -> dict[str, Any]:
     presets = [{"name": name, "preset": name, **often} for name in PresetName]
     rollout = {"maxUnavailable": "100%", "settle": "1s", "soak": "3s", "bake": "0s"}
     prometheus = {"url": sandbox.prometheus_url}
-    return {"checks": [*presets, {**OWN, **often}], "prometheus": prometheus, "rollout": rollout}
+    waves = [  # a canary's harm must be scraped before its wave ends, also on a slow machine
+        {"name": "canary", "pools": ["canary"], "upTo": "100%", "soak": "12s"},
+        {"name": "all", "upTo": "100%"},
+    ]
+    checks = [*presets, {**OWN, **often}]
+    return {"checks": checks, "prometheus": prometheus, "rollout": rollout, "waves": waves}
 
 
 def test_a_kernel_oops_on_the_canary_reverts_what_all_presets_let_pass_before(

@@ -106,10 +106,17 @@ class Recorder:
         return found
 
     def _watch(self, plural: str, path: str, selector: str, version: str) -> None:
-        params = {"labelSelector": selector, "resourceVersion": version}
+        params = {"labelSelector": selector}
         try:
-            for event in self._sandbox.api.watch(path, WATCH_SECONDS, **params):
-                self._take(plural, event["type"], event["object"])
+            while True:  # the apiserver ends the watch of who reads too slowly, without a word
+                stream = self._sandbox.api.watch(
+                    path, WATCH_SECONDS, **params, resourceVersion=version
+                )
+                for event in stream:
+                    self._take(plural, event["type"], event["object"])
+                    if event["type"] == "ERROR":
+                        return
+                    version = event["object"].get("metadata", {}).get("resourceVersion", version)
         except Exception as error:  # noqa: BLE001 - told by `changes`; a trace with a hole is none
             self.errors.append(f"the watch of {plural} broke: {error!r}")
 
