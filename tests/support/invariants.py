@@ -32,6 +32,17 @@ def ended(sim: SimCluster, release: str) -> Callable[[], bool]:
     return lambda: phase_of(sim, release)[0] != ""
 
 
+def in_wave(sim: SimCluster, name: str, state: WaveState = WaveState.Soaking) -> Callable[[], bool]:
+    """A condition: the current wave is this one, in this state."""
+
+    def there() -> bool:
+        rollout = sim.record.rollout
+        wave = rollout.waves[-1] if rollout and rollout.waves else None
+        return wave is not None and (wave.name, wave.state) == (name, state)
+
+    return there
+
+
 class Invariants:
     """Called after each pass with what was observed before it."""
 

@@ -2,7 +2,7 @@
 
 import pytest
 
-from support.invariants import ended, phase_of, with_stable
+from support.invariants import ended, in_wave, phase_of, with_stable
 from wavegate.api import Reason, WaveState
 
 NO_BAKE = {"bake": "0s", "soak": "90s"}
@@ -18,15 +18,6 @@ def sim(make_sim):
         {"name": "all", "upTo": "100%"},
     ]
     return with_stable(make_sim(workers=20, waves=waves, rollout=NO_BAKE))
-
-
-def in_wave(sim, name, state=WaveState.Soaking):
-    def there():
-        rollout = sim.record.rollout
-        wave = rollout.waves[-1] if rollout and rollout.waves else None
-        return wave is not None and (wave.name, wave.state) == (name, state)
-
-    return there
 
 
 def soaking(sim, wave):

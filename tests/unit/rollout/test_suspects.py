@@ -3,7 +3,7 @@
 import pytest
 
 from support.builders import digest, make_channel
-from support.invariants import ended, phase_of, with_stable
+from support.invariants import ended, in_wave, phase_of, with_stable
 from wavegate.api import Phase, Reason, WaveState
 from wavegate.rollout import report, suspect_report, suspects
 from wavegate.rollout.decide import decide
@@ -13,15 +13,6 @@ CHECKED = {
     "checks": [{"name": "crashes", "query": "x", "max": 0, "per": "Node", "interval": "1s"}],
     "prometheus": {"url": "http://prometheus"},
 }
-
-
-def in_wave(sim, name, state=WaveState.Soaking):
-    def there():
-        rollout = sim.record.rollout
-        wave = rollout.waves[-1] if rollout and rollout.waves else None
-        return wave is not None and (wave.name, wave.state) == (name, state)
-
-    return there
 
 
 @pytest.fixture
