@@ -122,8 +122,8 @@ class Operator:
     async def _follow_kinds(self, world: World) -> None:
         """Run kopf while all CRDs are there: it scans the API once, and breaks when one is gone."""
         stop = asyncio.Event()
+        _stop_on_signals(stop)
         while True:
-            _stop_on_signals(stop)
             with contextlib.suppress(ApiError):
                 if await self._kinds.all_there() and not await world.resync():
                     await self._run_kopf(world, stop)
