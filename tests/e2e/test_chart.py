@@ -16,6 +16,7 @@ import pytest
 from support.chart import CHART, IMAGE, Rendered, apply, parse, render
 from support.operator_process import OperatorProcess
 from support.tools import Tool
+from wavegate.cluster.rights import needed_rights
 from wavegate_sandbox.client import Api
 from wavegate_sandbox.cluster import Sandbox
 from wavegate_sandbox.kubeconfig import read
@@ -173,6 +174,7 @@ def test_helm_lint_finds_nothing_wrong(helm: Tool) -> None:
         ("replicas=9", "/replicas"),
         ("nodeSelectors.a=b", "'nodeSelectors' not allowed"),
         ("admissionPolicies.enabled=maybe", "admissionPolicies/enabled"),
+        ("admissionPolicies.required=true,admissionPolicies.enabled=false", "policies/required"),
         ("prometheusConnections[0].name=thanos", "prometheusConnections/0"),
         ("prometheusConnections[0].secret=thanos", "'secret' not allowed"),
     ],
@@ -259,7 +261,9 @@ def test_a_prometheus_connection_is_mounted_and_optional_and_gives_no_right(
 def test_every_object_of_the_chart_is_on_the_server(sandbox: Sandbox, installed: Rendered) -> None:
     kinds = sorted(item["kind"] for item in installed.objects)
     assert kinds == [
-        *("ClusterRole", "ClusterRoleBinding", "Deployment", "Role", "Role"),
+        *["ClusterRole"] * 2,
+        *["ClusterRoleBinding"] * 2,
+        *("Deployment", "Role", "Role"),
         *("RoleBinding", "RoleBinding", "Service", "ServiceAccount"),
         *["ValidatingAdmissionPolicy"] * 2,
         *["ValidatingAdmissionPolicyBinding"] * 2,
@@ -308,6 +312,43 @@ def test_the_account_may_do_what_the_roles_say_and_nothing_else(
     everybody = reviewed_rights(nobody, namespace)
     granted = reviewed_rights(account, namespace) - everybody
     assert granted == rendered_rights(installed, namespace)
+
+
+def test_the_self_check_asks_for_the_rights_of_the_roles_and_for_the_policies(
+    installed: Rendered,
+) -> None:
+    env = {item["name"]: item.get("value") for item in installed.container["env"]}
+    policies = str(env["WAVEGATE_ADMISSION_POLICIES"]).split(",")
+    made = {
+        (item["kind"].lower() + "s").replace("policys", "policies") + "/" + item["metadata"]["name"]
+        for item in installed.objects
+        if "AdmissionPolicy" in item["kind"]
+    }
+    assert {path.split("/", 2)[2] for path in policies} == made
+    asked = needed_rights(NAMESPACE, str(env["WAVEGATE_LEASE_NAME"]), tuple(policies))
+    # Those of the roles in the two namespaces that are named, and of the cluster's.
+    granted = {
+        (right.verb, right.group, right.resource, right.name)
+        for namespace in (NAMESPACE, "kube-node-lease")
+        for right in rendered_rights(installed, namespace)
+    }
+    assert {
+        (
+            right.verb,
+            right.group,
+            "/".join(filter(None, (right.resource, right.subresource))),
+            right.name,
+        )
+        for right in asked
+    } == granted
+    for namespace in (NAMESPACE, "kube-node-lease"):
+        assert {right.verb for right in asked if right.namespace == namespace} == {
+            verb
+            for item in installed.objects
+            if item["kind"] == "Role" and item["metadata"]["namespace"] == namespace
+            for rule in item["rules"]
+            for verb in rule["verbs"]
+        }
 
 
 @pytest.mark.parametrize("refused", REFUSED, ids=lambda case: "-".join(filter(None, case)))

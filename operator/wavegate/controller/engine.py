@@ -72,11 +72,15 @@ class Engine:
         self._refused: dict[Key, tuple[str, str]] = {}
         """Attempt and why the apiserver refused its DaemonSet, content or ledger."""
         self._reported: dict[Key, tuple[float, str]] = {}
+        self.busy_since: float | None = None
+        """When the pass that is under way began."""
 
     async def run(self) -> None:
         """Work until cancelled, or until this process may not act any more (NotLeader)."""
         while True:
+            self.busy_since = None
             key = await self._queue.next()
+            self.busy_since = self._clock()
             try:
                 with self._metrics.passes.time():
                     await self._work(key)

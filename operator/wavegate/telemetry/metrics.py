@@ -19,6 +19,12 @@ class Metrics:
         self.leader = Gauge(
             "wavegate_leader", "1 while this process leads, else 0.", registry=self.registry
         )
+        self.blind = Gauge(
+            "wavegate_blind",
+            "1 while the leader does not see the cluster as it is, or can't work in it (/readyz "
+            "says why), so that no node moves; else 0.",
+            registry=self.registry,
+        )
         self.passes = Histogram(
             "wavegate_pass_seconds",
             "Duration of one pass over a channel: gather, decide, act, record.",
