@@ -35,6 +35,10 @@ test: setup  ## All tests: unit, then end to end on the real control plane
 test-unit: setup  ## Only the tests that need no control plane
 	$(RUN) -m pytest tests/unit
 
+.PHONY: renders
+renders: setup  ## Write anew what the chart renders: examples/install/ and tests/e2e/renders/
+	@WAVEGATE_WRITE_RENDERS=1 $(RUN) -m pytest -q tests/e2e/test_renders.py
+
 .PHONY: bench
 bench: setup  ## How long one pass takes at 100 to 10,000 nodes, as a table
 	@PYTHONPATH=operator:tests $(RUN) -m bench

@@ -10,8 +10,11 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlencode
+from urllib.request import urlopen
 
 import pytest
+import yaml
 
 from support.chart import CHART, IMAGE, Rendered, apply, parse, render
 from support.operator_process import OperatorProcess
@@ -258,12 +261,63 @@ def test_a_prometheus_connection_is_mounted_and_optional_and_gives_no_right(
     assert others[0] == others[1], "no role changes"
 
 
+def test_the_replicas_spread_and_a_drain_takes_one_at_a_time(installed: Rendered) -> None:
+    spread = installed.pod_spec["topologySpreadConstraints"]
+    assert [(each["topologyKey"], each["whenUnsatisfiable"]) for each in spread] == [
+        ("kubernetes.io/hostname", "ScheduleAnyway"),
+        ("topology.kubernetes.io/zone", "ScheduleAnyway"),
+    ]
+    labels = installed.one("Deployment")["spec"]["template"]["metadata"]["labels"]
+    budget = installed.one("PodDisruptionBudget")["spec"]
+    for selector in (budget["selector"], *(each["labelSelector"] for each in spread)):
+        assert selector["matchLabels"].items() <= labels.items()
+    assert budget["maxUnavailable"] == 1
+
+
+def test_the_options_that_are_off_are_accepted_by_the_apiserver(
+    sandbox: Sandbox, helm: Tool, installed: Rendered
+) -> None:
+    values = (
+        "networkPolicy.enabled=true",
+        "networkPolicy.prometheus[0].ports[0].port=9090",
+        "networkPolicy.metricsFrom[0].podSelector.matchLabels.app=prometheus",
+        "dashboard.enabled=true",
+    )
+    rendered = render(sandbox.tool("helm"), NAMESPACE, "options", values=values)
+    for kind, plural in (("NetworkPolicy", "networkpolicies"), ("ConfigMap", "configmaps")):
+        item = rendered.one(kind)
+        group = "api/v1" if kind == "ConfigMap" else f"apis/{item['apiVersion']}"
+        made = sandbox.request(
+            "POST",
+            f"/{group}/namespaces/{NAMESPACE}/{plural}",
+            item,
+            params={"dryRun": "All", "fieldValidation": "Strict"},
+        )
+        assert made["metadata"]["name"] == item["metadata"]["name"]
+
+
+def test_the_real_prometheus_understands_alerts_and_dashboard(sandbox: Sandbox) -> None:
+    alerts = yaml.safe_load((CHART / "files" / "alerts.yaml").read_text())
+    dashboard = json.loads((CHART / "files" / "dashboard.json").read_text())
+    asked = {
+        rule["alert"]: rule["expr"] for group in alerts["groups"] for rule in group["rules"]
+    } | {panel["title"]: panel["targets"][0]["expr"] for panel in dashboard["panels"]}
+    assert len(asked) > 18
+    answers = {}
+    for name, query in asked.items():
+        url = f"{sandbox.prometheus_url}/api/v1/query?{urlencode({'query': query})}"
+        with urlopen(url, timeout=30) as response:  # noqa: S310 (the sandbox's own)
+            answers[name] = json.loads(response.read())
+    assert {answer["status"] for answer in answers.values()} == {"success"}
+    assert answers["WavegateNobodyLeads"]["data"]["result"], "silence alarms"
+
+
 def test_every_object_of_the_chart_is_on_the_server(sandbox: Sandbox, installed: Rendered) -> None:
     kinds = sorted(item["kind"] for item in installed.objects)
     assert kinds == [
         *["ClusterRole"] * 2,
         *["ClusterRoleBinding"] * 2,
-        *("Deployment", "Role", "Role"),
+        *("Deployment", "PodDisruptionBudget", "Role", "Role"),
         *("RoleBinding", "RoleBinding", "Service", "ServiceAccount"),
         *["ValidatingAdmissionPolicy"] * 2,
         *["ValidatingAdmissionPolicyBinding"] * 2,

@@ -19,6 +19,7 @@ from wavegate.controller.checks import CheckRunner
 from wavegate.controller.gather import Gathered, Gatherer
 from wavegate.controller.live import LiveGates
 from wavegate.controller.proofs import ProofRunner
+from wavegate.controller.shown import Shown
 from wavegate.controller.work import Key, WorkQueue
 from wavegate.controller.world import World
 from wavegate.rollout import bake_report, excerpts, report, suspect_report
@@ -68,6 +69,7 @@ class Engine:
         self._metrics, self._queue, self._clock = metrics, queue, clock
         self._live = LiveGates(metrics)
         self._candidates = Candidates(metrics)
+        self._shown = Shown(metrics)
         self._telling: set[asyncio.Task[None]] = set()
         self._refused: dict[Key, tuple[str, str]] = {}
         """Attempt and why the apiserver refused its DaemonSet, content or ledger."""
@@ -225,12 +227,7 @@ class Engine:
             decided = report.decision_status(obs, decision, now)
             if decided is not None:
                 await self._statuses.write(decision, decided, stamp)
-        self._show_phase(key, obs)
-
-    def _show_phase(self, key: Key, obs: Observation) -> None:
-        current = obs.record.rollout.phase if obs.record.rollout else None
-        for phase in (Phase.Pending, Phase.Rolling, Phase.Reverting):
-            self._metrics.phase.labels(*key, phase.value).set(1 if phase is current else 0)
+        self._shown.show(key, obs)
 
 
 def _difference(before: Rollout | None, after: Rollout) -> Told | None:

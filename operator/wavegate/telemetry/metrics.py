@@ -85,6 +85,19 @@ class Metrics:
             ["namespace", "channel", "phase"],
             registry=self.registry,
         )
+        self.paused = Gauge(
+            "wavegate_rollout_paused",
+            "1 while a channel waits for a person because the operator stopped by itself: a hold "
+            "took too long, a wave failed and the channel says Pause, state is lost.",
+            ["namespace", "channel", "reason"],
+            registry=self.registry,
+        )
+        self.held = Gauge(
+            "wavegate_wave_held",
+            "1 while evidence is missing for the channel's running release, so that no node moves.",
+            ["namespace", "channel"],
+            registry=self.registry,
+        )
 
     def observe_request(self, verb: str, _path: str, status: int) -> None:
         """Count one request to the apiserver."""
