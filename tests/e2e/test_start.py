@@ -1,18 +1,23 @@
 """What is missing in a cluster is said at start; the operator goes on when it is there."""
 
 import copy
+import shutil
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 
-from support.chart import Rendered, apply_policies, render
+from support.chart import CHART, IMAGE, Rendered, apply_policies, parse, render
 from support.operator_process import OperatorProcess
 from support.story import Story
+from support.tools import Tool
+from wavegate.cluster.served import KINDS
 from wavegate_sandbox.cluster import Options, Sandbox
 
 NAMESPACE = "wavegate"
-CRDS = "/apis/apiextensions.k8s.io/v1/customresourcedefinitions"
+CRD_NAMES = [f"{kind.plural}.wavegate.dev" for kind in KINDS]
 ROLE = "/apis/rbac.authorization.k8s.io/v1/clusterroles/wavegate"
 POLICY = "wavegate-refused-content"
 POLICIES = "/apis/admissionregistration.k8s.io/v1/validatingadmissionpolicies"
@@ -70,17 +75,17 @@ def test_the_operator_waits_for_its_crds_says_so_and_then_works(
         story.until("a", "an answer", lambda status: status.get("phase") == "Rolling")
 
 
-def test_an_older_crd_is_named_with_what_it_lacks_and_no_node_moves_until_it_is_upgraded(
-    apply_crds: Callable[[Sandbox], None], empty: Sandbox, operator: OperatorProcess
+def test_crds_of_an_older_chart_are_named_with_what_they_lack_and_upgraded_as_documented(
+    empty: Sandbox, pace: dict[str, str], tmp_path: Path
 ) -> None:
-    apply_crds(empty)
-
-    def without_bake(crd: dict[str, Any]) -> None:
-        spec = crd["spec"]["versions"][0]["schema"]["openAPIV3Schema"]["properties"]["spec"]
-        del spec["properties"]["rollout"]["properties"]["bake"]
-
-    put(empty, f"{CRDS}/securitycontentchannels.wavegate.dev", without_bake)
-    with operator:
+    """Helm installs CRDs once and never upgrades them; the commands are those of the runbook."""
+    helm, kubectl = (Tool(empty, tool, tmp_path) for tool in ("helm", "kubectl"))
+    kubectl("delete", "crd", "--ignore-not-found", *CRD_NAMES)
+    name, where = "wavegate-older", ("--namespace", "wavegate-older")
+    older = older_chart(tmp_path)
+    helm("install", name, str(older), *where, "--create-namespace", "--set", IMAGE)
+    installed = parse(helm("get", "manifest", name, *where), name, name)
+    with OperatorProcess.from_rendered(empty, installed, pace, tmp_path) as operator:
         said = until_said(empty, operator, "is older than this operator and lacks")
         assert "lacks spec.rollout.bake: apply the files in crds/ of this version" in said
         assert operator.get("/healthz")[0] == 200, "a restart would not help"
@@ -92,9 +97,24 @@ def test_an_older_crd_is_named_with_what_it_lacks_and_no_node_moves_until_it_is_
             lambda: "older than this operator" in story.status("a").get("message", ""),
         )
         assert story.agents() == {}
-        apply_crds(empty)
+        kubectl("apply", "--server-side", "--force-conflicts", "-f", str(CHART / "crds"))
+        helm("upgrade", name, str(CHART), *where, "--reset-then-reuse-values")
         operator.wait_ready()
         empty.wait_for("the first agent", story.agents)
+    helm("uninstall", name, *where)
+    assert kubectl("get", "crd", *CRD_NAMES, "-o", "name").count("wavegate.dev") == 3
+
+
+def older_chart(folder: Path) -> Path:
+    """A copy of the chart, from before channels had a bake."""
+    chart = folder / "wavegate"
+    shutil.copytree(CHART, chart)
+    file = chart / "crds" / "wavegate.dev_securitycontentchannels.yaml"
+    crd = yaml.safe_load(file.read_text())
+    spec = crd["spec"]["versions"][0]["schema"]["openAPIV3Schema"]["properties"]["spec"]
+    del spec["properties"]["rollout"]["properties"]["bake"]
+    file.write_text(yaml.safe_dump(crd))
+    return chart
 
 
 def test_a_verb_that_is_missing_is_named_until_it_is_granted(
