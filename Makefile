@@ -55,6 +55,14 @@ bench-rollout: setup  ## What a good and a bad rollout on 5,000 simulated nodes 
 bench-fence: setup  ## How long from a sign of harm to the stored fence, on a sandbox of 40 nodes
 	@PYTHONPATH=operator:sandbox:tests $(RUN) -m bench.fences --nodes 40
 
+.PHONY: bench-failover
+bench-failover: setup  ## How long nobody leads after a leader was killed, on a sandbox of 40 nodes
+	@PYTHONPATH=operator:sandbox:tests $(RUN) -m bench.failover
+
+.PHONY: bench-memory
+bench-memory: setup  ## What memory the operator takes at 40 to 10,000 nodes
+	@PYTHONPATH=operator:sandbox:tests $(RUN) -m bench.memory
+
 SECONDS := 600
 .PHONY: soak
 soak: setup  ## Random stories on the simulated cluster, with fresh seeds, for SECONDS (default 600)
