@@ -2,6 +2,7 @@
 
 Run `python docs/generate.py`. Nothing is said twice by hand: what a page states is read from the
 one place that acts on it. The same sources give the same bytes, so a test sees an outdated page.
+One long file: it is run and loaded by its path, where it could import no other.
 """
 
 import ast
