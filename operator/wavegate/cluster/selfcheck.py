@@ -63,9 +63,10 @@ class SelfCheck:
         while True:
             try:
                 await self._look()
-            except ApiError as error:
-                log.warning("The self-check got no answer: %s", error)
-                self._waits = f"the self-check got no answer: {error}"
+            except (ApiError, AttributeError, KeyError, TypeError) as error:
+                log.warning("The self-check got no answer that it understands: %r", error)
+                if self.problem:  # else all was there before, and requests say what is refused
+                    self._waits = f"the self-check got no answer that it understands: {error}"
             await asyncio.sleep(RETRY_SECONDS if self.problem else AGAIN_SECONDS)
 
     async def _look(self) -> None:
@@ -89,7 +90,9 @@ class SelfCheck:
         their CRD; `kinds` says itself in the log what it misses.
         """
         if not await self._kinds.all_there():
-            return self._kinds.awaited or "the API can't be read", []
+            if not self._kinds.awaited:
+                raise ApiError(0, "the apiserver's list of kinds can't be read")
+            return self._kinds.awaited, []
         unpublished = "the apiserver has not published the schemas of the CRDs yet"
         try:
             served = dict(_kinds(await self._client.get(_SCHEMAS)))

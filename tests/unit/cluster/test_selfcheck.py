@@ -171,6 +171,14 @@ async def test_an_apiserver_that_does_not_answer_is_no_yes(start, cluster):
     await until(lambda: not check.problem)
 
 
+async def test_an_apiserver_that_is_silent_later_takes_nothing_back(start, cluster, caplog):
+    check = start()
+    await until(lambda: not check.problem)
+    cluster.silent = True
+    await until(lambda: "no answer that it understands" in caplog.text)
+    assert not check.problem
+
+
 def test_a_right_reads_as_people_ask_for_it():
     assert str(MOVE) == "patch nodes (in all namespaces)"
     lease = Right("get", "coordination.k8s.io", "leases", "", "system", "wavegate")
