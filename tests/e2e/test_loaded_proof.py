@@ -18,18 +18,12 @@ from wavegate_sandbox.exporter import Exporter
 
 Told = dict[str, Any]
 """What a story has to show."""
-PACE = {
-    "rollout": {
-        "maxUnavailable": "100%",
-        "settle": "1s",
-        "soak": "2s",
-        "bake": "0s",
-        "progressDeadline": "12s",  # the default is 10m
-    },
-    "waves": [  # a person must have the time to revert
-        {"name": "canary", "pools": ["canary"], "upTo": "100%", "soak": "5s"},
-        {"name": "all", "upTo": "100%"},
-    ],
+ROLLOUT = {
+    "maxUnavailable": "100%",
+    "settle": "1s",
+    "soak": "1s",
+    "bake": "0s",
+    "progressDeadline": "10s",  # the default is 10m
 }
 ANNOTATION = {"loadedProof": {"annotation": {}}}
 CACHED = {"content": {"imageVolume": {"volumeName": "content"}, "hostState": "Cache"}}
@@ -97,9 +91,9 @@ def told(
     def tell(
         name: str, play: Callable[[Story, ReportingAgents], Told], changes: dict[str, Any]
     ) -> Told:
-        story = Story(sandbox, name)
+        story = Story(sandbox, name, workers=1)
         sandbox.request("POST", "/api/v1/namespaces", {"metadata": {"name": name}})
-        story.begin({**PACE, **changes})
+        story.begin({"rollout": ROLLOUT, **changes})
         exporter = session_exporter if "prometheus" in changes else None
         with ReportingAgents(story, exporter) as agents:
             story.publish("a")
