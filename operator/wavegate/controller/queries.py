@@ -1,5 +1,6 @@
 """What the variables of a check's query stand for, at the moment when it is asked."""
 
+import math
 import re
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
@@ -7,6 +8,7 @@ from typing import Self
 
 from wavegate.evidence import NEW_INTERVALS, NEW_SECONDS, CheckSpec
 from wavegate.rollout.observation import Observation
+from wavegate.rollout.periods import asked_of
 from wavegate.rollout.placement import membership
 from wavegate.rollout.record import Rollout
 from wavegate.rollout.waves import baseline_of, in_order
@@ -17,14 +19,16 @@ VARIABLES = {
     "nodes": "names of the nodes that are judged, as a regular expression",
     "control_nodes": "the same of Ready nodes in the channel's pools that are in no wave yet, at "
     f"most {MAX_CONTROL}; matches no node when there is none",
-    "pool": "names of the current wave's pools, as a regular expression",
+    "pool": "names of that wave's pools (see `$t0`), as a regular expression",
     "release": "name of the release",
     "namespace": "the channel's namespace, in which the agent's pods are",
     "channel": "name of the channel",
     "agent": "name of the candidate's DaemonSet: its pods are called `$agent-…`",
-    "elapsed": "time since the newest open wave opened, as a PromQL duration such as 412s; in a "
-    "bake it grows to a day and more, and a range of it to what Prometheus may refuse to read",
-    "t0": "when the newest open wave opened, in seconds since 1970 by the operator's clock",
+    "elapsed": "time since `$t0`, as a PromQL duration such as 412s; in a bake it grows to a day "
+    "and more, and a range of it to what Prometheus may refuse to read",
+    "t0": "when the newest wave opened that has moved a node, in seconds since 1970 by the "
+    "operator's clock. A wave moves none until each check has passed once more after its opening, "
+    "with the `$t0` of the wave before: so the two periods overlap",
 }
 """The CRD refuses any other. All of them are replaced in `query` and in `freshness.series`."""
 NO_NODE = "_none_"
@@ -77,10 +81,9 @@ class Questions:
     def _values(
         self, text: str, obs: Observation, now: float, listed: Callable[[Iterable[str]], str]
     ) -> dict[str, str]:
-        # A wave that is still pending has not opened: then it is about those before it.
-        opened = max(wave.opened_at for wave in self.rollout.waves) or now
-        planned = self.rollout.planned
-        pools = planned.pools if planned else [pool.name for pool in self.rollout.plan.pools]
+        as_of = asked_of(self.rollout)
+        opened, planned = max(wave.opened_at for wave in as_of.waves) or now, as_of.planned
+        pools = planned.pools if planned else [pool.name for pool in as_of.plan.pools]
         control = _control(obs, self) if "$control_nodes" in text else frozenset[str]()
         return {
             "nodes": listed(self.nodes),
@@ -91,7 +94,7 @@ class Questions:
             "channel": obs.name,
             "agent": self.agent or self.rollout.candidate.daemon_set,
             "elapsed": f"{max(1, int(now - opened))}s",
-            "t0": f"{opened:.0f}",
+            "t0": f"{math.floor(opened)}",  # never later, or a second would be seen by nobody
         }
 
 

@@ -22,6 +22,7 @@ from wavegate.evidence import (
 from wavegate.rollout import labels, loaded, suspects
 from wavegate.rollout.marks import anew, is_away, softened
 from wavegate.rollout.observation import Observation
+from wavegate.rollout.periods import evidence_since
 from wavegate.rollout.record import Rollout
 from wavegate.rollout.waves import PodsOn, baseline_of
 from wavegate.rollout.whereabouts import Whereabouts, whereabouts
@@ -240,6 +241,6 @@ def _checks(obs: Observation, rollout: Rollout) -> Iterator[Finding]:
     moved = witnesses(obs, rollout)
     if not moved:
         return
-    since = rollout.waves[-1].judged_since or 0.0
+    since = evidence_since(rollout)
     for check in rollout.plan.checks:
         yield from judge_check(check, obs.checks.get(check.name), moved, since)

@@ -11,7 +11,9 @@ from hypothesis import strategies as st
 
 from support.builders import make_channel
 from support.fake_apiserver import until
+from support.invariants import in_wave
 from support.world import SimCluster
+from wavegate.api import WaveState
 from wavegate.controller import queries
 from wavegate.controller.checks import CheckRunner
 from wavegate.controller.queries import VARIABLES, Questions, nodes_pattern
@@ -165,6 +167,32 @@ async def test_nodes_that_joined_are_asked_about_soon(runner, sim, reader):
     await until(lambda: len(answers(runner, sim)) == 2)
     sim.run(120, until=lambda: len(sim.running()) > 1)
     assert await asked(runner, sim, reader) == ["crashes", "slow"]
+
+
+async def test_a_wave_that_opens_has_all_checks_asked_soon_as_of_the_wave_before(
+    runner, sim, reader
+):
+    rollout = sim.record.rollout
+    checks = tuple(replace(check, query="$t0") for check in rollout.plan.checks)
+    plan = replace(rollout.plan, checks=checks)
+    sim.record = replace(sim.record, rollout=replace(rollout, plan=plan))
+    sim.step_until(lambda: len(sim.record.rollout.waves) > 1)
+    await asked(runner, sim, reader)
+    await until(lambda: len(answers(runner, sim)) == 2)
+    sim.now += 1
+    assert await asked(runner, sim, reader) == []
+    sim.step_until(in_wave(sim, "all", WaveState.Moving))
+    assert await asked(runner, sim, reader) == ["crashes", "slow"]
+    canary, opened = sim.record.rollout.waves
+    assert (opened.opened_at, opened.moved) == (sim.now, 0)
+    assert {query for _, _, query, _, _ in reader.asked} == {f"{canary.opened_at:.0f}"}
+    await until(lambda: answers(runner, sim)["slow"].asked_at == sim.now)
+    sim.now += 1
+    assert await asked(runner, sim, reader) == [], "once is enough"
+    sim.step_until(lambda: sim.record.rollout.waves[-1].moved)
+    sim.now += 400
+    assert await asked(runner, sim, reader) == ["crashes", "slow"]
+    assert reader.asked[-1][2] == f"{opened.opened_at:.0f}"
 
 
 async def test_answers_about_another_attempt_are_forgotten(runner, sim, reader):
