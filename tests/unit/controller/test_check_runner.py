@@ -76,17 +76,22 @@ class Reader:
 
 @pytest.fixture
 def sim():
-    """A first release with two checks is on its canary."""
+    """A first release with two checks is on its canary; the workers are of the wave's pools too."""
     checks = [
         {"name": "crashes", "query": 'up{node=~"$nodes"}', "max": 0, "interval": "30s"},
         {"name": "slow", "query": "sum(x)", "max": 0, "per": "Wave", "interval": "5m"},
     ]
     prometheus = {"url": "http://prometheus"}
-    found = SimCluster(channel=make_channel(checks=checks, prometheus=prometheus))
+    waves = [{"name": "canary", "upTo": 1}, {"name": "all", "upTo": "100%"}]
+    found = SimCluster(channel=make_channel(checks=checks, prometheus=prometheus, waves=waves))
     found.add_nodes("canary", 1)
-    found.add_nodes("workers", 2)
+    workers = [found.nodes[name] for name in found.add_nodes("workers", 2)]
+    for worker in workers:
+        worker.unschedulable = True  # so the wave takes the canary
     found.publish("a", 1)
     found.run(60, until=lambda: bool(found.running()))
+    for worker in workers:
+        worker.unschedulable = False
     return found
 
 
@@ -231,9 +236,10 @@ async def test_the_checks_of_a_candidate_and_of_what_bakes_are_asked_apart(runne
     sim.publish("b", 2)
     sim.run(100, until=lambda: "b" in sim.running().values())
     assert await asked(runner, sim, reader) == ["crashes", "crashes", "slow", "slow"]
-    rest = set(sim.nodes) - {"canary-0"}
+    taken = {node for node, release in sim.running().items() if release == "b"}
+    rest = set(sim.nodes) - taken
     assert {frozenset(nodes) for _, _, _, nodes, _ in reader.asked} == {
-        frozenset({"canary-0"}),
+        frozenset(taken),
         frozenset(rest),
     }
     await until(lambda: [len(found) for found in runner.results(KEY).values()] == [2, 2])
