@@ -195,10 +195,8 @@ def prometheus_gone_and_back(story: Story) -> None:
 COMPARED = {
     **CHECKED,
     "checks": [{**CHECK, "control": {"maxRatio": 3}}],
-    "waves": [
-        {"name": "canary", "pools": ["workers"], "upTo": 1},
-        {"name": "all", "upTo": "100%"},
-    ],
+    "pools": [{"name": "workers", "selector": {"matchLabels": {"pool": "workers"}}}],
+    "waves": [{"name": "first", "upTo": 1}, {"name": "all", "upTo": "100%"}],
 }
 
 
@@ -209,7 +207,7 @@ def busy_everywhere(story: Story) -> None:
     wave none is left to compare with, nor in a bake, which is why a does not bake here.
     """
     story.publish("b")
-    story.until_wave("canary", WaveState.Soaking)
+    story.until_wave("first", WaveState.Soaking)
     story.say("machine", "errors rise to 4 everywhere; at most 1 is allowed, or 3 times the rest's")
     story.prometheus.default = 4.0
     story.run(20)
