@@ -78,12 +78,16 @@ def installation(
         made("uninstall", NAME)
 
 
-def begin(story: Story, soak: str) -> None:
+def rollout(soak: str) -> dict[str, Any]:
+    return {"rollout": {"maxUnavailable": "100%", "settle": "1s", "soak": soak}}
+
+
+def begin(story: Story) -> None:
     """All nodes run a; b soaks on the canary and has far to go."""
     story.begin()
     story.publish("a")
     story.until_phase("a", "Completed")
-    story.apply_channel({"rollout": {"maxUnavailable": "100%", "settle": "1s", "soak": soak}})
+    story.apply_channel(rollout(soak="20s"))
     path = f"{WATCHED[0].format(story.namespace)}/{story.channel}"
 
     def seen() -> bool:
@@ -126,7 +130,7 @@ def assert_nothing_is_stuck(sandbox: Sandbox, namespace: str) -> None:
 def test_upgrade_rollback_and_uninstall_with_a_release_in_flight(
     installation: Installation, story: Story, sandbox: Sandbox
 ) -> None:
-    begin(story, soak="20s")
+    begin(story)
     uids = {pod["metadata"]["uid"] for pod in story.pods()}
 
     debug = ("--reuse-values", "--set", "operator.logLevel=debug")
@@ -158,7 +162,9 @@ def test_a_killed_leader_is_replaced_by_the_second_replica_and_the_rollout_goes_
     assert leader is not None
     with installation.replica() as standby:
         standby.wait_ready()
-        begin(story, soak="5s")
+        story.begin(rollout(soak="5s"))
+        story.publish("a")
+        story.until("a", "the first soak", lambda status: wave_state(status) == "Soaking")
         assert standby.metrics()["wavegate_leader"] == 0
         leader.kill()
         began = time.monotonic()
@@ -169,4 +175,4 @@ def test_a_killed_leader_is_replaced_by_the_second_replica_and_the_rollout_goes_
         took = time.monotonic() - began
         report_figure(f"fail-over: {took:.1f} s after a kill, with a Lease of 6 s (default: 15 s)")
         installation.operator = standby
-        story.until_agents("all run b", story.everywhere("b"))
+        story.until_agents("all run a", story.everywhere("a"))
