@@ -14,7 +14,7 @@ import pytest
 
 from support.chart import apply, apply_crds, render
 from support.operator_process import OperatorProcess
-from support.story import channel_spec
+from support.story import channel_spec, let_agents_run
 from wavegate_sandbox.client import Api
 from wavegate_sandbox.cluster import Options, Sandbox
 from wavegate_sandbox.kubeconfig import read
@@ -56,7 +56,9 @@ def guarded() -> Iterator[Sandbox]:
         apply_crds(sandbox)
         OperatorProcess.from_chart(sandbox, SYSTEM)
         sandbox.add_nodes([NodeSpec("guarded", {"pool": "guarded"})])
-        sandbox.request("POST", "/api/v1/namespaces", {"metadata": {"name": AGENTS}})
+        for name in (AGENTS, "elsewhere"):
+            sandbox.request("POST", "/api/v1/namespaces", {"metadata": {"name": name}})
+        let_agents_run(sandbox, AGENTS)
         path = f"/api/v1/namespaces/{AGENTS}/serviceaccounts/default"
         sandbox.wait_for(
             "the default account", lambda: "metadata" in sandbox.request("GET", path, check=False)
@@ -257,6 +259,19 @@ def test_the_operators_account_may_not_write(people: People, objects: None, writ
     assert_refused(ask(people.operator, write), "the operator may")
 
 
+def test_a_revision_can_be_made_only_in_a_namespace_for_agents(
+    guarded: Sandbox, people: People, objects: None
+) -> None:
+    """What is there already is not asked about: a label that is taken away stops no revert."""
+    new = daemon_set("new", {"wavegate.dev/kind": "revision", **OURS})
+    elsewhere = DAEMON_SETS.replace(AGENTS, "elsewhere")
+    words = "kubectl label namespace elsewhere wavegate.dev/agents"
+    assert_refused(ask(people.operator, ("POST", elsewhere, new)), words)
+    guarded.request("POST", elsewhere, new)
+    assert_done(ask(people.operator, ("PATCH", f"{elsewhere}/new", affinity("a1"))))
+    assert_done(ask(people.operator, ("DELETE", f"{elsewhere}/new", None)))
+
+
 def test_of_pods_the_operators_account_deletes_only_agents_also_by_collection(
     guarded: Sandbox, people: People, objects: None
 ) -> None:
@@ -380,6 +395,7 @@ def test_namespaces_and_owners_go_as_ever_by_the_controllers_own_accounts(
     """
     space = "/api/v1/namespaces/passing"
     guarded.request("POST", "/api/v1/namespaces", {"metadata": {"name": "passing"}})
+    let_agents_run(guarded, "passing")
     sets, maps = (path.replace(AGENTS, "passing") for path in (DAEMON_SETS, CONFIG_MAPS))
     revision = {"wavegate.dev/kind": "revision", **OURS}
     for name in ("orphaned", "left"):

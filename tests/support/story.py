@@ -46,6 +46,7 @@ class Story:
 
     def begin(self, changes: Mapping[str, Any] | None = None) -> Self:
         """Add the nodes and the channel; `changes` are merged into the channel's spec."""
+        let_agents_run(self.sandbox, self.namespace)
         specs = [self._node(name) for name in self.nodes]
         self.sandbox.add_nodes(specs)
         self.apply_channel(changes or {})
@@ -191,6 +192,12 @@ class Story:
 
     def _path(self, kind: str) -> str:
         return f"{GROUP}/namespaces/{self.namespace}/securitycontent{kind}"
+
+
+def let_agents_run(sandbox: Sandbox, namespace: str) -> None:
+    """Label a namespace as one for agents."""
+    body = {"metadata": {"labels": {"wavegate.dev/agents": "allowed"}}}
+    sandbox.request("PATCH", f"/api/v1/namespaces/{namespace}", body)
 
 
 def channel_spec(story: str) -> dict[str, Any]:
