@@ -78,19 +78,24 @@ def pytest_sessionfinish(session: pytest.Session) -> None:
         session.config.workeroutput["used"] = [list(use) for use in stash.get(USED, set())]
         session.config.workeroutput["refused"] = [list(use) for use in stash.get(REFUSED, set())]
         return
-    used, refused = stash.get(USED, set()), stash.get(REFUSED, set())
-    problems = [f"RBAC refused the operator: {use}" for use in sorted(refused)]
-    if _is_whole(session):
-        rendered = chart.render(build.ensure(["helm"])["helm"], "wavegate")
-        rights = requests_of_operators.rights(rendered)
-        unused = requests_of_operators.unused(rights, used)
-        problems += [f"no operator used this right of the chart's: {use}" for use in unused]
-        stash.setdefault(FIGURES, []).append(
-            f"the operator's role: {len(rights)} rights, {len(rights) - len(unused)} of them used"
-        )
+    problems = [f"RBAC refused the operator: {use}" for use in sorted(stash.get(REFUSED, set()))]
+    if stash.get(USED, set()):
+        rights, unused = _held_against_the_role(stash[USED])
+        figure = f"the operator's role: {rights} rights, {rights - len(unused)} used in this run"
+        words = f"; not: {', '.join(map(str, unused))}" if unused else ""
+        stash.setdefault(FIGURES, []).append(figure + words)
+        if _is_whole(session):
+            problems += [f"no operator used this right of the chart's: {use}" for use in unused]
     stash[PROBLEMS] = problems
     if problems and session.exitstatus == pytest.ExitCode.OK:
         session.exitstatus = pytest.ExitCode.TESTS_FAILED
+
+
+def _held_against_the_role(used: set[Use]) -> tuple[int, list[Use]]:
+    """How many rights the chart's role has, and those that nobody used."""
+    rendered = chart.render(build.ensure(["helm"])["helm"], "wavegate")
+    rights = requests_of_operators.rights(rendered)
+    return len(rights), requests_of_operators.unused(rights, used)
 
 
 def _is_whole(session: pytest.Session) -> bool:
@@ -98,7 +103,7 @@ def _is_whole(session: pytest.Session) -> bool:
     config = session.config
     chosen = config.args_source is not pytest.Config.ArgsSource.TESTPATHS
     chosen = chosen or config.option.keyword or config.option.markexpr
-    return not chosen and session.exitstatus == pytest.ExitCode.OK and USED in config.stash
+    return not chosen and session.exitstatus == pytest.ExitCode.OK
 
 
 @pytest.hookimpl(optionalhook=True)

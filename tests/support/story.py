@@ -10,6 +10,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Self
 
+from wavegate.rollout.names import AGENTS_LABEL
 from wavegate_sandbox.cluster import Sandbox
 from wavegate_sandbox.nodes import NodeSpec
 
@@ -196,7 +197,7 @@ class Story:
 
 def let_agents_run(sandbox: Sandbox, namespace: str) -> None:
     """Label a namespace as one for agents."""
-    body = {"metadata": {"labels": {"wavegate.dev/agents": "allowed"}}}
+    body = {"metadata": {"labels": {AGENTS_LABEL: "allowed"}}}
     sandbox.request("PATCH", f"/api/v1/namespaces/{namespace}", body)
 
 
