@@ -125,11 +125,11 @@ def rights(rules: list[dict[str, Any]]) -> set[Right]:
 
 
 def rendered_rights(rendered: Rendered, namespace: str) -> set[Right]:
-    """Return what the chart grants in a namespace."""
+    """Return what the chart grants to its account in a namespace."""
     roles = [
         item
         for item in rendered.objects
-        if item["kind"] == "ClusterRole"
+        if (item["kind"] == "ClusterRole" and item["metadata"]["name"] == rendered.service_account)
         or (item["kind"] == "Role" and item["metadata"]["namespace"] == namespace)
     ]
     return rights([rule for role in roles for rule in role["rules"]])
@@ -259,10 +259,10 @@ def test_a_prometheus_connection_is_mounted_and_optional_and_gives_no_right(
 def test_every_object_of_the_chart_is_on_the_server(sandbox: Sandbox, installed: Rendered) -> None:
     kinds = sorted(item["kind"] for item in installed.objects)
     assert kinds == [
-        *("ClusterRole", "ClusterRoleBinding", "Deployment", "Role", "Role"),
+        *("ClusterRole", "ClusterRole", "ClusterRoleBinding", "Deployment", "Role", "Role"),
         *("RoleBinding", "RoleBinding", "Service", "ServiceAccount"),
-        *["ValidatingAdmissionPolicy"] * 2,
-        *["ValidatingAdmissionPolicyBinding"] * 2,
+        *["ValidatingAdmissionPolicy"] * 6,
+        *["ValidatingAdmissionPolicyBinding"] * 6,
     ]
     for item in installed.objects:
         found = sandbox.request("GET", path_of(item, NAMESPACE))
