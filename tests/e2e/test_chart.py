@@ -129,11 +129,12 @@ def rights(rules: list[dict[str, Any]]) -> set[Right]:
 
 
 def rendered_rights(rendered: Rendered, namespace: str) -> set[Right]:
-    """Return what the chart grants in a namespace."""
+    """Return what the chart grants to its account in a namespace."""
+    own = (rendered.service_account, f"{rendered.service_account}-selfcheck")
     roles = [
         item
         for item in rendered.objects
-        if item["kind"] == "ClusterRole"
+        if (item["kind"] == "ClusterRole" and item["metadata"]["name"] in own)
         or (item["kind"] == "Role" and item["metadata"]["namespace"] == namespace)
     ]
     return rights([rule for role in roles for rule in role["rules"]])
@@ -322,12 +323,12 @@ def test_the_real_prometheus_understands_alerts_and_dashboard(sandbox: Sandbox) 
 def test_every_object_of_the_chart_is_on_the_server(sandbox: Sandbox, installed: Rendered) -> None:
     kinds = sorted(item["kind"] for item in installed.objects)
     assert kinds == [
-        *["ClusterRole"] * 2,
+        *["ClusterRole"] * 3,
         *["ClusterRoleBinding"] * 2,
         *("Deployment", "PodDisruptionBudget", "Role", "Role"),
         *("RoleBinding", "RoleBinding", "Service", "ServiceAccount"),
-        *["ValidatingAdmissionPolicy"] * 2,
-        *["ValidatingAdmissionPolicyBinding"] * 2,
+        *["ValidatingAdmissionPolicy"] * 6,
+        *["ValidatingAdmissionPolicyBinding"] * 6,
     ]
     for item in installed.objects:
         found = sandbox.request("GET", path_of(item, NAMESPACE))

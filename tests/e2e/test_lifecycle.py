@@ -12,14 +12,16 @@ from typing import Any
 
 import pytest
 
-from support.chart import CHART, IMAGE, parse
+from support.chart import CHART, IMAGE, parse, take_other_policies_away
 from support.operator_process import OperatorProcess
 from support.story import Story, digest
 from support.tools import Tool
 from wavegate_sandbox.cluster import Sandbox
 
-NAME = "wavegate-flight"
-WHERE = ("--namespace", NAME)
+# Not named as other operators of the tests: once its roles are uninstalled it is refused things, and
+# these refusals must not count where the role is held against its use.
+NAME, NAMESPACE = "flight-wavegate", "flight"
+WHERE = ("--namespace", NAMESPACE)
 PACE = ("--set", f"{IMAGE},operator.soakFloor=1s,operator.leaseDuration=6s")
 WATCHED = (
     "/apis/wavegate.dev/v1alpha1/namespaces/{}/securitycontentchannels",
@@ -51,7 +53,7 @@ class Installation:
 
     def replica(self) -> OperatorProcess:
         """One more pod of the installed Deployment, not started."""
-        installed = parse(self.helm("get", "manifest", NAME, *WHERE), NAME, NAME)
+        installed = parse(self.helm("get", "manifest", NAME, *WHERE), NAMESPACE, NAME)
         return OperatorProcess.from_rendered(self.sandbox, installed, folder=self.folder)
 
     @property
@@ -69,6 +71,7 @@ def installation(
     report_settings: Callable[[str, dict[str, str]], None],
 ) -> Iterator[Installation]:
     """The chart, installed for this test."""
+    take_other_policies_away(sandbox, NAME)
     helm = Tool(sandbox, "helm", tmp_path)
     made = Installation(sandbox, helm, tmp_path)
     made("install", NAME, str(CHART), "--create-namespace", *PACE)

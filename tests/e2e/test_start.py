@@ -9,7 +9,15 @@ from typing import Any
 import pytest
 import yaml
 
-from support.chart import CHART, IMAGE, Rendered, apply_policies, parse, render
+from support.chart import (
+    CHART,
+    IMAGE,
+    Rendered,
+    apply_policies,
+    parse,
+    render,
+    take_other_policies_away,
+)
 from support.operator_process import OperatorProcess
 from support.story import Story
 from support.tools import Tool
@@ -82,6 +90,7 @@ def test_crds_of_an_older_chart_are_named_with_what_they_lack_and_upgraded_as_do
     helm, kubectl = (Tool(empty, tool, tmp_path) for tool in ("helm", "kubectl"))
     kubectl("delete", "crd", "--ignore-not-found", *CRD_NAMES)
     name, where = "wavegate-older", ("--namespace", "wavegate-older")
+    take_other_policies_away(empty, name)
     older = older_chart(tmp_path)
     helm("install", name, str(older), *where, "--create-namespace", "--set", IMAGE)
     installed = parse(helm("get", "manifest", name, *where), name, name)

@@ -37,6 +37,8 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" }}
 {{/* Files of templates with admission policies. */}}
 {{- define "wavegate.admissionFiles" -}}
 admission.yaml
+admission-confinement.yaml
+admission-reserved.yaml
 {{- end -}}
 
 {{/* The admission policies and bindings that are installed, each as group/version/plural/name. The operator looks for

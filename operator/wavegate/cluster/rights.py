@@ -4,7 +4,7 @@ these: a test holds both against each other.
 
 from dataclasses import dataclass
 
-from wavegate.api import GROUP
+from wavegate.api import GROUP, Channel, Decision, Release
 from wavegate.cluster.served import KINDS
 
 EVERYWHERE = ""
@@ -36,7 +36,8 @@ _EVERYWHERE = (
     ("", "configmaps", "get list watch create update delete"),
     ("apps", "daemonsets", "get list watch create patch delete"),
     ("events.k8s.io", "events", "create"),
-    *((GROUP, kind.plural, "get list watch") for kind in KINDS),
+    *((GROUP, kind.plural, "get list watch") for kind in (Channel, Release)),
+    (GROUP, Decision.plural, "list watch"),
     *((GROUP, f"{kind.plural}/status", "patch") for kind in KINDS),
 )
 
