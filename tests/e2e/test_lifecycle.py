@@ -18,8 +18,8 @@ from support.story import Story, digest
 from support.tools import Tool
 from wavegate_sandbox.cluster import Sandbox
 
-# Not named as other operators of the tests: once its roles are uninstalled it is refused things, and
-# these refusals must not count where the role is held against its use.
+# Not named as other operators of the tests: once its roles are uninstalled it is refused things,
+# and these refusals must not count where the role is held against its use.
 NAME, NAMESPACE = "flight-wavegate", "flight"
 WHERE = ("--namespace", NAMESPACE)
 PACE = ("--set", f"{IMAGE},operator.soakFloor=1s,operator.leaseDuration=6s")
