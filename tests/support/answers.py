@@ -7,11 +7,11 @@ from wavegate.controller.queries import Questions
 from wavegate.evidence import CheckResult, Sample
 from wavegate.evidence.loaded import PROOF_CHECK
 from wavegate.rollout import way_back
+from wavegate.rollout.back import taken_back
 from wavegate.rollout.decide import pause_reason
 from wavegate.rollout.judge import judged_nodes
 from wavegate.rollout.observation import RevertProof
 from wavegate.rollout.record import Rollout
-from wavegate.rollout.revert import taken_back
 from wavegate.rollout.watch import watched
 
 if TYPE_CHECKING:

@@ -23,10 +23,10 @@ from wavegate.evidence import (
     worst,
 )
 from wavegate.evidence.gates import MAX_QUERY, cut
+from wavegate.rollout.back import taken_back
 from wavegate.rollout.judge import witnesses
 from wavegate.rollout.observation import Observation
 from wavegate.rollout.record import Record
-from wavegate.rollout.revert import taken_back
 from wavegate.rollout.watch import watched
 from wavegate.telemetry.connections import Source
 from wavegate.telemetry.metrics import Metrics

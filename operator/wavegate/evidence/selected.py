@@ -49,6 +49,20 @@ def is_well(entry: LedgerNode, pods: Sequence[PodView]) -> bool:
     return not entry.agents or bool(now and all(p.ready and p.restarts == 0 for p in now))
 
 
+def is_well_again(entry: LedgerNode, pods: Sequence[PodView], since: float) -> bool:
+    """Whether the selected agents on a node got over what the content did to them: all are Ready,
+    and one that restarted since its wave opened is so since `since`, or before. In a crash loop it
+    is Ready between two crashes, too.
+    """
+    now = agents_since(entry, pods)
+    return not entry.agents or bool(now and all(_is_steady(pod, since) for pod in now))
+
+
+def _is_steady(pod: PodView, since: float) -> bool:
+    steady = pod.ready_since is not None and pod.ready_since <= since
+    return pod.ready and (steady or pod.restarts == 0)
+
+
 def judge_selected(node: str, pod: PodView | None, *, overdue: bool) -> Iterator[Finding]:
     """Judge one pod of `agents_since`; None: there was one, and none is left."""
     if pod is None:
