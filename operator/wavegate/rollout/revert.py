@@ -11,7 +11,8 @@ from dataclasses import replace
 from wavegate.api import OnFailure, Phase, Reason, WaveState
 from wavegate.evidence import LEASE_STALE_SECONDS, Finding, PodView
 from wavegate.rollout import soak
-from wavegate.rollout.back import Lack, lacking, waits_since
+from wavegate.rollout.back import lacking, waits_since
+from wavegate.rollout.lacks import Lack
 from wavegate.rollout.observation import Observation
 from wavegate.rollout.record import (
     MAX_BLOCKED,
@@ -75,10 +76,10 @@ def advance(obs: Observation, rollout: Rollout, now: float) -> Step:
         return Step(waiting=f"the controller to see DaemonSet {view.name}", requeue=0.2)
     if obs.blind:
         return Step(waiting=f"a sight of the nodes: {obs.blind}", requeue=TICK)
-    lacks = lacking(obs, rollout, now)
-    if lacks and now - waits_since(obs, rollout, lacks, now) <= rollout.plan.progress_deadline:
-        return Step(waiting=lacks[0].waiting, requeue=TICK)
-    return Step(record=_reverted(obs.record, rollout, lacks, now))
+    left = lacking(obs, rollout, now)
+    if left and now - waits_since(obs, rollout, left, now) <= rollout.plan.progress_deadline:
+        return Step(waiting=left[0].waiting, requeue=TICK)
+    return Step(record=_reverted(obs.record, rollout, left, now))
 
 
 def _fence(obs: Observation, rollout: Rollout, now: float) -> Iterable[Action]:
@@ -113,10 +114,10 @@ def _bad_nodes(obs: Observation, pods: list[PodView], now: float) -> list[str]:
     return [name for _, name in sorted(bad)]
 
 
-def _reverted(record: Record, rollout: Rollout, lacks: tuple[Lack, ...], now: float) -> Record:
+def _reverted(record: Record, rollout: Rollout, left: tuple[Lack, ...], now: float) -> Record:
     why = rollout.incident.message if rollout.incident else "reverted"
-    reason = lacks[0].reason if lacks else Reason.Reverted
-    message = "; ".join((why, *(lack.clause for lack in lacks)))
+    reason = left[0].reason if left else Reason.Reverted
+    message = "; ".join((why, *(lack.clause for lack in left)))
     return record.ended(Phase.Reverted, reason, message, now)
 
 
