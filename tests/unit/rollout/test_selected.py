@@ -53,6 +53,8 @@ def test_one_that_crashes_since_then_fails_the_wave_and_blocks(sim, changes, rea
     soaking(sim)
     sim.change("canary-0", **changes)
     assert found(sim) == [("FAIL", reason, True)]
+    sim.run(10)
+    sim.change("canary-0", ready=True, waiting="", ready_since=sim.now)
     sim.run(60, until=ended(sim, "b"))
     assert phase_of(sim, "b") == ("Reverted", "Reverted")
     assert sim.record.block_of(digest("b")) is not None
