@@ -5,9 +5,9 @@ stops: when it stops), and ends when a watch of ours delivers the candidate's Da
 no node any more. So both ways through the apiserver are in it. The candidate is on one node, the
 first of its channel; all other nodes of the cluster carry stable, and are watched as well.
 
-Settings are the chart's, and Kubernetes' own, except the pace of the channel (soak 10 s), without
-which nobody could wait for it, WAVEGATE_SOAK_FLOOR, and no bake: the nodes that are harmed for one
-channel would fail the bake of the others.
+Settings are the chart's, and Kubernetes' own, except the pace of the stable release (soak 10 s,
+WAVEGATE_SOAK_FLOOR), without which nobody could wait for it, and no bake: the nodes that are harmed
+for one channel would fail the bake of the others. Harm comes in a soak of 10 minutes.
 """
 
 import argparse
@@ -26,6 +26,7 @@ import requests
 from support.chart import apply_crds
 from support.operator_process import OperatorProcess
 from support.story import Story, channel_spec
+from wavegate.rollout.names import ATTEMPT_LABEL
 from wavegate_sandbox.client import STRATEGIC
 from wavegate_sandbox.cluster import Options, Sandbox
 from wavegate_sandbox.faults import broken
@@ -133,8 +134,9 @@ def measure(sandbox: Sandbox, nodes: int, times: int, channels: int) -> dict[str
     )
     fences = Fences(sandbox)
     stories = [_begin(sandbox, f"c{index}", names[index]) for index in range(channels)]
-    for story in stories:
+    for story, first in zip(stories, names, strict=False):
         story.until_phase(f"{story.channel}-stable", "Completed", PATIENCE)
+        _pace(story, first, soak="10m")
     found: dict[str, list[float]] = {}
     for sign, (make, share) in SIGNS.items():
         each = max(1, round(times * share / channels))
@@ -151,23 +153,28 @@ def measure(sandbox: Sandbox, nodes: int, times: int, channels: int) -> dict[str
 def _begin(sandbox: Sandbox, channel: str, first: str) -> Story:
     """A channel on all nodes, whose first wave is one node of its own."""
     story = Story(sandbox, SPACE, channel=channel)
+    _pace(story, first, soak="10s")
+    story.publish(f"{channel}-stable")
+    return story
+
+
+def _pace(story: Story, first: str, soak: str) -> None:
     pools = [
         {"name": "canary", "selector": {"matchLabels": {"story": SPACE, "first": first}}},
         {"name": "all", "selector": {"matchLabels": {"story": SPACE}}},
     ]
-    rollout = {**channel_spec(SPACE)["rollout"], "soak": "10s", "bake": "0s"}
+    rollout = {**channel_spec(SPACE)["rollout"], "soak": soak, "bake": "0s"}
     story.apply_channel({"pools": pools, "rollout": rollout})
-    story.publish(f"{channel}-stable")
-    return story
 
 
 def _once(sandbox: Sandbox, story: Story, make: Sign, fences: Fences) -> float:
     """One bad release of a channel, from the sign to the fence, in milliseconds."""
     name = f"{story.channel}-{story.sequence + 1}"
     story.publish(name)
-    story.until(name, "its soak", _soaks, PATIENCE)
+    attempt = story.until(name, "its soak", _soaks, PATIENCE)["attempt"]
     candidate = story.channel_status()["candidate"]["daemonSet"]
-    pod = next(p for p in story.pods() if _owner(p) == candidate)
+    only = {"labelSelector": f"{ATTEMPT_LABEL}={attempt}"}
+    (pod,) = sandbox.request("GET", f"/api/v1/namespaces/{SPACE}/pods", params=only)["items"]
     node = pod["spec"]["nodeName"]
     if make is not_ready:
         sandbox.crash(node)
@@ -183,10 +190,6 @@ def _once(sandbox: Sandbox, story: Story, make: Sign, fences: Fences) -> float:
 
 def _soaks(status: dict[str, Any]) -> bool:
     return status.get("wave", {}).get("state") == "Soaking"
-
-
-def _owner(pod: dict[str, Any]) -> str:
-    return next((o["name"] for o in pod["metadata"].get("ownerReferences", [])), "")
 
 
 def _matches_none(daemon_set: dict[str, Any]) -> bool:

@@ -7,6 +7,8 @@ from dataclasses import replace
 from wavegate.api import Reason
 from wavegate.evidence import (
     LEASE_STALE_SECONDS,
+    CheckResult,
+    CheckSpec,
     Finding,
     LedgerNode,
     NodeView,
@@ -70,7 +72,8 @@ def witnesses(obs: Observation, rollout: Rollout) -> frozenset[str]:
     """Names of the judged nodes that can prove that no harm was done: not those that were drained
     or rebooted as announced, whose agents and counters began anew.
     """
-    return judged_nodes(obs, rollout).difference(rollout.excused)
+    judged, marks = judged_nodes(obs, rollout), rollout.excused
+    return judged.difference(marks) if marks else judged
 
 
 def baselines(obs: Observation, rollout: Rollout) -> Mapping[str, LedgerNode]:
@@ -240,6 +243,13 @@ def _checks(obs: Observation, rollout: Rollout) -> Iterator[Finding]:
     moved = witnesses(obs, rollout)
     if not moved:
         return
-    since = rollout.waves[-1].judged_since or 0.0
+    since = rollout.waves[-1].judged_since
     for check in rollout.plan.checks:
-        yield from judge_check(check, obs.checks.get(check.name), moved, since)
+        result = obs.checks.get(check.name)
+        yield from obs.kept.of(_check, check, result, moved, since)
+
+
+def _check(
+    check: CheckSpec, result: CheckResult | None, moved: frozenset[str], since: float | None
+) -> tuple[Finding, ...]:
+    return tuple(judge_check(check, result, moved, since or 0.0))
