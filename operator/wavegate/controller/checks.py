@@ -26,6 +26,7 @@ from wavegate.evidence.loaded import PROOF_CHECK
 from wavegate.rollout.back import to_prove
 from wavegate.rollout.judge import witnesses
 from wavegate.rollout.observation import Observation
+from wavegate.rollout.periods import evidence_since
 from wavegate.rollout.record import Record
 from wavegate.rollout.watch import watched
 from wavegate.telemetry.connections import Source
@@ -35,7 +36,8 @@ from wavegate.telemetry.prometheus import PrometheusReader
 log = logging.getLogger(__name__)
 
 EARLY_SECONDS = 1.0
-"""A soak that ended, or nodes that joined, are asked about after this, not the interval."""
+"""A soak that ended, nodes that joined, or a wave that opened, are asked about after this, not the
+interval."""
 
 
 class CheckRunner:
@@ -125,7 +127,7 @@ class CheckRunner:
         """The answer with what nodes without the content report: is it the content that makes nodes
         silent, or raises their values, or is it so everywhere? Unchanged if they tell nothing.
         """
-        if len(asked.nodes) < LEAST_CONTROL or asked.rollout.completed_at is not None:
+        if len(asked.nodes) < LEAST_CONTROL:
             return result
         now = self._clock()
         question = asked.substituted(check, obs, now)
@@ -195,7 +197,7 @@ def _asked(obs: Observation) -> Iterator[tuple[CheckSpec, Questions]]:
     now_running = attempts_of(obs.record)
     rollout, bake = obs.record.rollout, obs.record.bake
     if rollout is not None and rollout.waves and rollout.plan.questions:
-        nodes, since = witnesses(obs, rollout), rollout.waves[-1].judged_since or 0.0
+        nodes, since = witnesses(obs, rollout), evidence_since(rollout)
         for check in rollout.plan.questions:
             about = nodes | to_prove(obs, rollout) if check.name == PROOF_CHECK else nodes
             if about:
