@@ -23,6 +23,7 @@ class DecisionSpec(ApiModel):
     digest: str
     action: DecisionAction
     reason: str
+    decided_by: str | None = None
     expires_after: Duration | None = None
 
     @property
