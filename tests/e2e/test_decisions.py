@@ -9,27 +9,29 @@ from typing import Any
 
 import pytest
 
-from support.chart import Rendered, apply, apply_policies, apply_rights, render
-from support.story import GROUP, digest
+from support.chart import Rendered, apply, apply_policies, render
+from support.operator_process import OperatorProcess
+from support.story import GROUP, Story, digest
 from wavegate.api import DecisionAction
+from wavegate.cluster.forged import FORGED, REFUSED
 from wavegate_sandbox.client import Api
 from wavegate_sandbox.cluster import Sandbox
+from wavegate_sandbox.kubeconfig import read
 
-SYSTEM = "wavegate-decisions"
+SYSTEM = "wavegate-e2e"
+"""Namespace and release of the fixture `operators`."""
 SPACE = "decisions"
 RBAC = "/apis/rbac.authorization.k8s.io/v1"
 DECISIONS = f"{GROUP}/namespaces/{{}}/securitycontentdecisions"
 ACTIONS = [action.value for action in DecisionAction]
-MORE: dict[str, dict[str, str]] = {}
+MORE = {"Unblock": {"incident": "0123456789"}}
 """What an action needs beside release and digest."""
 
 
 @pytest.fixture(scope="module", autouse=True)
-def chart(sandbox: Sandbox, crds: None) -> Iterator[Rendered]:
-    """Rights and policies of the chart are in force, and each person has a verb of their own."""
+def chart(sandbox: Sandbox, operators: list[OperatorProcess]) -> Rendered:
+    """The chart's policies are in force, and each person has a verb of their own."""
     rendered = render(sandbox.tool("helm"), SYSTEM, SYSTEM)
-    apply_rights(sandbox, rendered)
-    apply_policies(sandbox, rendered)
     apply(sandbox, f"/api/v1/namespaces/{SPACE}", namespace(SPACE))
     for action in ACTIONS:
         allow(sandbox, person(action), action.lower())
@@ -37,8 +39,7 @@ def chart(sandbox: Sandbox, crds: None) -> Iterator[Rendered]:
     sandbox.wait_for(
         "the policies to refuse", lambda: decide(sandbox, "nobody").get("code") == 403, 20
     )
-    yield rendered
-    remove(sandbox, rendered)
+    return rendered
 
 
 def namespace(name: str) -> dict[str, Any]:
@@ -65,8 +66,8 @@ def allow(sandbox: Sandbox, user: str, verb: str, release: str = "b") -> None:
     apply(sandbox, path, {**role, "metadata": {"name": name}})
 
 
-def bind(sandbox: Sandbox, name: str, user: str, role: dict[str, str]) -> None:
-    """Bind a role to a user in the tests' namespace."""
+def bind(sandbox: Sandbox, name: str, user: str, role: dict[str, str], space: str = SPACE) -> None:
+    """Bind a role to a user in a namespace."""
     group = "rbac.authorization.k8s.io"
     body = {
         "apiVersion": f"{group}/v1",
@@ -75,11 +76,11 @@ def bind(sandbox: Sandbox, name: str, user: str, role: dict[str, str]) -> None:
         "roleRef": {"apiGroup": group, **role},
         "subjects": [{"kind": "User", "apiGroup": group, "name": user}],
     }
-    apply(sandbox, f"{RBAC}/namespaces/{SPACE}/rolebindings/{name}", body)
+    apply(sandbox, f"{RBAC}/namespaces/{space}/rolebindings/{name}", body)
 
 
 def remove(sandbox: Sandbox, rendered: Rendered) -> None:
-    """Take the cluster-wide policies away, for the files that come after."""
+    """Take policies and bindings away."""
     for item in rendered.objects:
         if "AdmissionPolicy" in item["kind"]:
             plural = f"{item['kind'].lower()}s".replace("policys", "policies")
@@ -228,3 +229,83 @@ def test_where_nothing_fills_it_in_only_the_requesters_own_name_is_taken(
     assert decide(sandbox, own, decidedBy=own)["spec"]["decidedBy"] == own
     refused = decide(sandbox, own, "Revert", decidedBy=own)
     assert f"{own} may not revert release b" in refused["message"]
+
+
+def test_the_operator_can_try_one_name_by_dry_run_and_create_no_decision(
+    sandbox: Sandbox, chart: Rendered
+) -> None:
+    api = Api(read(sandbox.service_account_kubeconfig(SYSTEM, chart.service_account)))
+    path, kind = DECISIONS.format(SPACE), "application/apply-patch+yaml"
+
+    def tried(name: str, **more: str) -> dict[str, Any]:
+        forged = body("Pause", decidedBy="alice") | {"metadata": {"name": name}}
+        params = {"fieldManager": "wavegate", **more}
+        place = f"{path}/{name}"
+        return api.request("PATCH", place, forged, params=params, content_type=kind, check=False)
+
+    for more in ({"dryRun": "All"}, {}):
+        answer = tried(FORGED, **more)
+        assert answer["code"] == 403
+        assert REFUSED in answer["message"]
+        other = tried("another", **more)
+        assert other["code"] == 403
+        assert REFUSED not in other["message"]
+    posted = api.request("POST", path, body("Pause"), params={"dryRun": "All"}, check=False)
+    assert posted["code"] == 403
+    assert REFUSED not in posted["message"]
+
+
+def settled(story: Story, made: dict[str, Any]) -> dict[str, Any]:
+    """What the operator says of a decision."""
+    path = f"{DECISIONS.format(story.namespace)}/{made['metadata']['name']}"
+
+    def status() -> dict[str, Any]:
+        return dict(story.sandbox.request("GET", path).get("status") or {})
+
+    return story.sandbox.wait_for(f"a word about {made['spec']['action']}", status)
+
+
+def make(story: Story, user: str, action: str, **spec: Any) -> dict[str, Any]:
+    """Create a decision in the story's namespace as this user."""
+    path = DECISIONS.format(story.namespace)
+    return Api(story.sandbox.api.access, user).request("POST", path, body(action, **spec))
+
+
+def test_what_loosens_is_obeyed_while_the_policies_are_in_force_and_not_without_them(
+    sandbox: Sandbox, story: Story, chart: Rendered
+) -> None:
+    user = "approver@example.com"
+    bind(sandbox, "a", user, {"kind": "ClusterRole", "name": f"{SYSTEM}-approver"}, story.namespace)
+    story.begin()
+    story.publish("a")
+    story.until("a", "it begins", lambda status: status.get("phase") == "Rolling")
+    named = {"release": "a", "digest": digest("a")}
+    assert settled(story, make(story, user, "Pause", **named))["phase"] == "Accepted"
+    replayed = settled(story, make(story, user, "Resume", release="a", digest=digest("b")))
+    assert (replayed["phase"], replayed["reason"]) == ("Refused", "DecisionRefused")
+    assert digest("a") in replayed["message"]
+    sandbox.wait_for(
+        "an accepted Resume",
+        lambda: settled(story, make(story, user, "Resume", **named))["phase"] == "Accepted",
+    )
+    story.until_phase("a", "Completed")
+
+    policies = tuple(i for i in chart.objects if i["metadata"]["name"] == f"{SYSTEM}-decisions")
+    story.publish("b")
+    story.until("b", "it begins", lambda status: status.get("phase") == "Rolling")
+    assert settled(story, make(story, user, "Pause"))["phase"] == "Accepted"
+    remove(sandbox, Rendered(SYSTEM, SYSTEM, policies))
+    sandbox.wait_for("forged names to be stored", lambda: "spec" in decide(sandbox, "nobody"))
+    forged = settled(story, make(story, user, "Resume", decidedBy="alice@example.com"))
+    assert (forged["phase"], forged["reason"]) == ("Refused", "PoliciesNotInForce")
+    assert "was not refused" in forged["message"]
+    assert story.status("b")["reason"] == "PausedByDecision"
+
+    apply_policies(sandbox, chart)
+    sandbox.wait_for("forged names to be refused", lambda: "code" in decide(sandbox, "nobody"))
+    first = settled(story, make(story, user, "Resume"))
+    assert (first["phase"], first["reason"]) == ("Refused", "PoliciesNotInForce")
+    assert "create it again" in first["message"]
+    assert settled(story, make(story, user, "Resume"))["phase"] == "Accepted"
+    story.until_phase("b", "Completed")
+    assert story.agents() == story.everywhere_digest("b")

@@ -200,10 +200,23 @@ def delete_release(c: Chaos, pick: int) -> None:
 def decide(c: Chaos, pick: int) -> None:
     rollout = c.sim.record.rollout
     if rollout is not None and c.releases():
-        action = ("Pause", "Revert")[pick % 2]
+        action = ("Pause", "Revert", "Resume")[pick % 3]
         name, release = f"decision-{len(c.done)}", rollout.candidate.release
         extra = {"expiresAfter": "5m"} if action == "Pause" else {}
         c.sim.decide(name, release, action, **extra)
+
+
+def unblock(c: Chaos, pick: int) -> None:
+    """A person takes the content of an incident off the block list."""
+    entry = _pick(c.sim.record.blocked, pick)
+    if entry is not None and entry.release in c.releases():
+        name = f"decision-{len(c.done)}"
+        c.sim.decide(name, entry.release, "Unblock", entry.release, incident=entry.incident)
+
+
+def policies(c: Chaos, pick: int) -> None:
+    """Someone takes the policies of decisions away, or puts them back."""
+    c.sim.policies = pick % 3 != 0
 
 
 def suspend_channel(c: Chaos, pick: int) -> None:
@@ -411,7 +424,16 @@ MACHINES: tuple[Deed, ...] = (
 )
 PEOPLE: tuple[Deed, ...] = (
     *(publish, publish, publish, publish_bad, publish_bad, publish_unpullable, suspend),
-    *(delete_release, decide, suspend_channel, edit_channel, delete_channel, apply_channel),
+    *(
+        delete_release,
+        decide,
+        unblock,
+        policies,
+        suspend_channel,
+        edit_channel,
+        delete_channel,
+        apply_channel,
+    ),
     *(point_set, delete_set, hands_off),
 )
 BACKUPS: tuple[Deed, ...] = (restore_record, restore_namespace, delete_record)

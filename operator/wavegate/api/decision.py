@@ -10,10 +10,12 @@ DEFAULT_PAUSE = Duration.parse("24h")
 
 
 class DecisionAction(StrEnum):
-    """What a person may decide. Both only tighten."""
+    """What a person may decide. `Pause` and `Revert` tighten, the others loosen."""
 
     Pause = "Pause"
+    Resume = "Resume"
     Revert = "Revert"
+    Unblock = "Unblock"
 
 
 class DecisionSpec(ApiModel):
@@ -24,6 +26,7 @@ class DecisionSpec(ApiModel):
     action: DecisionAction
     reason: str
     decided_by: str | None = None
+    incident: str | None = None
     expires_after: Duration | None = None
 
     @property

@@ -195,7 +195,10 @@ class Rollout:
     ledgers: int = 0
     """How many ledger numbers were given out."""
     paused: Reason | None = None
-    """Paused by the engine itself; a person resumes by setting and unsetting `suspend`."""
+    """Paused by the engine itself; a person resumes by a decision, or by setting and unsetting
+    `suspend`."""
+    paused_at: float = 0.0
+    """When it paused itself last."""
     taken_over: bool = False
     """A person has set `suspend` since then."""
     promoting: bool = False
@@ -308,6 +311,8 @@ class Blocked:
     release: str
     reason: Reason
     since: float
+    incident: str = "unknown"
+    """The attempt that did harm; a person who unblocks the digest has to name it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -317,6 +322,8 @@ class DecisionNote:
     uid: str
     release_uid: str
     at: float
+    ended: str = ""
+    """Name of the decision that resumed what this one paused."""
 
 
 @dataclass(frozen=True, slots=True)

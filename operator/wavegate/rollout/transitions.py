@@ -84,7 +84,8 @@ def _releases() -> Iterator[Row]:
     yield Row(
         paused, rolling, "what paused it from outside is taken away", FROM_OUTSIDE, stored=False
     )
-    yield Row(paused, rolling, "a person set `suspend` to true and then to false", ())
+    let_go = "a person decided `Resume`, or set `suspend` to true and then to false"
+    yield Row(paused, rolling, let_go, ())
     yield Row(rolling, reverting, "a wave fails, and `onFailure: Revert`", HARM)
     yield Row(rolling, reverting, "a decision, or a deletion", BY_PERSON)
     yield Row(paused, reverting, "a decision, or a deletion", BY_PERSON)
@@ -203,7 +204,9 @@ def _kept(before: Record, after: Record) -> Iterator[str]:
     fresh = len(new) - len(old) if len(new) < MAX_OUTCOMES else 0
     if len(new) < MAX_OUTCOMES and new[fresh:] != old:
         yield "outcomes are lost"
-    if len(after.blocked) < MAX_BLOCKED and not set(before.blocked) <= set(after.blocked):
+    decided = len({n.uid for n in after.decisions} - {n.uid for n in before.decisions})
+    lost = len(set(before.blocked) - set(after.blocked))
+    if len(after.blocked) < MAX_BLOCKED and lost > decided:
         yield "a blocked digest is lost"
 
 
