@@ -24,7 +24,7 @@ SPACE = "decisions"
 RBAC = "/apis/rbac.authorization.k8s.io/v1"
 DECISIONS = f"{GROUP}/namespaces/{{}}/securitycontentdecisions"
 ACTIONS = [action.value for action in DecisionAction]
-MORE = {"Unblock": {"incident": "0123456789"}}
+MORE = {"Approve": {"wave": "all"}, "Unblock": {"incident": "0123456789"}}
 """What an action needs beside release and digest."""
 
 

@@ -200,10 +200,20 @@ def delete_release(c: Chaos, pick: int) -> None:
 def decide(c: Chaos, pick: int) -> None:
     rollout = c.sim.record.rollout
     if rollout is not None and c.releases():
-        action = ("Pause", "Revert", "Resume")[pick % 3]
+        action = ("Pause", "Revert", "Resume", "Approve")[pick % 4]
         name, release = f"decision-{len(c.done)}", rollout.candidate.release
-        extra = {"expiresAfter": "5m"} if action == "Pause" else {}
+        extra = {"Pause": {"expiresAfter": "5m"}, "Approve": {"wave": "all"}}.get(action, {})
         c.sim.decide(name, release, action, **extra)
+
+
+def approval(c: Chaos, pick: int) -> None:
+    """The second wave is to be approved, or is not any more."""
+    channel = c.channel()
+    if channel is not None:
+        *others, last = channel["spec"]["waves"]
+        last = {name: value for name, value in last.items() if name != "approval"}
+        wanted = {"approval": "Required"} if pick % 2 else {}
+        c.sim.patch("Channel", "rules", waves=[*others, {**last, **wanted}])
 
 
 def unblock(c: Chaos, pick: int) -> None:
@@ -427,6 +437,8 @@ PEOPLE: tuple[Deed, ...] = (
     *(
         delete_release,
         decide,
+        decide,
+        approval,
         unblock,
         policies,
         suspend_channel,

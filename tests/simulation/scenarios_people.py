@@ -132,6 +132,54 @@ def unblocked_by_a_decision(story: Story) -> None:
     assert story.everywhere("b")
 
 
+APPROVED = {
+    "waves": [
+        {"name": "canary", "pools": ["canary"], "upTo": "100%"},
+        {"name": "all", "upTo": "100%", "approval": "Required"},
+    ]
+}
+
+
+@scenario()
+def wave_approved_by_a_decision(story: Story) -> None:
+    """A wave waits for hours until a person approves it
+    Nothing times out meanwhile, and an approval of another wave opens nothing.
+    """
+    story.people("set approval: Required of wave all", lambda: story.apply_channel(**APPROVED))
+    story.publish("b")
+    story.until_wave("all", WaveState.AwaitingApproval)
+    story.run(7_200)
+    assert not story.moved()
+    story.people(
+        "decide: Approve wave canary of b",
+        lambda: story.decide("wrong", "b", "Approve", wave="canary"),
+    )
+    story.run(60)
+    assert not story.moved()
+    story.people(
+        "decide: Approve wave all of b", lambda: story.decide("fine", "b", "Approve", wave="all")
+    )
+    story.until_ended("b", Phase.Completed)
+    assert story.everywhere("b")
+
+
+@scenario(canaries=2)
+def crash_while_a_wave_waits_for_approval(story: Story) -> None:
+    """Two machines stop while the next wave waits for a person
+    Waiting never stops watching and reverting.
+    """
+    story.people("set approval: Required of wave all", lambda: story.apply_channel(**APPROVED))
+    story.publish("bad")
+    story.until_wave("all", WaveState.AwaitingApproval)
+    story.run(600)
+    story.crash("canary-1", "canary-2")
+    story.until_phase("bad", Phase.Reverting)
+    story.run(20)
+    story.boot("canary-1", "canary-2")
+    story.until_ended("bad", Phase.Reverted)
+    assert story.everywhere("a")
+
+
 @scenario()
 def release_deleted(story: Story) -> None:
     """The running release is deleted

@@ -12,6 +12,7 @@ DEFAULT_PAUSE = Duration.parse("24h")
 class DecisionAction(StrEnum):
     """What a person may decide. `Pause` and `Revert` tighten, the others loosen."""
 
+    Approve = "Approve"
     Pause = "Pause"
     Resume = "Resume"
     Revert = "Revert"
@@ -26,6 +27,7 @@ class DecisionSpec(ApiModel):
     action: DecisionAction
     reason: str
     decided_by: str | None = None
+    wave: str | None = None
     incident: str | None = None
     expires_after: Duration | None = None
 

@@ -30,6 +30,7 @@ class WaveState(StrEnum):
     """State of a wave."""
 
     Pending = "Pending"
+    AwaitingApproval = "AwaitingApproval"
     Moving = "Moving"
     Soaking = "Soaking"
     Judging = "Judging"
@@ -209,6 +210,11 @@ class Reason(StrEnum):
         "PausedByDecision",
         "A person paused the release, so no node is moved until the decision expires; decide "
         "Resume, or delete the SecurityContentDecision, to go on earlier.",
+    )
+    AwaitingApproval = _reason(
+        "AwaitingApproval",
+        "The channel wants a person's approval before this wave opens; look at the waves so far, "
+        "then decide Approve with the wave's name, or Revert.",
     )
     HoldTimeout = _reason(
         "HoldTimeout",

@@ -261,6 +261,8 @@ def _difference(before: Rollout | None, after: Rollout) -> Told | None:
 
 def _wave_told(wave: WaveRun, rollout: Rollout) -> Told | None:
     match wave.state:
+        case WaveState.AwaitingApproval:
+            return Reason.AwaitingApproval, f"wave {wave.name} waits for a person's approval", False
         case WaveState.Moving:
             return Reason.WaveOpened, f"wave {wave.name}: {wave.nodes} nodes", False
         case WaveState.Passed:

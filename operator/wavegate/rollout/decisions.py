@@ -1,8 +1,9 @@
 """People's decisions: which apply to what is there, and what each changes in the record.
 
 Each acts once, on one release UID, by the write that notes it. What tightens is obeyed from anybody
-who may create it. What loosens (resume, unblock) is obeyed only if this process saw, before the
-decision was made and after it, that the admission policies refuse a forged one: see `policies`.
+who may create it. What loosens (approve, resume, unblock) is obeyed only if this process saw,
+before the decision was made and after it, that the admission policies refuse a forged one: see
+`policies`.
 """
 
 from dataclasses import replace
@@ -10,7 +11,7 @@ from dataclasses import replace
 from wavegate.api import Decision, DecisionAction, Reason
 from wavegate.rollout import queue, soak
 from wavegate.rollout.observation import Observation
-from wavegate.rollout.record import DecisionNote, Record, Rollout
+from wavegate.rollout.record import UNOPENED, DecisionNote, Record, Rollout
 from wavegate.rollout.steps import Problem
 
 MAX_DECISIONS = 100
@@ -18,7 +19,7 @@ MAX_DECISIONS = 100
 MAX_NOTES = 3 * MAX_DECISIONS
 """Most notes in all: older ones are of releases that ended, or of incidents that are unblocked."""
 
-LOOSENS = (DecisionAction.Resume, DecisionAction.Unblock)
+LOOSENS = (DecisionAction.Approve, DecisionAction.Resume, DecisionAction.Unblock)
 
 _STAMP = 1.0
 """The apiserver's timestamps are whole seconds: an object was made less than this later."""
@@ -57,6 +58,19 @@ def revert_decided(obs: Observation, rollout: Rollout) -> str:
         if note.release_uid == rollout.candidate.release_uid:
             by = f" by {decision.spec.decided_by}" if decision.spec.decided_by else ""
             return f"decision {decision.name}{by}: {decision.spec.reason}"
+    return ""
+
+
+def approval(obs: Observation, rollout: Rollout) -> str:
+    """Name of the decision that approves the current wave; empty when none does. Until the wave
+    opens, deleting the decision takes the approval back.
+    """
+    for decision in obs.decisions:
+        note, wave = note_of(obs, decision), rollout.waves[-1].name
+        if note is None or action_of(decision) is not DecisionAction.Approve:
+            continue
+        if note.release_uid == rollout.candidate.release_uid and decision.spec.wave == wave:
+            return decision.name
     return ""
 
 
@@ -162,6 +176,8 @@ def _unfit(obs: Observation, decision: Decision, now: float) -> str:
         return f"release {wanted.release} is not rolling out"
     if wanted.digest != rollout.candidate.digest:
         return f"release {running.name} carries {rollout.candidate.digest}, not {wanted.digest}"
+    if action_of(decision) is DecisionAction.Approve:
+        return _unfit_to_approve(rollout, wanted.wave or "")
     if action_of(decision) is DecisionAction.Resume:
         paused = any(_ends(obs, pause, decision, now) for pause in obs.decisions)
         if not (paused or _paused_before(rollout, decision)):
@@ -169,6 +185,15 @@ def _unfit(obs: Observation, decision: Decision, now: float) -> str:
                 f"release {running.name} had not paused itself, and was not paused by a decision, "
                 "when this was decided (spec.suspend is taken back where it was set)"
             )
+    return ""
+
+
+def _unfit_to_approve(rollout: Rollout, name: str) -> str:
+    waits = [wave.name for wave in rollout.plan.waves if wave.approval]
+    if name not in waits:
+        return f"wave {name} needs no approval; those that do: {', '.join(waits) or 'none'}"
+    if any(w.name == name and w.state not in UNOPENED for w in rollout.waves):
+        return f"wave {name} is open already"
     return ""
 
 

@@ -213,6 +213,8 @@ def _phase(
         return Phase.Reverting, reason, WaitingFor.Node
     if paused:
         return Phase.Paused, paused, WaitingFor.Person
+    if rollout.waves and rollout.waves[-1].state is WaveState.AwaitingApproval:
+        return Phase.Rolling, Reason.AwaitingApproval, WaitingFor.Person
     if worst(step.findings) is Verdict.HOLD:
         return Phase.Rolling, step.findings[0].reason, WaitingFor.Evidence
     if rollout.promoting:
@@ -224,6 +226,7 @@ def _phase(
 
 _WAVE_STATES = {
     WaveState.Pending: (Reason.WaveOpened, WaitingFor.Node),
+    WaveState.AwaitingApproval: (Reason.AwaitingApproval, WaitingFor.Person),
     WaveState.Moving: (Reason.WaveMoving, WaitingFor.Node),
     WaveState.Soaking: (Reason.WaveSoaking, WaitingFor.Evidence),
     WaveState.Judging: (Reason.WaveJudging, WaitingFor.Evidence),
@@ -250,6 +253,8 @@ def _message(obs: Observation, rollout: Rollout, phase: Phase, reason: Reason, s
     wave = rollout.waves[-1]
     why = step.findings[0].message if step.findings else step.waiting and f"for {step.waiting}"
     state, moved = wave.state.value.lower(), len(obs.moved(rollout.attempt))
+    if wave.state is WaveState.AwaitingApproval:
+        state = "not open yet"
     head = f"Wave {wave.name} ({len(rollout.waves)}): {state}, on {moved} node" + "s"[: moved != 1]
     if phase is Phase.Paused:
         head = f"{reason.meaning} {head}"

@@ -116,6 +116,10 @@ def _waves() -> Iterator[Row]:
     yield Row(
         pending, moving, "the way back is proven, and its ledger is stored", (Reason.WaveOpened,)
     )
+    approval = WaveState.AwaitingApproval
+    asks = (Reason.AwaitingApproval,)
+    yield Row(pending, approval, "its plan says `approval: Required`, and nobody approved", asks)
+    yield Row(approval, pending, "a person decided `Approve`", ())
     yield Row(pending, passed, "enough nodes have it already", (Reason.WavePassed,))
     changed = (
         "its nodes changed before any was moved, or all that were moved are suspects; it takes "
@@ -137,7 +141,7 @@ def _waves() -> Iterator[Row]:
     left = "its nodes were drained, removed or rebooted as announced; it is done again on others"
     for state in (moving, soaking, judging, held):
         yield Row(state, WaveState.Excused, left, ())
-    for state in (pending, moving, soaking, judging, held, passed):
+    for state in (pending, approval, moving, soaking, judging, held, passed):
         yield Row(state, WaveState.Failed, HARMED, HARM)
 
 

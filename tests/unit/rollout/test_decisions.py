@@ -4,9 +4,10 @@ from dataclasses import replace
 
 import pytest
 
-from support.builders import digest, make_decision, make_release
+from support.builders import digest, make_channel, make_decision, make_release
 from support.invariants import ended, phase_of, with_stable
 from wavegate.rollout import decisions, report
+from wavegate.rollout.decide import decide
 from wavegate.rollout.steps import Step
 
 
@@ -326,3 +327,114 @@ def test_who_reverted_stands_in_the_incident(rolling):
     sim.decisions.append(make_decision("back", "b", "Revert", decidedBy="alice"))
     sim.run(60, until=ended(sim, "b"))
     assert sim.record.outcomes[0].incident.message == "decision back by alice: a test"
+
+
+# Approve
+
+APPROVED = [
+    {"name": "canary", "pools": ["canary"], "upTo": "100%"},
+    {"name": "all", "upTo": "100%", "approval": "Required"},
+]
+
+
+@pytest.fixture
+def awaiting(make_sim):
+    """Release b waits for a person before its second wave."""
+    sim = with_stable(make_sim())
+    sim.channel = make_channel(waves=APPROVED)
+    sim.publish("b", 2)
+    sim.run(600, until=lambda: release_status(sim, "b")["reason"] == "AwaitingApproval")
+    return sim
+
+
+def test_a_wave_that_needs_an_approval_waits_for_a_person_and_for_nothing_else(awaiting):
+    sim = awaiting
+    sim.run(4_000)
+    said = release_status(sim, "b")
+    assert [said[k] for k in ("phase", "reason", "waitingFor")] == [
+        "Rolling",
+        "AwaitingApproval",
+        "Person",
+    ]
+    waiting = decide(sim.observe(), sim.now).waiting
+    assert waiting == "a person to decide Approve, with wave: all"
+    assert list(sim.running().values()).count("b") == 1
+    assert {ledger for ledger, _ in sim.ledgers if ledger} == {sim.record.rollout.attempt} | {
+        sim.record.stable.attempt
+    }
+
+
+def test_an_approved_wave_opens_and_the_record_says_by_which_decision(awaiting):
+    sim = awaiting
+    later(sim, "fine", "Approve", wave="all")
+    sim.run(600, until=ended(sim, "b"))
+    assert phase_of(sim, "b") == ("Completed", "Completed")
+    assert [w.approved for w in sim.record.outcomes[0].waves] == ["", "fine"]
+
+
+@pytest.mark.parametrize(
+    ("spec", "words"),
+    [
+        ({"wave": "canary"}, "wave canary needs no approval; those that do: all"),
+        ({"wave": "all", "digest": digest("other")}, "carries"),
+        ({"wave": "all", "release": "a", "digest": digest("a")}, "is not rolling out"),
+    ],
+)
+def test_an_approval_of_something_else_opens_nothing(awaiting, spec, words):
+    sim = awaiting
+    given = dict(spec)
+    content = given.pop("digest", digest("b"))
+    release = given.pop("release", "b")
+    made = make_decision("fine", release, "Approve", made=sim.now, decidedBy="alice", **given)
+    spec_of = made.spec.model_copy(update={"digest": content})
+    sim.decisions.append(made.model_copy(update={"spec": spec_of}))
+    sim.run(60)
+    assert words in status_of(sim, "fine")["message"]
+    assert list(sim.running().values()).count("b") == 1
+
+
+def test_an_approval_that_nothing_proves_opens_nothing(awaiting):
+    sim = awaiting
+    sim.policies = "a dry run was not refused"
+    later(sim, "fine", "Approve", wave="all")
+    sim.run(60)
+    assert status_of(sim, "fine")["reason"] == "PoliciesNotInForce"
+    assert list(sim.running().values()).count("b") == 1
+
+
+def test_a_wave_may_be_approved_before_its_turn_and_a_deleted_approval_counts_no_more(make_sim):
+    for deleted in (False, True):
+        sim = with_stable(make_sim())
+        sim.channel = make_channel(waves=APPROVED)
+        sim.publish("b", 2)
+        sim.run(300, until=lambda sim=sim: "b" in sim.running().values())
+        later(sim, "early", "Approve", wave="all")
+        sim.run(3)
+        assert status_of(sim, "early")["phase"] == "Accepted"
+        if deleted:
+            sim.decisions.clear()
+        sim.run(300)
+        assert (phase_of(sim, "b")[0] == "Completed") is not deleted
+
+
+def test_an_approval_is_for_one_release_uid(awaiting):
+    sim = awaiting
+    later(sim, "back", "Revert")
+    later(sim, "fine", "Approve", wave="all")
+    sim.run(60, until=ended(sim, "b"))
+    sim.releases["b"] = make_release("b", 3)
+    sim.run(600)
+    assert release_status(sim, "b")["reason"] == "AwaitingApproval"
+
+
+def test_a_pause_holds_an_approved_wave(awaiting):
+    sim = awaiting
+    sim.decisions.append(make_decision("wait", "b", "Pause", made=sim.now))
+    sim.run(2)
+    later(sim, "fine", "Approve", wave="all")
+    sim.run(300)
+    assert release_status(sim, "b")["reason"] == "PausedByDecision"
+    assert list(sim.running().values()).count("b") == 1
+    sim.decisions = [d for d in sim.decisions if d.name != "wait"]
+    sim.run(600, until=ended(sim, "b"))
+    assert phase_of(sim, "b") == ("Completed", "Completed")
