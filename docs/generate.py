@@ -141,9 +141,10 @@ def _evidence() -> Iterator[str]:
     yield (
         "Nodes that do not have the content show what is usual now. A check `per: Node` has "
         "`control.maxRatio` for that. With `per: Wave` it is a query; with "
-        '`max: "1.5"` this one fails when the nodes with the content take half as long again. The '
-        "last wave leaves no control nodes, and those there are may be at rest: then the ratio is "
-        "1, so give the check a sister with an absolute limit."
+        '`max: "1.5"` this one fails when the nodes with the content take half as long again. A '
+        "wave that takes whole pools, as the last one does, leaves no control nodes, and those "
+        "there are may be at rest: then the ratio is 1, so give the check a sister with an "
+        "absolute limit."
     )
     yield from ("", "```promql", *RATIO, "```")
 

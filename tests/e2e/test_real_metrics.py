@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import requests
 
 from support.node_exporters import NodeExporters
 from support.operator_process import OperatorProcess
@@ -20,7 +21,8 @@ from wavegate_sandbox.client import STRATEGIC
 from wavegate_sandbox.cluster import Options, Sandbox
 from wavegate_sandbox.exporter import Exporter
 
-NAMES = ("machines", "workload")
+WORKERS = {"machines": 1, "workload": 1, "load": 6}
+"""The stories, and how many nodes besides the canary. A control has five at least."""
 SHOP = "shop"
 """Namespace of someone's workload."""
 OWN = {
@@ -32,6 +34,13 @@ OWN = {
     "max": 10,
 }
 """A query of one's own that is joined with what the operator itself exports."""
+COMPARED = {
+    "name": "load",
+    "query": 'node_load1{node=~"$nodes"}',
+    "max": 10,
+    "control": {"maxRatio": 3},
+}
+"""The only check of story `load`."""
 
 
 @pytest.fixture(scope="module")
@@ -65,8 +74,8 @@ def stories(
     measured: Sandbox, operator: OperatorProcess, machines: NodeExporters
 ) -> Iterator[dict[str, Story]]:
     """All presets, and content `a` on all nodes, which was judged by them."""
-    made = {name: Story(measured, name, workers=1) for name in NAMES}
-    for name in (*NAMES, SHOP):
+    made = {name: Story(measured, name, workers) for name, workers in WORKERS.items()}
+    for name in (*WORKERS, SHOP):
         measured.request("POST", "/api/v1/namespaces", {"metadata": {"name": name}})
     for story in made.values():
         machines.add(story.nodes)
@@ -74,7 +83,7 @@ def stories(
     watcher = threading.Thread(target=tell_of_agents, args=(made, machines, stop))
 
     def begin(story: Story) -> None:
-        story.begin(checks(measured))
+        story.begin(checks(measured, compared=story.namespace == "load"))
         for node in story.nodes:
             report_pressure(measured, node)
         story.publish("a")
@@ -82,7 +91,7 @@ def stories(
 
     watcher.start()
     try:
-        with ThreadPoolExecutor(len(NAMES)) as threads:
+        with ThreadPoolExecutor(len(WORKERS)) as threads:
             list(threads.map(begin, made.values()))
         yield made
     finally:
@@ -108,8 +117,10 @@ def report_pressure(sandbox: Sandbox, node: str) -> None:
     sandbox.request("PATCH", f"/api/v1/nodes/{node}/status", body, content_type=STRATEGIC)
 
 
-def checks(sandbox: Sandbox) -> dict[str, Any]:
-    """A channel's checks, and a pace that fits them."""
+def checks(sandbox: Sandbox, *, compared: bool = False) -> dict[str, Any]:
+    """A channel's checks (all presets, or the one that is `compared` with the control), and a pace
+    that fits them.
+    """
     often = {"interval": "2s", "timeout": "2s"}
     presets = [{"name": name, "preset": name, **often} for name in PresetName]
     rollout = {"maxUnavailable": "100%", "settle": "1s", "soak": "3s", "bake": "0s"}
@@ -118,7 +129,9 @@ def checks(sandbox: Sandbox) -> dict[str, Any]:
         {"name": "canary", "pools": ["canary"], "upTo": "100%", "soak": "12s"},
         {"name": "all", "upTo": "100%"},
     ]
-    checks = [*presets, {**OWN, **often}]
+    if compared:  # here trouble is there before the wave opens, or comes at once
+        waves[0] |= {"soak": "8s"}
+    checks = [{**COMPARED, **often}] if compared else [*presets, {**OWN, **often}]
     return {"checks": checks, "prometheus": prometheus, "rollout": rollout, "waves": waves}
 
 
@@ -152,6 +165,41 @@ def test_restarts_of_someone_s_workload_on_the_canary_revert(
     assert status["incident"]["reason"] == "CheckAboveMax"
     assert "check workload-restarts saw 2 on node workload-canary" in status["incident"]["message"]
     story.until_agents("all are back", story.everywhere("a"))
+
+
+def test_load_that_rises_on_the_canary_alone_reverts(
+    stories: dict[str, Story], machines: NodeExporters
+) -> None:
+    story = stories["load"]
+    canary = story.nodes[0]
+    story.publish("heavy")
+    story.until_agents("the canary has it", {**story.everywhere("a"), canary: "heavy"})
+    machines.load([canary], 20)
+    status = story.until_phase("heavy", "Reverted")
+    machines.load([canary], 0.5)
+
+    said = "check load saw 20 on node load-canary, more than 10 (control: 3 times the median 0.5)"
+    assert (status["incident"]["reason"], said) == ("CheckAboveMax", status["incident"]["message"])
+    assert story.channel_status()["blocked"] == []
+    story.until_agents("all are back", story.everywhere("a"))
+
+
+def test_load_that_rises_on_all_nodes_does_not_stop_a_wave(
+    stories: dict[str, Story], measured: Sandbox, machines: NodeExporters
+) -> None:
+    story = stories["load"]
+    raise_load(measured, machines, story, 20)
+    story.publish("busy")
+    story.until("busy", "soaking", lambda status: status.get("wave", {}).get("state") == "Soaking")
+    story.patch("releases", "busy", {"suspend": True})  # the last wave has no control
+    status = story.until("busy", "passed", lambda status: wave_states(status) == ["Passed"])
+
+    (gate,) = (gate for gate in status["gates"] if gate.get("check") == "load")
+    assert (gate["verdict"], gate["value"]) == ("Pass", "20")
+    assert gate["threshold"] == "<= 10 or 3 x control (20)"
+    raise_load(measured, machines, story, 0.5)
+    story.patch("releases", "busy", {"suspend": False})
+    story.until_phase("busy", "Completed")
 
 
 def test_prometheus_may_stop_in_a_soak_and_nothing_leaks(
@@ -189,6 +237,19 @@ def test_prometheus_may_stop_in_a_soak_and_nothing_leaks(
         f"Prometheus stopped in a soak: threads and sockets of the operator {before} before, "
         f"{during[0]} when held, {during[1]} after 10 more passes, {after} when the wave passed"
     )
+
+
+def raise_load(sandbox: Sandbox, machines: NodeExporters, story: Story, value: float) -> None:
+    """Give all machines of a story this load, and have Prometheus know it of all of them."""
+    machines.load(story.nodes, value)
+    asked = {"query": f'count(node_load1{{node=~"{story.namespace}-.*"}} == {value})'}
+    url = f"{sandbox.prometheus_url}/api/v1/query"
+
+    def scraped() -> bool:
+        found = requests.get(url, params=asked, timeout=5).json()["data"]["result"]
+        return bool(found) and found[0]["value"][1] == str(len(story.nodes))
+
+    sandbox.wait_for(f"a load of {value} to be scraped", scraped)
 
 
 def wave_states(status: dict[str, Any]) -> list[str]:

@@ -36,6 +36,7 @@ LINUX = (
     "one-unready",
     "pods-unready",
     "new-unready",
+    "unready-just-before",
     "pressed",
     "busy",
     "fat",
@@ -51,7 +52,7 @@ HARM = {
     PresetName.OomKill: {"oom": 3},
     PresetName.AgentRestarts: {"agent-loops": 4},
     PresetName.WorkloadRestarts: {"pods-restart": 2},
-    PresetName.WorkloadNotReady: {"pods-unready": 2, "new-unready": 2},
+    PresetName.WorkloadNotReady: {"pods-unready": 2, "new-unready": 2, "unready-just-before": 2},
     PresetName.NodePressure: {"pressed": 1},
     PresetName.AgentCpuMemory: {"busy": 1.0, "fat": 0.95, "fat-node": 0.95, "win-busy": 1.0},
 }
@@ -191,6 +192,8 @@ def record_pod(recording, name, number):
     ready = from_opening(1, 0) if number < affected else 0 if number == 2 else 1
     if name == "new-unready" and number < 2:
         ready = appears(lambda t: 1 if t < 240 else 0)
+    if name == "unready-just-before" and number < 2:  # no wave before it could find this yet
+        ready = from_opening(1, 0, delay=-60.0)
     if name == "chronic":  # it was not Ready at the opening either: it comes and goes
         ready = lambda t: 1 if 60 <= t < 240 else 0  # noqa: E731
     recording.add("kube_pod_status_ready", {**pod, "condition": "true"}, ready)

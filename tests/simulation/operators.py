@@ -6,6 +6,7 @@ weakness: a deletion that was missed is not told) and the HTTP below our client.
 
 import asyncio
 import random
+import re
 from collections.abc import Callable
 from typing import Any
 
@@ -24,29 +25,42 @@ from wavegate.telemetry.metrics import Metrics
 KINDS: tuple[type[Resource], ...] = (Channel, Release, Decision)
 
 
+_SINCE = re.compile(r"@ (\d+)")
+
+
 class SimPrometheus:
-    """Answers every check from `values` (by node); `error` in words instead when it is set."""
+    """Answers every check from `values` (by node); `error` in words instead when it is set. A query
+    that names a time (`@ $t0`) gets what the node's counter grew by since then, instead.
+    """
 
     def __init__(self) -> None:
         self.values: dict[str, float | None] = {}
         self.default: float | None = 0.0
         """The value of a node that is not named. Here and there None = it has no series."""
         self.error = ""
+        self.rises: dict[str, list[float]] = {}
+        """By node: when its counter rose by 1, in seconds of the operators' clocks."""
 
     async def ask(
         self, url: str, check: CheckSpec, query: str, nodes: frozenset[str], now: float
     ) -> CheckResult:
         """As the real reader: a result or an error, never an exception."""
-        del url, query
+        del url
         await asyncio.sleep(0.05)
         if self.error:
             return CheckResult(now, nodes, error=self.error)
         values = {node: self.values.get(node, self.default) for node in sorted(nodes)}
+        since = _SINCE.search(query)
+        if since is not None:
+            values = {n: float(self._rose(n, float(since[1]))) for n in values}
         if not check.per_node:
             known = [value for value in values.values() if value is not None]
             return CheckResult(now, nodes, (Sample({}, max(known)),) if known else ())
         samples = (Sample({check.node_label: n}, v) for n, v in values.items() if v is not None)
         return CheckResult(now, nodes, tuple(samples))
+
+    def _rose(self, node: str, since: float) -> int:
+        return sum(at > since for at in self.rises.get(node, ()))
 
     def close(self) -> None:
         """Nothing to close."""

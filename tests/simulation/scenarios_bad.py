@@ -1,8 +1,10 @@
 """Stories in which content does harm, or cannot be brought, and is taken back."""
 
+from simulation.apiserver import Change
+from simulation.cluster import Simulation
 from simulation.machines import crash_loops, kills, only_on
 from simulation.scenarios import scenario
-from simulation.scenarios_good import CHECKED
+from simulation.scenarios_good import CHECK, CHECKED
 from simulation.story import Story
 from wavegate.api import Phase, WaveState
 
@@ -161,6 +163,32 @@ def check_above_its_max(story: Story) -> None:
     victims = story.until_moved(2)[:2]
     story.say("machine", "errors on {} rise to 7; at most 1 is allowed", victims)
     story.prometheus.values |= dict.fromkeys(victims, 7.0)
+    story.until_ended("b", Phase.Reverted)
+    assert story.everywhere("a")
+    assert not story.record.blocked
+
+
+COUNTED = {**CHECK, "query": 'errors{node=~"$nodes"} - errors{node=~"$nodes"} @ $t0'}
+
+
+@scenario(canaries=2, spec={**CHECKED, "checks": [COUNTED]})
+def harm_between_two_waves(story: Story) -> None:
+    """Counters rise after the last answer about a wave, before the next one opens
+    Each wave is compared with its own opening. So all checks are asked once more, as of the wave
+    before, when the next one has opened, and no node is moved until they pass.
+    """
+    rises = story.prometheus.rises
+
+    def rise(sim: Simulation, _change: Change) -> None:
+        rollout = sim.record.rollout
+        waves = rollout.waves if rollout and rollout.candidate.release == "b" else ()
+        if not rises and waves and waves[-1].state is WaveState.Passed:
+            rises.update((name, [sim.loop.time()] * 2) for name in story.moved("canary"))
+
+    story.publish("b")
+    story.watchers.append(rise)
+    story.until("a rise", lambda: rises)
+    story.say("machine", "errors of {} rise by 2; at most 1 is allowed", sorted(rises))
     story.until_ended("b", Phase.Reverted)
     assert story.everywhere("a")
     assert not story.record.blocked

@@ -192,17 +192,22 @@ def prometheus_gone_and_back(story: Story) -> None:
     assert story.everywhere("b")
 
 
-COMPARED = {**CHECKED, "checks": [{**CHECK, "control": {"maxRatio": 3}}]}
+COMPARED = {
+    **CHECKED,
+    "checks": [{**CHECK, "control": {"maxRatio": 3}}],
+    "pools": [{"name": "workers", "selector": {"matchLabels": {"pool": "workers"}}}],
+    "waves": [{"name": "first", "upTo": 1}, {"name": "all", "upTo": "100%"}],
+}
 
 
-@scenario(workers=9, spec={**COMPARED, "rollout": {"bake": "0s"}})
+@scenario(canaries=0, workers=10, spec={**COMPARED, "rollout": {"bake": "0s"}})
 def busy_everywhere(story: Story) -> None:
     """For a while every node has more errors than the limit
-    The nodes without the content have them too, so nothing is taken back. In the last wave none is
-    left to compare with, nor in a bake, which is why a does not bake here.
+    The nodes of its pool without the content have them too, so nothing is taken back. In the last
+    wave none is left to compare with, nor in a bake, which is why a does not bake here.
     """
     story.publish("b")
-    story.until_wave("canary", WaveState.Soaking)
+    story.until_wave("first", WaveState.Soaking)
     story.say("machine", "errors rise to 4 everywhere; at most 1 is allowed, or 3 times the rest's")
     story.prometheus.default = 4.0
     story.run(20)

@@ -16,11 +16,16 @@ class NodeExporters:
     def add(self, nodes: Iterable[str]) -> None:
         """These machines run since yesterday, and nothing ever happened to them."""
         for node in nodes:
-            machine = {"node": node, "job": "node-exporter", "instance": f"{node}:9100"}
+            machine = _machine(node)
             self._exporter.set("node_boot_time_seconds", machine, time.time() - 86_400)
             self._exporter.set("node_vmstat_oom_kill", machine, 0)
             self._exporter.set("node_load1", machine, 0.5)
             self._exporter.set("problem_counter", _oops(node), 0)
+
+    def load(self, nodes: Iterable[str], value: float) -> None:
+        """So many processes run or wait on each of these machines."""
+        for node in nodes:
+            self._exporter.set("node_load1", _machine(node), value)
 
     def oops(self, node: str, count: int) -> None:
         """The kernel of a machine reported so many errors since its start."""
@@ -36,6 +41,10 @@ class NodeExporters:
             }
             self._exporter.set("container_cpu_usage_seconds_total", labels, 1)
             self._exporter.set("container_memory_working_set_bytes", labels, 50e6)
+
+
+def _machine(node: str) -> dict[str, str]:
+    return {"node": node, "job": "node-exporter", "instance": f"{node}:9100"}
 
 
 def _oops(node: str) -> dict[str, str]:

@@ -152,11 +152,11 @@ class Story:
         """The content that runs on each node: node → digest, of Ready agents that stay."""
         running: dict[str, str] = {}
         for pod in self.pods():
-            if "deletionTimestamp" in pod["metadata"] or not _is_ready(pod):
+            if not is_running(pod):
                 continue
             node = pod["spec"]["nodeName"]
             assert node not in running, f"two agents run on {node}"
-            running[node] = _content(pod)
+            running[node] = content_of(pod)
         return running
 
     def pods(self) -> list[dict[str, Any]]:
@@ -220,11 +220,15 @@ def channel_spec(story: str) -> dict[str, Any]:
     }
 
 
-def _is_ready(pod: dict[str, Any]) -> bool:
+def is_running(pod: dict[str, Any]) -> bool:
+    """Whether it is Ready and stays."""
     conditions = pod.get("status", {}).get("conditions") or []
-    return any(c["type"] == "Ready" and c["status"] == "True" for c in conditions)
+    ready = any(c["type"] == "Ready" and c["status"] == "True" for c in conditions)
+    return ready and "deletionTimestamp" not in pod["metadata"]
 
 
-def _content(pod: dict[str, Any]) -> str:
-    images = [v["image"]["reference"] for v in pod["spec"]["volumes"] if "image" in v]
+def content_of(pod: dict[str, Any]) -> str:
+    """The digest of the content that an agent's pod has; empty for other pods."""
+    volumes = pod["spec"].get("volumes", [])
+    images = [v["image"]["reference"] for v in volumes if "image" in v]
     return images[0].partition("@")[2] if images else ""

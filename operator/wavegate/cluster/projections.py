@@ -76,8 +76,7 @@ def node_view(body: Mapping[str, Any], old: NodeView | None, now: float) -> Node
         Taint(t["key"], t.get("value", ""), t["effect"]) for t in spec.get("taints") or []
     )
     ready, unschedulable = conditions.get("Ready") == "True", bool(spec.get("unschedulable"))
-    notes = metadata.get("annotations") or {}
-    leaving = is_leaving(taints, unschedulable=unschedulable, annotations=notes)
+    leaving = is_leaving(taints, unschedulable=unschedulable)
     boot_id = (status.get("nodeInfo") or {}).get("bootID", "")
     same = old if old and old.uid == metadata["uid"] else None
     before = same.announced if same else ""

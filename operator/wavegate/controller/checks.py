@@ -25,6 +25,7 @@ from wavegate.evidence import (
 from wavegate.evidence.gates import MAX_QUERY, cut
 from wavegate.rollout.judge import witnesses
 from wavegate.rollout.observation import Observation
+from wavegate.rollout.periods import evidence_since
 from wavegate.rollout.record import Record
 from wavegate.rollout.revert import taken_back
 from wavegate.rollout.watch import watched
@@ -35,7 +36,8 @@ from wavegate.telemetry.prometheus import PrometheusReader
 log = logging.getLogger(__name__)
 
 EARLY_SECONDS = 1.0
-"""A soak that ended, or nodes that joined, are asked about after this, not the interval."""
+"""A soak that ended, nodes that joined, or a wave that opened, are asked about after this, not the
+interval."""
 
 
 class CheckRunner:
@@ -125,7 +127,7 @@ class CheckRunner:
         """The answer with what nodes without the content report: is it the content that makes nodes
         silent, or raises their values, or is it so everywhere? Unchanged if they tell nothing.
         """
-        if len(asked.nodes) < LEAST_CONTROL or asked.rollout.completed_at is not None:
+        if len(asked.nodes) < LEAST_CONTROL:
             return result
         now = self._clock()
         question = asked.substituted(check, obs, now)
@@ -203,9 +205,8 @@ def _asked(obs: Observation) -> Iterator[Questions]:
         nodes = witnesses(obs, rollout)
         if rollout.phase is Phase.Reverting and rollout.plan.loaded_proof is not None:
             nodes |= taken_back(obs, rollout)
-        since = rollout.waves[-1].judged_since or 0.0
         if nodes:
-            yield Questions(rollout, nodes, since)
+            yield Questions(rollout, nodes, evidence_since(rollout))
     if bake is not None and bake.attempt in now_running and bake.rollout.plan.questions:
         nodes = frozenset(watched(obs, bake))
         if nodes:

@@ -1,30 +1,35 @@
 """What the variables of a check's query stand for, at the moment when it is asked."""
 
+import math
 import re
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from typing import Self
 
-from wavegate.evidence import NEW_INTERVALS, NEW_SECONDS, CheckSpec
+from wavegate.evidence import NEW_INTERVALS, NEW_SECONDS, CheckSpec, NodeView
+from wavegate.rollout.control import control_group
 from wavegate.rollout.observation import Observation
-from wavegate.rollout.placement import membership
+from wavegate.rollout.periods import asked_of
 from wavegate.rollout.record import Rollout
-from wavegate.rollout.waves import baseline_of, in_order
+from wavegate.rollout.waves import in_order
 
 MAX_CONTROL = 500
 """Control nodes that a query names: more would make it longer, and its answer hardly surer."""
 VARIABLES = {
     "nodes": "names of the nodes that are judged, as a regular expression",
-    "control_nodes": "the same of Ready nodes in the channel's pools that are in no wave yet, at "
-    f"most {MAX_CONTROL}; matches no node when there is none",
-    "pool": "names of the current wave's pools, as a regular expression",
+    "control_nodes": "the same of the Ready nodes of the control group: in the pools of the waves "
+    f"so far, without the content; at most {MAX_CONTROL}. Matches no node when there is none, as "
+    "in a wave that takes whole pools and in a bake",
+    "pool": "names of that wave's pools (see `$t0`), as a regular expression",
     "release": "name of the release",
     "namespace": "the channel's namespace, in which the agent's pods are",
     "channel": "name of the channel",
     "agent": "name of the candidate's DaemonSet: its pods are called `$agent-…`",
-    "elapsed": "time since the newest open wave opened, as a PromQL duration such as 412s; in a "
-    "bake it grows to a day and more, and a range of it to what Prometheus may refuse to read",
-    "t0": "when the newest open wave opened, in seconds since 1970 by the operator's clock",
+    "elapsed": "time since `$t0`, as a PromQL duration such as 412s; in a bake it grows to a day "
+    "and more, and a range of it to what Prometheus may refuse to read",
+    "t0": "when the newest wave opened that has moved a node, in seconds since 1970 by the "
+    "operator's clock. A wave moves none until each check has passed once more after its opening, "
+    "with the `$t0` of the wave before: so the two periods overlap",
 }
 """The CRD refuses any other. All of them are replaced in `query` and in `freshness.series`."""
 NO_NODE = "_none_"
@@ -52,9 +57,8 @@ class Questions:
         return substitute(check, values)
 
     def of_control(self, obs: Observation) -> Self:
-        """The same questions about nodes of the same pools without the content; not all of many."""
-        known = (obs.nodes[name] for name in _control(obs, self))
-        some = in_order(known, self.rollout.attempt)[:MOST_CONTROL]
+        """The same questions about nodes of the control; not all of many."""
+        some = _control(obs, self)[:MOST_CONTROL]
         stable = obs.record.stable
         agent = stable.daemon_set if stable else ""
         return replace(self, nodes=frozenset(node.name for node in some), agent=agent)
@@ -77,21 +81,20 @@ class Questions:
     def _values(
         self, text: str, obs: Observation, now: float, listed: Callable[[Iterable[str]], str]
     ) -> dict[str, str]:
-        # A wave that is still pending has not opened: then it is about those before it.
-        opened = max(wave.opened_at for wave in self.rollout.waves) or now
-        planned = self.rollout.planned
-        pools = planned.pools if planned else [pool.name for pool in self.rollout.plan.pools]
-        control = _control(obs, self) if "$control_nodes" in text else frozenset[str]()
+        as_of = asked_of(self.rollout)
+        opened, planned = max(wave.opened_at for wave in as_of.waves) or now, as_of.planned
+        pools = planned.pools if planned else [pool.name for pool in as_of.plan.pools]
+        control = _control(obs, self) if "$control_nodes" in text else []
         return {
             "nodes": listed(self.nodes),
-            "control_nodes": listed(control),
+            "control_nodes": listed(node.name for node in control),
             "pool": nodes_pattern(pools),
             "release": self.rollout.candidate.release,
             "namespace": obs.namespace,
             "channel": obs.name,
             "agent": self.agent or self.rollout.candidate.daemon_set,
             "elapsed": f"{max(1, int(now - opened))}s",
-            "t0": f"{opened:.0f}",
+            "t0": f"{math.floor(opened)}",  # never later, or a second would be seen by nobody
         }
 
 
@@ -118,19 +121,10 @@ def _in_short(names: Iterable[str]) -> str:
     return nodes_pattern(known[:SHOWN_NODES]) + more
 
 
-def _control(obs: Observation, asked: Questions) -> frozenset[str]:
-    """Nodes of the same pools that do not have the content and are not about to get it: those that
+def _control(obs: Observation, asked: Questions) -> list[NodeView]:
+    """Ready nodes of the control, in the order in which the content takes them: at most those that
     get it last, so that most of them stay the same from wave to wave.
     """
-    pools_of, taken = membership(asked.rollout.plan.pools), baseline_of(obs)
-    attempt = asked.rollout.attempt
-    fit = (
-        node
-        for name, node in obs.nodes.items()
-        if node.ready
-        and name not in asked.nodes
-        and name not in taken
-        and node.attempt(obs.key) != attempt
-        and pools_of(node)
-    )
-    return frozenset(node.name for node in in_order(fit, attempt)[-MAX_CONTROL:])
+    group = control_group(obs, asked.rollout)
+    fit = (node for node in group if node.ready and node.name not in asked.nodes)
+    return in_order(fit, asked.rollout.attempt)[-MAX_CONTROL:]

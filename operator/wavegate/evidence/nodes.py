@@ -18,18 +18,21 @@ LEAVING_TAINTS = frozenset(
     }
 )
 """What autoscalers and medik8s' node maintenance put on a node that they are about to drain. Others
-cordon it. DeletionCandidateOfClusterAutoscaler is none: most candidates stay."""
-LEAVING_ANNOTATIONS = frozenset({"weave.works/kured-reboot-in-progress"})
-"""Of kured, with --annotate-nodes."""
+cordon it. No announcements are DeletionCandidateOfClusterAutoscaler, as most candidates stay, and
+kured's annotation `weave.works/kured-reboot-in-progress`: a node has it from when a reboot is due,
+which may wait for a lock, a window or an alert for days. kured cordons what it does reboot."""
 REPAIR_TAINTS = frozenset(
     {
         "medik8s.io/remediation",
+        "medik8s.io/fence-agents-remediation",
         "node.kubernetes.io/out-of-service",
         "karpenter.sh/rebooting",
     }
 )
 """Who repairs a node says with these that it is ill: that excuses nothing, though it is cordoned
-for it as well."""
+for it as well. Karpenter's is only proposed so far."""
+REPAIR_PREFIX = "remediation.medik8s.io/"
+"""Of the taints of medik8s' remediators, by name, since 2026."""
 
 
 OWN_CONDITIONS = frozenset(
@@ -50,16 +53,12 @@ def bad_conditions(conditions: Mapping[str, str]) -> frozenset[str]:
     )
 
 
-def is_leaving(
-    taints: Iterable[Taint], *, unschedulable: bool, annotations: Iterable[str] = ()
-) -> bool:
+def is_leaving(taints: Iterable[Taint], *, unschedulable: bool) -> bool:
     """Whether a node's drain, removal or reboot is announced, other than to repair it."""
     keys = {taint.key for taint in taints}
-    if keys & REPAIR_TAINTS:
+    if keys & REPAIR_TAINTS or any(key.startswith(REPAIR_PREFIX) for key in keys):
         return False
-    return (
-        unschedulable or bool(keys & LEAVING_TAINTS) or bool(LEAVING_ANNOTATIONS & {*annotations})
-    )
+    return unschedulable or bool(keys & LEAVING_TAINTS)
 
 
 def announcement(before: str, boot_id: str, *, leaving: bool, ready: bool) -> str:

@@ -138,8 +138,10 @@ _NEWLY_RESTARTED = (
 )
 
 _POD_READY = 'kube_pod_status_ready{condition="true"}'
+# Nothing that is found only after two minutes may fall between two waves: what became not Ready
+# shortly before the opening was not found yet in the time of the wave before.
 _WAS_READY = (
-    f"(max by ({_POD}) ({_POD_READY} @ $t0)\n"
+    f"(max by ({_POD}) (max_over_time({_POD_READY}[2m] @ $t0))\n"
     f"    or max by ({_POD}) (max_over_time({_POD_READY}[{_RECENT}])))"
 )
 _NO_LONGER_READY = (
@@ -230,9 +232,9 @@ PRESETS: Mapping[PresetName, Preset] = {
         max=1.0,
     ),
     PresetName.WorkloadNotReady: Preset(
-        "pods on the node that were Ready when the wave opened (of newer ones: in the last 15 "
-        "minutes), and were not for the last 2 minutes; none that is deleted or done. One may be "
-        "ill by itself; two are too many",
+        "pods on the node that were Ready in the 2 minutes before the wave opened (of newer ones: "
+        "in the last 15 minutes), and were not for the last 2 minutes; none that is deleted or "
+        "done. One may be ill by itself; two are too many",
         STATE_METRICS,
         _of_pods(_NO_LONGER_READY),
         _on("kube_node_info"),

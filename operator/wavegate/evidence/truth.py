@@ -77,7 +77,11 @@ TABLE = (
     _both("stale", "good values, but samples older than `freshness.maxAge`", STALE),
     _both("stale harm", "a value outside of the limits, as old: it may be from before", STALE),
     _both("no age", "good values, but no age of their samples", STALE),
-    _both("early", "good values, asked before the soak ended", WAIT),
+    _both(
+        "early",
+        "good values, asked before the soak ended, or before a wave opened that has moved no node",
+        WAIT,
+    ),
     _both("narrow", "good values, asked before all nodes were moved", WAIT),
     _both("consecutive", "good values, fewer times in a row than `consecutive`", WAIT),
     Row("too few", "good values of fewer nodes than `coverage`", NO_DATA, None),

@@ -16,10 +16,9 @@ from wavegate.evidence import (
     is_cluster_wide,
     most_soon,
 )
+from wavegate.rollout.control import control_group
 from wavegate.rollout.judge import judged_nodes
-from wavegate.rollout.movable import fleet
 from wavegate.rollout.observation import Observation
-from wavegate.rollout.placement import membership
 from wavegate.rollout.record import Rollout, Suspect
 
 LOST = frozenset(
@@ -64,26 +63,6 @@ def is_over(obs: Observation, rollout: Rollout, harmed: Collection[Suspect]) -> 
     if any(suspect.reason in UNREADY for suspect in harmed):
         return all(node.name in ready for node in nodes if node.ready)
     return all(node.ready for node in nodes if node.lost_at is not None)
-
-
-def control_group(obs: Observation, rollout: Rollout) -> list[NodeView]:
-    """The nodes of the same pools that are not on the candidate and never came to harm on it."""
-    return obs.once(_control_group, rollout)
-
-
-def _control_group(obs: Observation, rollout: Rollout) -> list[NodeView]:
-    plan, suspects = rollout.plan, {suspect.node for suspect in rollout.suspects}
-    opened = plan.waves[: len(rollout.waves)]
-    names = {name for wave in opened for name in wave.pools}
-    sweeps = len(rollout.waves) > len(plan.waves)
-    pools_of = membership(pool for pool in plan.pools if pool.name in names)
-    return [
-        node
-        for node in fleet(obs, rollout).values()
-        if node.attempt(obs.key) != rollout.attempt
-        and node.name not in suspects
-        and (sweeps or pools_of(node))
-    ]
 
 
 def _hit_at(obs: Observation, node: NodeView, kind: frozenset[Reason]) -> float:

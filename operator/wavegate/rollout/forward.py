@@ -7,7 +7,7 @@ the checks in `advance` is the state machine.
 from collections.abc import Iterator
 from dataclasses import replace
 
-from wavegate.api import Phase, Reason, WaveState
+from wavegate.api import GateKind, Phase, Reason, WaveState
 from wavegate.evidence import Finding, NodeView, Verdict
 from wavegate.rollout import (
     corroborate,
@@ -217,12 +217,9 @@ def _next(obs: Observation, rollout: Rollout) -> Step:
 def _move(obs: Observation, rollout: Rollout, findings: tuple[Finding, ...], now: float) -> Step:
     """Move the next batch that the exposure rule has room for; start the soak when all settled."""
     measured = exposure.measure(obs, rollout, now)
-    brake = next((f for f in findings if f.reason in _BRAKES), None)
-    if brake is not None:  # before a soak begins, too: it would end at once, and begin again
-        return wait(brake.message)
-    harm = suspects.brake(rollout, now)
-    if harm:
-        return wait(harm)
+    stopped = _stopped_by(rollout, findings, now)
+    if stopped:  # before a soak begins, too: it would end at once, and begin again
+        return wait(stopped)
     if not measured.unmoved and not measured.in_flight:
         if rollout.planned is not None and suspects.none_is_left(obs, rollout):
             # It takes others instead; where there are none, it passes without.
@@ -244,6 +241,18 @@ def _move(obs: Observation, rollout: Rollout, findings: tuple[Finding, ...], now
         return save(obs.record, rollout.with_wave(labelled=seen))
     # An agent that is Ready, and a node that is heard from, are events.
     return Step(waiting=f"{len(measured.in_flight)} nodes to settle", requeue=QUIET)
+
+
+def _stopped_by(rollout: Rollout, findings: tuple[Finding, ...], now: float) -> str:
+    """What keeps all nodes of the wave from being moved, in words; empty when nothing does. Of one
+    that has moved none yet, each check must have passed since its opening: see `periods`.
+    """
+    brake = next((f for f in findings if f.reason in _BRAKES), None)
+    first = not rollout.waves[-1].moved
+    unasked = next((f for f in findings if first and f.gate is GateKind.Check), None)
+    if brake is not None:
+        return brake.message
+    return suspects.brake(rollout, now) or (unasked.message if unasked else "")
 
 
 def _label(

@@ -13,6 +13,7 @@ from wavegate.evidence import LEASE_STALE_SECONDS, Finding, Gate, assess_check, 
 from wavegate.evidence.gates import bounded, built_in, of_check
 from wavegate.rollout.judge import judged_nodes
 from wavegate.rollout.observation import Observation
+from wavegate.rollout.periods import evidence_since
 from wavegate.rollout.record import Rollout, WaveRun
 from wavegate.rollout.steps import Step
 from wavegate.rollout.waves import baseline_of, changed_agents
@@ -26,7 +27,7 @@ def look(
     obs: Observation, rollout: Rollout, findings: Iterable[Finding], now: float
 ) -> tuple[Gate, ...]:
     """What each gate of the current wave says now, by all `findings` about it; the worst first."""
-    since = rollout.waves[-1].judged_since or 0.0
+    since = evidence_since(rollout)
     return look_at(obs, rollout, judged_nodes(obs, rollout), findings, since=since, now=now)
 
 

@@ -24,6 +24,7 @@ from wavegate.evidence import (
 from wavegate.rollout import labels, loaded, suspects
 from wavegate.rollout.marks import anew, is_away, softened
 from wavegate.rollout.observation import Observation
+from wavegate.rollout.periods import evidence_since
 from wavegate.rollout.record import Rollout
 from wavegate.rollout.waves import PodsOn, baseline_of
 from wavegate.rollout.whereabouts import Whereabouts, whereabouts
@@ -243,13 +244,13 @@ def _checks(obs: Observation, rollout: Rollout) -> Iterator[Finding]:
     moved = witnesses(obs, rollout)
     if not moved:
         return
-    since = rollout.waves[-1].judged_since
+    since = evidence_since(rollout)
     for check in rollout.plan.checks:
         result = obs.checks.get(check.name)
         yield from obs.kept.of(_check, check, result, moved, since)
 
 
 def _check(
-    check: CheckSpec, result: CheckResult | None, moved: frozenset[str], since: float | None
+    check: CheckSpec, result: CheckResult | None, moved: frozenset[str], since: float
 ) -> tuple[Finding, ...]:
-    return tuple(judge_check(check, result, moved, since or 0.0))
+    return tuple(judge_check(check, result, moved, since))

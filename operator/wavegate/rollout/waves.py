@@ -48,8 +48,7 @@ def choose(obs: Observation, rollout: Rollout, wave: PlannedWave) -> tuple[list[
         for n in members
         if n.name not in aside
         and (n.attempt(obs.key) != rollout.attempt or n.name not in known)
-        and n.ready
-        and not n.unschedulable
+        and _is_fit(n)
     ]
     ordered = in_order(fit, rollout.attempt)
     if rollout.plan.agents:  # a node without one proves less: such come last
@@ -102,7 +101,7 @@ def ledger_for(obs: Observation, rollout: Rollout, nodes: Iterable[NodeView]) ->
             n.name,
             n.uid,
             n.boot_id,
-            healthy=n.ready and not n.unschedulable,
+            healthy=_is_fit(n),
             bad=tuple(sorted(n.bad)),
             agents=agents_then(theirs.get(n.name, ())),
         )
@@ -110,6 +109,13 @@ def ledger_for(obs: Observation, rollout: Rollout, nodes: Iterable[NodeView]) ->
     )
     sequence = rollout.candidate.sequence
     return Ledger(rollout.attempt, rollout.waves[-1].ledger, frozen, sequence)
+
+
+def _is_fit(node: NodeView) -> bool:
+    """Whether it can speak for the content. The harm of one that was announced to leave would be
+    excused, and its taint need be none that keeps the agent away.
+    """
+    return node.ready and not node.unschedulable and not node.announced
 
 
 def baseline_of(obs: Observation) -> Mapping[str, LedgerNode]:

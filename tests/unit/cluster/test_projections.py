@@ -215,7 +215,7 @@ def tainted(*keys):
 CORDONED = {"unschedulable": True}
 MAINTENANCE = {**CORDONED, **tainted("medik8s.io/drain", "node.kubernetes.io/unschedulable")}
 REPAIR = {**CORDONED, **tainted("medik8s.io/remediation")}
-KURED = {"annotations": {"weave.works/kured-reboot-in-progress": "2026-11-25T20:00:00Z"}}
+DUE = {"annotations": {"weave.works/kured-reboot-in-progress": "2026-11-25T20:00:00Z"}}
 
 
 @pytest.mark.parametrize(
@@ -225,16 +225,19 @@ KURED = {"annotations": {"weave.works/kured-reboot-in-progress": "2026-11-25T20:
         (True, tainted("ToBeDeletedByClusterAutoscaler")),
         (True, tainted("karpenter.sh/disrupted")),
         (True, MAINTENANCE),
-        (True, KURED),
+        (True, {**CORDONED, **DUE}),  # kured drains it
         (False, tainted("gpu")),
         (False, tainted("DeletionCandidateOfClusterAutoscaler")),  # most candidates stay
         (False, tainted("node.cluster.x-k8s.io/outdated-revision")),  # one day
         (False, tainted("node.kubernetes.io/unreachable")),
-        (False, {"annotations": {"weave.works/kured-most-recent-reboot-needed": "x"}}),
-        (False, REPAIR),  # Self Node Remediation, Fence Agents Remediation
+        (False, DUE),  # kured would reboot it, and waits for its lock, its window or an alert
+        (False, REPAIR),  # Self Node Remediation up to 0.11
+        (False, {**CORDONED, **tainted("remediation.medik8s.io/self-node-remediation")}),
+        (False, {**CORDONED, **tainted("medik8s.io/fence-agents-remediation")}),  # up to 0.6
+        (False, {**CORDONED, **tainted("remediation.medik8s.io/fence-agents-remediation")}),
         (False, {**CORDONED, **tainted("karpenter.sh/rebooting")}),
         (False, {**CORDONED, **tainted("node.kubernetes.io/out-of-service")}),
-        (False, {**KURED, **REPAIR}),
+        (False, {**MAINTENANCE, **REPAIR}),
     ],
 )
 def test_who_announces_that_a_node_leaves_and_who_repairs_it(announced, spec):

@@ -11,7 +11,9 @@ from hypothesis import strategies as st
 
 from support.builders import make_channel
 from support.fake_apiserver import until
+from support.invariants import in_wave
 from support.world import SimCluster
+from wavegate.api import WaveState
 from wavegate.controller import queries
 from wavegate.controller.checks import CheckRunner
 from wavegate.controller.queries import VARIABLES, Questions, nodes_pattern
@@ -74,17 +76,22 @@ class Reader:
 
 @pytest.fixture
 def sim():
-    """A first release with two checks is on its canary."""
+    """A first release with two checks is on its canary; the workers are of the wave's pools too."""
     checks = [
         {"name": "crashes", "query": 'up{node=~"$nodes"}', "max": 0, "interval": "30s"},
         {"name": "slow", "query": "sum(x)", "max": 0, "per": "Wave", "interval": "5m"},
     ]
     prometheus = {"url": "http://prometheus"}
-    found = SimCluster(channel=make_channel(checks=checks, prometheus=prometheus))
+    waves = [{"name": "canary", "upTo": 1}, {"name": "all", "upTo": "100%"}]
+    found = SimCluster(channel=make_channel(checks=checks, prometheus=prometheus, waves=waves))
     found.add_nodes("canary", 1)
-    found.add_nodes("workers", 2)
+    workers = [found.nodes[name] for name in found.add_nodes("workers", 2)]
+    for worker in workers:
+        worker.unschedulable = True  # so the wave takes the canary
     found.publish("a", 1)
     found.run(60, until=lambda: bool(found.running()))
+    for worker in workers:
+        worker.unschedulable = False
     return found
 
 
@@ -167,6 +174,32 @@ async def test_nodes_that_joined_are_asked_about_soon(runner, sim, reader):
     assert await asked(runner, sim, reader) == ["crashes", "slow"]
 
 
+async def test_a_wave_that_opens_has_all_checks_asked_soon_as_of_the_wave_before(
+    runner, sim, reader
+):
+    rollout = sim.record.rollout
+    checks = tuple(replace(check, query="$t0") for check in rollout.plan.checks)
+    plan = replace(rollout.plan, checks=checks)
+    sim.record = replace(sim.record, rollout=replace(rollout, plan=plan))
+    sim.step_until(lambda: len(sim.record.rollout.waves) > 1)
+    await asked(runner, sim, reader)
+    await until(lambda: len(answers(runner, sim)) == 2)
+    sim.now += 1
+    assert await asked(runner, sim, reader) == []
+    sim.step_until(in_wave(sim, "all", WaveState.Moving))
+    assert await asked(runner, sim, reader) == ["crashes", "slow"]
+    canary, opened = sim.record.rollout.waves
+    assert (opened.opened_at, opened.moved) == (sim.now, 0)
+    assert {query for _, _, query, _, _ in reader.asked} == {f"{canary.opened_at:.0f}"}
+    await until(lambda: answers(runner, sim)["slow"].asked_at == sim.now)
+    sim.now += 1
+    assert await asked(runner, sim, reader) == [], "once is enough"
+    sim.step_until(lambda: sim.record.rollout.waves[-1].moved)
+    sim.now += 400
+    assert await asked(runner, sim, reader) == ["crashes", "slow"]
+    assert reader.asked[-1][2] == f"{opened.opened_at:.0f}"
+
+
 async def test_answers_about_another_attempt_are_forgotten(runner, sim, reader):
     reader.answers.clear()
     await asked(runner, sim, reader)
@@ -203,9 +236,10 @@ async def test_the_checks_of_a_candidate_and_of_what_bakes_are_asked_apart(runne
     sim.publish("b", 2)
     sim.run(100, until=lambda: "b" in sim.running().values())
     assert await asked(runner, sim, reader) == ["crashes", "crashes", "slow", "slow"]
-    rest = set(sim.nodes) - {"canary-0"}
+    taken = {node for node, release in sim.running().items() if release == "b"}
+    rest = set(sim.nodes) - taken
     assert {frozenset(nodes) for _, _, _, nodes, _ in reader.asked} == {
-        frozenset({"canary-0"}),
+        frozenset(taken),
         frozenset(rest),
     }
     await until(lambda: [len(found) for found in runner.results(KEY).values()] == [2, 2])

@@ -2,7 +2,7 @@
 
 import pytest
 
-from support.builders import digest
+from support.builders import agent_template, digest
 from support.invariants import ended, phase_of, with_stable
 from wavegate.api import Phase, WaveState
 from wavegate.evidence import Taint
@@ -80,6 +80,22 @@ def test_a_wave_whose_node_is_removed_as_announced_is_done_again_on_another(soak
     sim.run(400, until=ended(sim, "b"))
     assert phase_of(sim, "b") == ("Completed", "Completed")
     assert [w.name for w in sim.record.outcomes[0].waves] == ["canary", "canary", "all"]
+
+
+@pytest.mark.parametrize("taint", ["ToBeDeletedByClusterAutoscaler", "karpenter.sh/disrupted"])
+def test_no_wave_takes_a_node_that_was_announced_to_leave_before_it_opened(make_sim, taint):
+    """Its harm would be excused, so content that kills each of them would be found by none. The
+    agent tolerates the taint, and the tools need not cordon.
+    """
+    template = agent_template()
+    template["spec"]["tolerations"] = [{"operator": "Exists"}]
+    sim = with_stable(make_sim(canaries=4, agent={"template": template}))
+    leaving = ["canary-0", "canary-1", "canary-2"]
+    for name in leaving:
+        announce(sim, name, taint)
+    sim.publish("b", 2)
+    sim.step_until(lambda: wave(sim) and wave(sim).state is WaveState.Soaking)
+    assert moved(sim) == {"canary-3"}
 
 
 def test_a_wave_that_loses_its_only_node_holds_until_another_joins(soaking):
@@ -166,11 +182,21 @@ def test_a_cordon_that_is_followed_by_a_crash_of_the_agent_excuses_nothing(soaki
     assert incident(sim).reason == "AgentRestarted"
 
 
-def test_a_node_that_a_repairer_takes_is_not_excused(soaking):
+@pytest.mark.parametrize(
+    "taint",
+    [
+        "medik8s.io/remediation",
+        "medik8s.io/fence-agents-remediation",
+        "remediation.medik8s.io/self-node-remediation",
+        "remediation.medik8s.io/fence-agents-remediation",
+        "node.kubernetes.io/out-of-service",
+    ],
+)
+def test_a_node_that_a_repairer_takes_is_not_excused(soaking, taint):
     sim = soaking()
     gone = canary(sim)
     sim.nodes[gone].unschedulable = True
-    announce(sim, gone, "medik8s.io/remediation")
+    announce(sim, gone, taint)
     sim.remove_node(gone)
     sim.run(3)
     assert incident(sim).reason == "NodeVanished"
