@@ -1,17 +1,22 @@
 """Fixtures for all tests: the control plane, our CRDs on it, and a list of changed settings."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
 
-from support import chart
+from support import chart, requests_of_operators
+from support.requests_of_operators import Use
+from wavegate_sandbox import build
 from wavegate_sandbox.cluster import Options, Sandbox
 
 pytest_plugins = ["wavegate_sandbox.fixtures"]
 
 SETTINGS = pytest.StashKey[dict[str, dict[str, str]]]()
 FIGURES = pytest.StashKey[list[str]]()
+USED = pytest.StashKey[set[Use]]()
+REFUSED = pytest.StashKey[set[Use]]()
+PROBLEMS = pytest.StashKey[list[str]]()
 
 
 @pytest.fixture(scope="session")
@@ -26,6 +31,16 @@ def sandbox_options(report_settings: Callable[[str, dict[str, str]], None]) -> O
         },
     )
     return Options(audit=True, node_monitor_grace_period="8s", extra_args={"kwok": (lease,)})
+
+
+@pytest.fixture(scope="session")
+def sandbox(sandbox: Sandbox, request: pytest.FixtureRequest) -> Iterator[Sandbox]:
+    """The session's control plane. At the end it is read what operators asked of it."""
+    yield sandbox
+    if sandbox.audit_log:
+        used, refused = requests_of_operators.read(sandbox.audit_log)
+        request.config.stash.setdefault(USED, set()).update(used)
+        request.config.stash.setdefault(REFUSED, set()).update(refused)
 
 
 @pytest.fixture(scope="session")
@@ -53,11 +68,48 @@ def report_figure(request: pytest.FixtureRequest) -> Callable[[str], None]:
 
 
 def pytest_sessionfinish(session: pytest.Session) -> None:
-    """Hand what this worker has to print to the process that prints (pytest-xdist)."""
+    """Hand what this worker has to print to the process that prints (pytest-xdist). That one holds
+    the chart's role against what operators asked for; what differs fails the run.
+    """
+    stash = session.config.stash
     if hasattr(session.config, "workeroutput"):
-        stash = session.config.stash
         session.config.workeroutput["settings"] = stash.get(SETTINGS, {})
         session.config.workeroutput["figures"] = stash.get(FIGURES, [])
+        session.config.workeroutput["used"] = [list(use) for use in stash.get(USED, set())]
+        session.config.workeroutput["refused"] = [list(use) for use in stash.get(REFUSED, set())]
+        return
+    problems = []
+    used = stash.get(USED, set())
+    if used:
+        rights, unused = _held_against_the_role(used)
+        figure = f"the operator's role: {rights} rights, {rights - len(unused)} used in this run"
+        words = f"; not: {', '.join(map(str, unused))}" if unused else ""
+        stash.setdefault(FIGURES, []).append(figure + words)
+        # What RBAC had not heard of yet, or a test took away, is granted elsewhere in the same run.
+        missing = stash.get(REFUSED, set()) - used
+        if _is_whole(session):
+            problems += [f"no operator used this right of the chart's: {use}" for use in unused]
+            problems += [f"RBAC refused an operator each time: {use}" for use in sorted(missing)]
+    stash[PROBLEMS] = problems
+    if problems and session.exitstatus == pytest.ExitCode.OK:
+        session.exitstatus = pytest.ExitCode.TESTS_FAILED
+
+
+def _held_against_the_role(used: set[Use]) -> tuple[int, list[Use]]:
+    """How many rights the chart's role has, and those that nobody used."""
+    rendered = chart.render(build.ensure(["helm"])["helm"], "wavegate")
+    rights = requests_of_operators.rights(rendered)
+    return len(rights), requests_of_operators.unused(rights, used)
+
+
+def _is_whole(session: pytest.Session) -> bool:
+    """Whether all tests ran, and well: what a part of them does not use, another may."""
+    config = session.config
+    chosen = config.args_source is not pytest.Config.ArgsSource.TESTPATHS
+    options = config.option
+    chosen = chosen or options.keyword or options.markexpr or options.deselect
+    chosen = chosen or getattr(options, "lf", False)  # not there without pytest's cache
+    return not chosen and session.exitstatus == pytest.ExitCode.OK
 
 
 @pytest.hookimpl(optionalhook=True)
@@ -66,6 +118,10 @@ def pytest_testnodedown(node: Any) -> None:
     output = getattr(node, "workeroutput", {})
     node.config.stash.setdefault(SETTINGS, {}).update(output.get("settings", {}))
     node.config.stash.setdefault(FIGURES, []).extend(output.get("figures", []))
+    for key, name in ((USED, "used"), (REFUSED, "refused")):
+        uses = {Use(*words) for words in output.get(name, [])}
+        if uses:
+            node.config.stash.setdefault(key, set()).update(uses)
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
@@ -75,6 +131,11 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
         terminalreporter.section("measured")
     for line in figures:
         terminalreporter.line(line)
+    problems = terminalreporter.config.stash.get(PROBLEMS, [])
+    if problems:
+        terminalreporter.section("the operator's role")
+    for line in problems:
+        terminalreporter.line(line, red=True)
     changed = terminalreporter.config.stash.get(SETTINGS, {})
     if not changed:
         return

@@ -25,7 +25,7 @@ import requests
 
 from support.chart import apply_crds
 from support.operator_process import OperatorProcess
-from support.story import Story, channel_spec
+from support.story import Story, channel_spec, let_agents_run
 from wavegate.rollout.names import ATTEMPT_LABEL
 from wavegate_sandbox.client import STRATEGIC
 from wavegate_sandbox.cluster import Options, Sandbox
@@ -128,6 +128,7 @@ def row(sign: str, found: list[float]) -> str:
 def measure(sandbox: Sandbox, nodes: int, times: int, channels: int) -> dict[str, list[float]]:
     """Milliseconds by sign."""
     sandbox.request("POST", "/api/v1/namespaces", {"metadata": {"name": SPACE}})
+    let_agents_run(sandbox, SPACE)
     names = [f"node-{index:05}" for index in range(nodes)]
     sandbox.add_nodes(
         (NodeSpec(name, {"story": SPACE, "first": name}) for name in names), timeout=PATIENCE

@@ -32,8 +32,12 @@ DRY_RUN = {"dryRun": "All"}
 HARMLESS = f"registry.example/tool@{digest('tool')}"
 BAD = digest("admission-bad")
 SAMPLES = 25
-NAMES = ("refused-content", "dry-run-only")
+NAMES = (
+    *("refused-content", "dry-run-only", "own-label", "own-objects"),
+    *("reserved-labels", "reserved-objects"),
+)
 """What the chart adds to its own name, for its policies."""
+FILES = ("admission", "admission-confinement", "admission-reserved")
 
 Pod = dict[str, Any]
 
@@ -315,15 +319,17 @@ def test_kubectl_takes_the_rendered_policies_and_the_server_finds_no_fault_in_th
 ) -> None:
     helm, kubectl = (Tool(sandbox, tool, tmp_path) for tool in ("helm", "kubectl"))
     manifest = tmp_path / "policies.yaml"
-    show = ("--show-only", "templates/admission.yaml")
+    show = [word for file in FILES for word in ("--show-only", f"templates/{file}.yaml")]
     manifest.write_text(helm("template", "plain", str(CHART), "--set", IMAGE, *show))
-    assert kubectl("apply", "-f", str(manifest)).count("created") == 4
+    assert kubectl("apply", "-f", str(manifest)).count("created") == 2 * len(NAMES)
 
     def checked() -> list[dict[str, Any]]:
         found = [sandbox.request("GET", f"{POLICIES}/plain-wavegate-{n}") for n in NAMES]
         return [p["status"] for p in found if "typeChecking" in p.get("status", {})]
 
-    for status in sandbox.wait_for("the type check", lambda: len(checked()) == 2 and checked()):
+    for status in sandbox.wait_for(
+        "the type check", lambda: len(checked()) == len(NAMES) and checked()
+    ):
         assert not status["typeChecking"].get("expressionWarnings"), status
     kubectl("delete", "-f", str(manifest))
 

@@ -85,6 +85,19 @@ def test_a_channel_that_cannot_work_says_which_field_and_nothing_is_touched(
     nothing_is_touched(story, sandbox)
 
 
+def test_a_channel_in_a_namespace_that_is_not_for_agents_says_so_and_nothing_is_touched(
+    story: Story, sandbox: Sandbox, operators: list[OperatorProcess]
+) -> None:
+    story.apply_channel({})
+    story.publish("a")
+    condition = until_not_ready(story, "channels", story.channel)
+    assert condition["reason"] == "InvalidTemplate"
+    assert f"kubectl label namespace {story.namespace} wavegate.dev/agents" in condition["message"]
+    assert story.until_phase("a", "Pending")["reason"] == "InvalidTemplate"
+    sets = f"/apis/apps/v1/namespaces/{story.namespace}/daemonsets"
+    assert sandbox.request("GET", sets)["items"] == []
+
+
 def test_a_release_for_an_unknown_channel_says_so_and_starts_when_it_is_there(
     story: Story, operators: list[OperatorProcess]
 ) -> None:

@@ -7,6 +7,9 @@ from support.story import Story
 from support.tools import Tool, paste
 from wavegate_sandbox.cluster import Sandbox
 
+SYSTEM = "wavegate-e2e"
+"""Namespace and release of the fixture `operators`."""
+
 
 def on_its_canary(story: Story) -> None:
     """Release `a` is stable, and release `b` on the canary, where it stays."""
@@ -19,6 +22,17 @@ def on_its_canary(story: Story) -> None:
     story.until_phase("b", "Paused")
 
 
+def on_call_in(sandbox: Sandbox, namespace: str, home: Path) -> Path:
+    """A member of the break-glass group, whose rights are those of the chart's role in this
+    namespace; returns the kubeconfig.
+    """
+    group = "wavegate:break-glass"
+    role = f"--clusterrole={SYSTEM}-break-glass"
+    kubectl = Tool(sandbox, "kubectl", home)
+    kubectl("-n", namespace, "create", "rolebinding", "on-call", role, f"--group={group}")
+    return sandbox.user_kubeconfig("on-call", (group,))
+
+
 def test_the_lines_of_the_status_revert_while_no_operator_runs(
     story: Story, operators: list[OperatorProcess], sandbox: Sandbox, tmp_path: Path
 ) -> None:
@@ -27,8 +41,9 @@ def test_the_lines_of_the_status_revert_while_no_operator_runs(
     assert len(lines) == 5
     for operator in operators:
         operator.stop()
+    on_call = on_call_in(sandbox, story.namespace, tmp_path)
     for line in lines:
-        paste(sandbox, line, tmp_path)
+        paste(sandbox, line, tmp_path, on_call)
     story.until_agents("all run stable, without an operator", story.everywhere("a"))
     before = {pod["metadata"]["uid"] for pod in story.pods()}
 

@@ -125,7 +125,7 @@ def rights(rules: list[dict[str, Any]]) -> set[Right]:
 
 
 def rendered_rights(rendered: Rendered, namespace: str) -> set[Right]:
-    """Return what the chart grants in a namespace."""
+    """Return what the chart grants to its account in a namespace."""
     roles = [
         item
         for item in rendered.objects
@@ -259,12 +259,12 @@ def test_a_prometheus_connection_is_mounted_and_optional_and_gives_no_right(
 def test_every_object_of_the_chart_is_on_the_server(sandbox: Sandbox, installed: Rendered) -> None:
     kinds = sorted(item["kind"] for item in installed.objects)
     assert kinds == [
-        *["ClusterRole"] * 5,
+        *["ClusterRole"] * 6,
         *("ClusterRoleBinding", "Deployment"),
         *("MutatingAdmissionPolicy", "MutatingAdmissionPolicyBinding", "Role", "Role"),
         *("RoleBinding", "RoleBinding", "Service", "ServiceAccount"),
-        *["ValidatingAdmissionPolicy"] * 3,
-        *["ValidatingAdmissionPolicyBinding"] * 3,
+        *["ValidatingAdmissionPolicy"] * 7,
+        *["ValidatingAdmissionPolicyBinding"] * 7,
     ]
     for item in installed.objects:
         found = sandbox.request("GET", path_of(item, NAMESPACE))

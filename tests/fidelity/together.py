@@ -19,7 +19,8 @@ def play_together(
 ) -> dict[str, Result]:
     """Play each scenario once; by name, what came of it."""
     for scenario in scenarios:
-        body = {"metadata": {"name": _space(scenario)}}
+        labels = {"wavegate.dev/agents": "allowed"}
+        body = {"metadata": {"name": _space(scenario), "labels": labels}}
         sandbox.request("POST", "/api/v1/namespaces", body)
     with Recorder(sandbox) as recorder, Faults(sandbox, FAULTS):
         stages = {

@@ -148,7 +148,15 @@ def apply_rights(plane: ControlPlane, rendered: Rendered) -> None:
 
 
 def apply_policies(plane: ControlPlane, rendered: Rendered) -> None:
-    """Put the chart's admission policies in place, if any. They act within about a second."""
+    """Put the chart's admission policies in place, if any. They act within about a second.
+
+    Those of other releases are taken away: one operator per cluster, as the policies of each
+    reserve to it what the other would write.
+    """
+    others = f"app.kubernetes.io/name=wavegate,app.kubernetes.io/instance!={rendered.release}"
+    for plural in _POLICIES.values():
+        path = _ADMISSION.format(plural=plural, name="").rstrip("/")
+        plane.request("DELETE", path, params={"labelSelector": others})
     for kind, plural in _POLICIES.items():
         for item in rendered.objects:
             if item["kind"] == kind:

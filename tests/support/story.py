@@ -10,6 +10,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Self
 
+from wavegate.rollout.names import AGENTS_LABEL
 from wavegate_sandbox.cluster import Sandbox
 from wavegate_sandbox.nodes import NodeSpec
 
@@ -46,6 +47,7 @@ class Story:
 
     def begin(self, changes: Mapping[str, Any] | None = None) -> Self:
         """Add the nodes and the channel; `changes` are merged into the channel's spec."""
+        let_agents_run(self.sandbox, self.namespace)
         specs = [self._node(name) for name in self.nodes]
         self.sandbox.add_nodes(specs)
         self.apply_channel(changes or {})
@@ -191,6 +193,12 @@ class Story:
 
     def _path(self, kind: str) -> str:
         return f"{GROUP}/namespaces/{self.namespace}/securitycontent{kind}"
+
+
+def let_agents_run(sandbox: Sandbox, namespace: str) -> None:
+    """Label a namespace as one for agents."""
+    body = {"metadata": {"labels": {AGENTS_LABEL: "allowed"}}}
+    sandbox.request("PATCH", f"/api/v1/namespaces/{namespace}", body)
 
 
 def channel_spec(story: str) -> dict[str, Any]:

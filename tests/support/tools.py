@@ -36,15 +36,17 @@ class Tool:
         return done.stdout
 
 
-def paste(sandbox: Sandbox, line: str, home: Path) -> str:
+def paste(sandbox: Sandbox, line: str, home: Path, kubeconfig: Path | None = None) -> str:
     """Run a line of a status as a person would who pastes it into a shell; returns what it printed.
+
+    `kubeconfig` says who the person is; by default the administrator.
 
     AssertionError with its words when it fails.
     """
     env = {
         "PATH": f"{sandbox.tool('kubectl').parent}:{os.environ['PATH']}",
         "HOME": str(home),
-        "KUBECONFIG": str(sandbox.kubeconfig),
+        "KUBECONFIG": str(kubeconfig or sandbox.kubeconfig),
     }
     argv = ["/bin/sh", "-c", line]
     done = subprocess.run(argv, env=env, capture_output=True, text=True, check=False)

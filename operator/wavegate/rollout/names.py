@@ -33,6 +33,9 @@ a pod, by default: what its agent reports."""
 HANDS_OFF_ANNOTATION = "wavegate.dev/hands-off"
 """On a channel, set to "true" by a person: we write nothing for it but status."""
 
+AGENTS_LABEL = "wavegate.dev/agents"
+"""On a namespace: agents may run there. The chart's admission policy asks for it, we do not."""
+
 PARKED_LABEL = "wavegate.dev/parked"
 """A DaemonSet is parked by a nodeSelector on this label, which no node carries."""
 

@@ -22,6 +22,7 @@ LABELS = {
     names.CHANNEL_LABEL,
     names.ATTEMPT_LABEL,
     names.KIND_LABEL,
+    names.AGENTS_LABEL,
     names.HANDS_OFF_ANNOTATION,
     names.LOADED_DIGEST_ANNOTATION,
     names.VERSION_ANNOTATION,
