@@ -339,7 +339,8 @@ GET = {
         image falcon-content 2026.07.19-1 Rolling canaries Evidence Soaking-for-8m""",
     "SecurityContentDecision": """
         NAME RELEASE ACTION PHASE BY REASON MESSAGE AGE
-        revert falcon-content-291 Revert Accepted kubernetes-admin Payments-sees-failed-logins Done""",
+        revert falcon-content-291 Revert Accepted kubernetes-admin
+        Payments-sees-failed-logins Done""",
 }
 
 
