@@ -309,7 +309,10 @@ def test_what_loosens_is_obeyed_while_the_policies_are_in_force_and_not_without_
     assert story.status("b")["reason"] == "PausedByDecision"
 
     apply_policies(sandbox, chart)
-    sandbox.wait_for("forged names to be refused", lambda: "code" in decide(sandbox, "nobody"))
+    sandbox.wait_for(
+        "both policies",
+        lambda: "code" in decide(sandbox, "nobody") and "spec" in decide(sandbox, person("Pause")),
+    )
     first = settled(story, make(story, user, "Resume"))
     assert (first["phase"], first["reason"]) == ("Refused", "PoliciesNotInForce")
     assert "create it again" in first["message"]

@@ -2,7 +2,7 @@
 
 from simulation.apiserver import Body, Change
 from wavegate.cluster.projections import stored_config_map
-from wavegate.rollout.names import ATTEMPT_LABEL, CHANNEL_LABEL
+from wavegate.rollout.names import ATTEMPT_LABEL, CHANNEL_LABEL, KIND_LABEL
 from wavegate.rollout.record import Record
 
 NOTHING = ["Exists", "DoesNotExist"]
@@ -31,6 +31,11 @@ def restarts(pod: Body) -> int:
     """How often containers of a pod were restarted."""
     containers = (pod.get("status") or {}).get("containerStatuses") or []
     return sum(int(container["restartCount"]) for container in containers)
+
+
+def is_ours(body: Body) -> bool:
+    """Whether an object is one that the operator makes."""
+    return KIND_LABEL in (body["metadata"].get("labels") or {})
 
 
 def is_agent(pod: Body) -> bool:

@@ -35,14 +35,36 @@ def pods(sim: Simulation, node: str = "") -> list[Body]:
 
 def crash(sim: Simulation, node: str) -> None:
     """It crashes, and waits in its back-off."""
-    for pod in pods(sim, node):
-        sim.act(lambda pod=pod: sim.machines.restart_container(node, pod))
+    sim.act(lambda: crash_now(sim, node))
 
 
 def recover(sim: Simulation, node: str) -> None:
     """It is Ready again, with what it counts of restarts."""
+    sim.act(lambda: recover_now(sim, node))
+
+
+def crash_now(sim: Simulation, node: str) -> None:
+    """The same, from inside the loop."""
     for pod in pods(sim, node):
-        sim.act(lambda pod=pod: sim.machines.recover(node, pod))
+        sim.machines.restart_container(node, pod)
+
+
+def recover_now(sim: Simulation, node: str) -> None:
+    """The same, from inside the loop."""
+    for pod in pods(sim, node):
+        sim.machines.recover(node, pod)
+
+
+def unready(sim: Simulation, node: str) -> None:
+    """Its probe fails; its container runs on."""
+    for pod in pods(sim, node):
+        sim.act(lambda pod=pod: sim.machines.fail_probe(node, pod))
+
+
+def replace(sim: Simulation, node: str) -> None:
+    """Its pod is deleted, and its DaemonSet makes another."""
+    for pod in pods(sim, node):
+        sim.act(lambda pod=pod: sim.server.delete("people", "pods", pod))
 
 
 def crashes_it(after: float = 3.0) -> Callable[[Machines, str, Body], None]:

@@ -8,13 +8,15 @@ from collections import defaultdict
 from collections.abc import Callable
 from typing import Self
 
+from simulation import carried
 from simulation.apiserver import Body, Change
+from simulation.bodies import attempt_of, is_ours
 from simulation.cluster import CHANNEL, SPACE, Simulation, content_of, is_ready
 from simulation.invariants import Guard
 from simulation.line import Weather
 from simulation.operators import SimOperator
 from wavegate.api import PLURALS
-from wavegate.rollout.names import ATTEMPT_LABEL, HANDS_OFF_ANNOTATION, record_name
+from wavegate.rollout.names import HANDS_OFF_ANNOTATION, record_name
 from wavegate.rollout.record import Record
 
 CALM_SECONDS = 420.0
@@ -41,10 +43,14 @@ Deed = Callable[["Chaos", int], None]
 class Chaos:
     """See the module. A context manager."""
 
-    def __init__(self, seed: int, *, checks: bool = True) -> None:
+    def __init__(self, seed: int, *, checks: bool = True, carrier: bool = False) -> None:
         self.sim = Simulation(seed, operators=2)
         self.guard = Guard()
         self.spec = SPEC if checks else {"rollout": SPEC["rollout"]}
+        self.carrier = carrier
+        """Our pods only carry the content; an agent of someone else loads it."""
+        if carrier:
+            self.spec = self.spec | carried.SELECTED
         self.done: list[str] = []
         """The deeds so far, as `name(pick)`."""
         self.counted: dict[str, int] = defaultdict(int)
@@ -67,6 +73,8 @@ class Chaos:
         self.sim.watchers.extend((self.guard, self._note))
         self.sim.add_nodes("canary", 2)
         self.sim.add_nodes("workers", 4)
+        if self.carrier:
+            carried.install(self.sim)
         self.sim.apply_channel(**_copy(self.spec))
         return self
 
@@ -112,6 +120,10 @@ class Chaos:
         """Names of all releases, oldest first."""
         plural = PLURALS["SecurityContentRelease"]
         return [body["metadata"]["name"] for body in self.sim.server.all(plural)]
+
+    def sets(self) -> list[Body]:
+        """The DaemonSets of ours."""
+        return [body for body in self.sim.server.all("daemonsets") if is_ours(body)]
 
     def channel(self) -> Body | None:
         """The channel."""
@@ -232,7 +244,7 @@ class Chaos:
 
     def _point_by_hand(self) -> None:
         """The revision with the most agents is for all nodes, the others for none."""
-        sets = {attempt_of(body): body for body in self.sim.server.all("daemonsets")}
+        sets = {attempt_of(body): body for body in self.sets()}
         agents = [attempt_of(pod) for pod in self.sim.pods() if is_ready(pod)]
         if not sets:  # nothing runs: begin anew
             self._delete_record()
@@ -249,6 +261,8 @@ class Chaos:
         for name in self.nodes():
             if not self.sim.machines.machines[name].alive:
                 self.sim.boot(name)
+            if not all(is_ready(pod) for pod in carried.pods(self.sim, name)):
+                carried.recover(self.sim, name)  # a back-off is over some time
 
     def _picture(self) -> object:
         """All that must stand still at rest."""
@@ -314,11 +328,6 @@ def _wanted(record: Record, node: Body | None, key: str) -> str:
 
 def _pool(node: Body) -> str:
     return str((node["metadata"].get("labels") or {}).get("pool", ""))
-
-
-def attempt_of(body: Body) -> str:
-    """The attempt that an object of ours belongs to."""
-    return str(body["metadata"]["labels"].get(ATTEMPT_LABEL, ""))
 
 
 def _copy(spec: dict[str, object]) -> dict[str, object]:

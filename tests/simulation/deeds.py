@@ -8,8 +8,10 @@ import random
 from collections.abc import Sequence
 from typing import TypeVar
 
+from simulation import carried
 from simulation.apiserver import Body
-from simulation.chaos import Chaos, Deed, attempt_of
+from simulation.bodies import attempt_of, is_ours
+from simulation.chaos import Chaos, Deed
 from simulation.line import LOST_BEFORE, Faulty, Weather
 from simulation.machines import crash_loops, kills, only_on
 from wavegate.rollout.names import HANDS_OFF_ANNOTATION, record_name
@@ -146,6 +148,46 @@ def evict(c: Chaos, pick: int) -> None:
         c.sim.delete_pod(name)
 
 
+# The agent of someone else, to which our pods carry content
+
+
+def other_crash(c: Chaos, pick: int) -> None:
+    """It crashes, and is Ready again soon or late."""
+    name = _pick(c.living(), pick)
+    if name:
+        carried.crash(c.sim, name)
+        c.sim.later(1.0 + pick % 7 * 8, lambda: carried.recover_now(c.sim, name))
+
+
+def other_loops(c: Chaos, pick: int) -> None:
+    """It crashes again and again, and is Ready for a moment in between."""
+    name = _pick(c.living(), pick)
+    for again in range(2 + pick % 9) if name else ():
+        c.sim.later(again * 20.0, lambda n=name: carried.crash_now(c.sim, n))
+        c.sim.later(again * 20.0 + 10.0, lambda n=name: carried.recover_now(c.sim, n))
+
+
+def other_unready(c: Chaos, pick: int) -> None:
+    """It is not Ready for a while, here or everywhere."""
+    name = _pick(c.living(), pick)
+    for node in c.living() if pick % 3 == 0 else filter(None, [name]):
+        carried.unready(c.sim, node)
+        c.sim.later(5.0 + pick % 8 * 25, lambda n=node: carried.recover_now(c.sim, n))
+
+
+def other_replaced(c: Chaos, pick: int) -> None:
+    name = _pick(c.nodes(), pick)
+    if name:
+        carried.replace(c.sim, name)
+
+
+def publish_carried(c: Chaos, pick: int) -> None:
+    """Content on which that agent crashes, everywhere or on some machines."""
+    harm = carried.crashes_it(1.0 + pick % 5 * 8)
+    victims = frozenset(c.nodes()[pick % 3 :: 3])
+    _publish(c, "bad", only_on(victims, harm) if pick % 2 else harm)
+
+
 # Releases and people
 
 
@@ -263,7 +305,7 @@ def apply_channel(c: Chaos, pick: int) -> None:
 
 def point_set(c: Chaos, pick: int) -> None:
     """Someone points one of our DaemonSets elsewhere."""
-    found = _pick(list(c.sim.server.all("daemonsets")), pick)
+    found = _pick(c.sets(), pick)
     key, operators = c.sim.key, (["Exists", "DoesNotExist"], [], ["Exists"], ["DoesNotExist"])
     if found is not None:
         rules = [{"key": key, "operator": o} for o in operators[pick // 7 % 4]]
@@ -272,7 +314,7 @@ def point_set(c: Chaos, pick: int) -> None:
 
 def delete_set(c: Chaos, pick: int) -> None:
     """Someone deletes one of our DaemonSets; stable's is restored some time later."""
-    found = _pick(list(c.sim.server.all("daemonsets")), pick)
+    found = _pick(c.sets(), pick)
     if found is None:
         return
     attempt = attempt_of(found)
@@ -404,8 +446,9 @@ def restore_namespace(c: Chaos, pick: int) -> None:
     server, version = c.sim.server, max(1, c.sim.server.version - 10 - pick % 500)
     c.restored = True
     for plural, part in (("configmaps", "data"), ("daemonsets", "spec")):
-        before = {body["metadata"]["name"]: body for body in server.past(plural, version)}
-        for body in list(server.all(plural)):
+        past = (body for body in server.past(plural, version) if is_ours(body))
+        before = {body["metadata"]["name"]: body for body in past}
+        for body in [body for body in server.all(plural) if is_ours(body)]:
             old = before.pop(body["metadata"]["name"], None)
             if old is None:
                 c.sim.act(lambda p=plural, b=body: server.remove("people", p, b))
@@ -449,6 +492,11 @@ PEOPLE: tuple[Deed, ...] = (
     *(point_set, delete_set, hands_off),
 )
 BACKUPS: tuple[Deed, ...] = (restore_record, restore_namespace, delete_record)
+CARRIED: tuple[Deed, ...] = (
+    *(other_crash, other_crash, other_loops, other_unready, other_replaced),
+    *(publish, publish_carried, publish_carried),
+)
+"""Only of stories with a carrier."""
 WEATHER: tuple[Deed, ...] = (
     *(kill, die_after, die_after, die_after, both_absent, believe, partition, bad_writes),
     *(slow_watches, clear_weather, break_watches, stale_lists, prometheus),

@@ -60,6 +60,8 @@ class Hands:
     def _note_set(self, change: Change) -> None:
         body = change.after or change.before or {}
         attempt = attempt_of(body)
+        if not attempt:
+            return  # none of ours
         if change.actor == "people":
             self.sets[attempt] = math.inf
         if change.after is None or attempt not in self.sets:

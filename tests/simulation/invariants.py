@@ -24,8 +24,9 @@ from simulation.daemonsets import fits, target_of
 from simulation.fences import a_fence_stays, the_way_back_is_proven
 from simulation.hands import Hands, drained
 from simulation.machines import HOST
+from simulation.others import Others
 from simulation.reasons import changes_carry_reasons
-from wavegate.api import Phase, WaveState
+from wavegate.api import Phase, Reason, WaveState
 from wavegate.cluster.projections import stored_config_map
 from wavegate.evidence import Ledger
 from wavegate.rollout.names import KIND_LABEL, LOADED_DIGEST_ANNOTATION
@@ -68,8 +69,8 @@ class Books:
     """By node and attempt: when an agent on it last stopped being Ready."""
     crashed_at: dict[str, float] = field(default_factory=dict)
     """By pod UID: when a container of it was first restarted."""
-    other_crashed_at: dict[str, float] = field(default_factory=dict)
-    """By node: when an agent of someone else was restarted last."""
+    others: Others = field(default_factory=Others)
+    """Agents of someone else."""
     had_agent: set[str] = field(default_factory=set)
     hands: Hands = field(default_factory=Hands)
     begun: set[tuple[str, int]] = field(default_factory=set)
@@ -175,8 +176,7 @@ class Guard:
         if pod is None:
             return
         if not is_agent(pod):
-            if restarts(pod) > restarts(change.before or pod):
-                self.books.other_crashed_at[target_of(pod)] = sim.now
+            self.books.others.note(sim.now, change)
             return
         uid, node = pod["metadata"]["uid"], target_of(pod)
         if restarts(pod):
@@ -285,9 +285,9 @@ def _lacks(
     pods = [pod for pod in sim.pods(name) if attempt_of(pod) == rollout.attempt]
     if any(guard.books.crashed_at.get(p["metadata"]["uid"], sim.now) < judged_at for p in pods):
         yield f"the agent on {name} crashed in its soak"
-    opened = wave.opened_at - START
-    if rollout.plan.agents and guard.books.other_crashed_at.get(name, -1.0) > opened:
-        yield f"the selected agent on {name} crashed since its wave opened"
+    if rollout.plan.agents:
+        opened = wave.opened_at - START
+        yield from guard.books.others.lacks(name, opened, judged_at, guard.lag)
     if machine.heard_at - START < judged_at:
         yield f"{name} is silent since {machine.heard_at - START:.1f} < {judged_at:.1f} s"
     alive_until = sim.now if machine.alive else machine.died_at - START
@@ -299,6 +299,24 @@ def _lacks(
         yield f"the agent on {name} reports {said}"
     if sim.now - (wave.opened_at - START) < soak:
         yield f"its soak was not over, at {sim.now:.0f} s"
+
+
+def reverts_end_on_evidence(guard: Guard, sim: Simulation, change: Change) -> Iterator[str]:
+    """6: a revert has ended well only where the selected agents are well on its nodes."""
+    rollout, after = guard.rollout, record_in(change)
+    if rollout is None or after is None or after.rollout is not None or not rollout.plan.agents:
+        return
+    outcome = next((o for o in after.outcomes if o.attempt == rollout.attempt), None)
+    if outcome is None or outcome.reason is not Reason.Reverted or change.actor == "people":
+        return
+    guard.counted[6] += 1
+    for wave in rollout.waves:
+        ledger = guard.books.ledgers.get((rollout.attempt, wave.ledger))
+        for entry in ledger.nodes[: wave.moved] if ledger else ():
+            node, opened = sim.server.find("nodes", entry.name), wave.opened_at - START
+            if node is not None and entry.healthy and node["metadata"]["uid"] == entry.uid:
+                for lack in guard.books.others.unwell(entry.name, opened, sim.now, guard.lag):
+                    yield f"{outcome.release} is Reverted; {lack}"
 
 
 def exposure_is_bounded(guard: Guard, sim: Simulation, change: Change) -> Iterator[str]:
@@ -401,7 +419,9 @@ def one_agent_per_node(guard: Guard, sim: Simulation, change: Change) -> Iterato
         targeted = [
             body["metadata"]["name"]
             for body in sim.server.all("daemonsets")
-            if rules_of(body, sim.key) != NOTHING and attempt_of(body) not in guard.books.hands.sets
+            if rules_of(body, sim.key) != NOTHING
+            and attempt_of(body)
+            and attempt_of(body) not in guard.books.hands.sets
         ]
         if len(targeted) > 2:
             yield f"more than two revisions may match nodes: {targeted}"
@@ -418,7 +438,8 @@ def every_agent_is_matched(guard: Guard, sim: Simulation, change: Change) -> Ite
     if guard.books.hands.record and fences and rules_of(change.after or {}, sim.key) == NOTHING:
         return  # the record went away in the middle of a revert; its next write is stable's
     guard.counted[16] += 1
-    specs = [b["spec"]["template"]["spec"] for b in sim.server.all("daemonsets")]
+    sets = (body for body in sim.server.all("daemonsets") if attempt_of(body))
+    specs = [body["spec"]["template"]["spec"] for body in sets]
     names = guard.books.had_agent if change.plural == "daemonsets" else {change.key[1]}
     for name in sorted(names & guard.books.had_agent):
         node = sim.server.find("nodes", name)
@@ -453,6 +474,7 @@ CHECKS: tuple[tuple[int, Check], ...] = (
     (4, nothing_moves_after_a_fail),
     (3, exposure_is_bounded),
     (6, waves_pass_on_evidence),
+    (6, reverts_end_on_evidence),
     (9, only_our_own_is_written),
     (10, agents_outside_the_waves_stay),
     (11, one_agent_per_node),

@@ -156,9 +156,15 @@ class Machines:
 
     def recover(self, name: str, pod: Body) -> None:
         """Its back-off is over: the container runs, and goes on running."""
+        machine, stored = self.machines.get(name), self._current(pod)
+        if stored is not None and machine is not None and machine.alive:
+            self._report(name, stored, ready=True, restarts=_restarts(stored))
+
+    def fail_probe(self, name: str, pod: Body) -> None:
+        """Its container runs, but is not Ready until it recovers."""
         stored = self._current(pod)
         if stored is not None and self.machines[name].alive:
-            self._report(name, stored, ready=True, restarts=_restarts(stored))
+            self._report(name, stored, ready=False, restarts=_restarts(stored))
 
     # What kubelets do
 

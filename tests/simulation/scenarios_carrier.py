@@ -15,14 +15,41 @@ def unlisted(verb: str, path: str) -> int | None:
 def carried_content_crashes_the_agent(story: Story) -> None:
     """Our pods carry the content, and the agent of someone else crashes on it
     Our own pods stay Ready, but agentSelector names that agent: its restart since the wave opened
-    counts like one of ours, and the content is blocked.
+    counts like one of ours, and the content is blocked. The fence waits for nothing; the end of
+    the revert waits until that agent is well again.
     """
     story.bring("bad", "ends the agent that reads it", carried.crashes_it())
     story.publish("bad")
+    story.until_phase("bad", Phase.Reverting)
+    story.run(60)
+    assert story.everywhere("a")
+    assert story.status("bad")["phase"] == Phase.Reverting
+    story.say("machine", "the agent on {} starts again, and finds a", ["canary-1"])
+    carried.recover(story, "canary-1")
     story.until_ended("bad", Phase.Reverted)
     assert story.everywhere("a")
     assert set(story.moves) == {"canary-1"}
     assert [block.release for block in story.record.blocked] == ["bad"]
+
+
+@scenario(other_agent=True, spec=carried.SELECTED)
+def agent_that_does_not_recover(story: Story) -> None:
+    """What the content left on the host keeps the agent of someone else in its crash loop
+    It is Ready for a moment between two crashes, which is not well. After progressDeadline (two
+    minutes here) the release ends with the node's name, and a person has to look there.
+    """
+    story.bring("bad", "ends the agent that reads it, and stays in its cache", carried.crashes_it())
+    story.publish("bad")
+    story.until_phase("bad", Phase.Reverting)
+    story.say("machine", "the agent on {} starts and crashes every 20 s", ["canary-1"])
+    for _ in range(6):
+        story.run(20)
+        carried.recover(story, "canary-1")
+        story.run(0.5)
+        carried.crash(story, "canary-1")
+    story.until_ended("bad", Phase.Reverted)
+    assert story.status("bad")["reason"] == "RevertedAgentsUnwell"
+    assert story.everywhere("a")
 
 
 @scenario(other_agent=True, spec=carried.SELECTED | {"rollout": {"bake": "0s"}})

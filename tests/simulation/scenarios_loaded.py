@@ -63,3 +63,27 @@ def content_that_stays_in_the_kernel(story: Story) -> None:
     story.reboot("canary-1")
     story.until_ended("bad", Phase.Reverted)
     assert story.everywhere("a")
+
+
+@scenario(reporting=True, spec=IN_THE_KERNEL)
+def suspect_that_keeps_the_content(story: Story) -> None:
+    """A suspect goes back, but its kernel keeps the content
+    Its stable agent is Ready, and reports what it finds: the candidate's content. So it counts as
+    in flight for progressDeadline (two minutes here) and is named. One node stops no fleet: the
+    wave soaks then, and the node is tried again at the end.
+    """
+    story.reporter.sticks.add(story.digest_of("b"))
+    story.say("given", "b stays in the kernel until a boot")
+    story.publish("b")
+    story.until_wave("all", WaveState.Soaking)
+    victim = next(node for node in story.moves if node != "canary-1")
+    story.say("machine", "the agent on {} crashes once", [victim])
+    for pod in story.pods(victim):
+        story.act(lambda pod=pod: story.machines.restart_container(victim, pod))
+    story.run(110)
+    assert story.record.rollout.waves[-1].state is WaveState.Moving
+    assert "rid of its content" not in story.status("b")["message"]
+    story.until_wave("all", WaveState.Soaking)
+    assert "proves that 1 nodes are rid of its content" in story.status("b")["message"]
+    story.until_ended("b", Phase.Completed)
+    assert story.everywhere("b")

@@ -12,20 +12,30 @@ import traceback
 from collections import Counter
 
 from simulation.chaos import Chaos
-from simulation.deeds import BACKUPS, MACHINES, PEOPLE, TIME, WEATHER
+from simulation.deeds import BACKUPS, CARRIED, MACHINES, PEOPLE, TIME, WEATHER
 
 STEPS = 40
+CARRIERS = 0.3
+"""So many of the stories are of a carrier, and of the agent that loads what it carries."""
 
 
-def walk(seed: int, steps: int = STEPS, *, restores: bool = True) -> Chaos:
-    """One random story of so many deeds, and its end. Raises AssertionError when it ends badly."""
+def walk(
+    seed: int, steps: int = STEPS, *, restores: bool = True, carrier: bool | None = None
+) -> Chaos:
+    """One random story of so many deeds, and its end. Raises AssertionError when it ends badly.
+    `carrier`: whether our pods only carry the content; None = by the seed.
+    """
     rng = random.Random(seed)  # noqa: S311
     kinds = (TIME, TIME, MACHINES, PEOPLE, WEATHER)
     if rng.random() < 0.3:  # some stories have good weather, so that bad releases get far
         kinds = (TIME, TIME, MACHINES, PEOPLE)
     if restores and rng.random() < 0.3:
         kinds = (*kinds, *kinds, BACKUPS)
-    with Chaos(seed, checks=rng.random() < 0.5) as chaos:
+    checks = rng.random() < 0.5
+    carrier = rng.random() < CARRIERS if carrier is None else carrier
+    if carrier:
+        kinds = (*kinds, CARRIED)
+    with Chaos(seed, checks=checks, carrier=carrier) as chaos:
         try:
             if rng.random() < 0.8:
                 chaos.sim.publish("first")
@@ -45,6 +55,7 @@ def main() -> int:
     parser.add_argument("--first", type=int, default=None, help="the first seed")
     parser.add_argument("--seed", type=int, default=None, help="tell only this story")
     parser.add_argument("--keep-going", action="store_true")
+    parser.add_argument("--carrier", action="store_true", default=None, help="only of carriers")
     options = parser.parse_args()
     logging.disable(logging.CRITICAL)
     given = options.first if options.seed is None else options.seed
@@ -53,13 +64,14 @@ def main() -> int:
     begun, seed, failed = time.monotonic(), first, []
     asked: Counter[int] = Counter()
     deeds: Counter[str] = Counter()
-    changes, virtual = 0, 0.0
+    changes, virtual, carriers = 0, 0.0, 0
     while True:
         try:
-            chaos = walk(seed)
+            chaos = walk(seed, carrier=options.carrier)
             asked.update(chaos.guard.counted)
             deeds.update(chaos.counted)
             changes, virtual = changes + chaos.changes, virtual + chaos.sim.now
+            carriers += chaos.carrier
         except Exception as error:  # noqa: BLE001 (the story is told, and the next one begins)
             failed.append(seed)
             print("".join(traceback.format_exception_only(error))[:6000])
@@ -70,8 +82,9 @@ def main() -> int:
         if options.seed is not None or time.monotonic() - begun > options.seconds:
             break
     print(
-        f"{seed - first} stories, {deeds.total()} deeds, {virtual / 3600:.1f} virtual hours, "
-        f"{changes} changes of the cluster checked, in {time.monotonic() - begun:.0f} s"
+        f"{seed - first} stories ({carriers} of carriers), {deeds.total()} deeds, "
+        f"{virtual / 3600:.1f} virtual hours, {changes} changes of the cluster checked, "
+        f"in {time.monotonic() - begun:.0f} s"
     )
     print("asked, by invariant:", dict(sorted(asked.items())))
     print("deeds:", dict(deeds.most_common()))

@@ -26,6 +26,7 @@ from wavegate.rollout import (
     forward,
     judge,
     labels,
+    lacks,
     loaded,
     revert,
     soak,
@@ -102,12 +103,25 @@ def silent_agent(sim: Simulation) -> None:
 def carried_to_a_crash(sim: Simulation) -> None:
     """Our pods carry content on which the agent of someone else crashes, and runs again."""
     carried.install(sim)
+    sim.run(10)
     sim.patch("Channel", "rules", **carried.SELECTED)
     sim.publish("a")
     sim.until("a soak", lambda: in_state(sim, WaveState.Soaking))
     carried.crash(sim, "canary-1")
     carried.recover(sim, "canary-1")
     sim.run(300)
+
+
+def carried_to_a_crash_loop(sim: Simulation) -> None:
+    """The same, and what is left of the content on the host keeps that agent in a crash loop."""
+    carried.install(sim)
+    sim.patch("Channel", "rules", **carried.SELECTED)
+    sim.publish("a")
+    sim.until_phase("a", "Completed", 600)
+    sim.publish("b")
+    sim.until("b soaks", lambda: in_state(sim, WaveState.Soaking))
+    carried.crash(sim, "canary-1")
+    sim.until_phase("b", "Reverted", 900)
 
 
 def fenced_by_hand(sim: Simulation) -> None:
@@ -226,6 +240,11 @@ def looks_at_its_own_pods_only(patch) -> None:
     """What agentSelector selects is watched, and judged by nobody."""
     patch.setattr(judge, "judge_selected", lambda *_, **_more: iter(()))
     patch.setattr(exposure, "changed_agents", lambda *_: frozenset())
+
+
+def ends_a_revert_by_its_own_pods(patch) -> None:
+    """When our pods are back, a revert has ended well, whatever became of the agent."""
+    patch.setattr(lacks, "_unwell", lambda *_: [])
 
 
 def forgets_a_half_done_revert(patch) -> None:
@@ -376,6 +395,7 @@ MUTATIONS = (
     Mutation(6, passes_on_nothing, on(canary_drained)),
     Mutation(6, believes_without_a_report, on(silent_agent)),
     Mutation(6, looks_at_its_own_pods_only, on(carried_to_a_crash)),
+    Mutation(6, ends_a_revert_by_its_own_pods, on(carried_to_a_crash_loop)),
     Mutation(8, forgets_a_half_done_revert, promises.kills_change_nothing),
     Mutation(9, cordons_what_it_moves, on(good)),
     Mutation(10, rolls_pods_on_template_changes, on(good)),
@@ -397,6 +417,7 @@ RUNS = {
     "canary drained": on(canary_drained),
     "silent agent": on(silent_agent),
     "carried to a crash": on(carried_to_a_crash),
+    "carried to a crash loop": on(carried_to_a_crash_loop),
     "fenced by hand": on(fenced_by_hand),
     "channel deleted": on(channel_deleted),
     "two leaders": promises.two_leaders_move_no_more_than_one,

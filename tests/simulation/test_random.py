@@ -9,10 +9,16 @@ import os
 
 from hypothesis import HealthCheck, Phase, seed, settings
 from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, precondition, rule, run_state_machine_as_test
+from hypothesis.stateful import (
+    RuleBasedStateMachine,
+    initialize,
+    precondition,
+    rule,
+    run_state_machine_as_test,
+)
 
 from simulation.chaos import Chaos
-from simulation.deeds import BACKUPS, MACHINES, PEOPLE, TIME, WEATHER
+from simulation.deeds import BACKUPS, CARRIED, MACHINES, PEOPLE, TIME, WEATHER
 
 SEED = int(os.environ.get("WAVEGATE_SEED") or 471280219)
 STORIES = int(os.environ.get("WAVEGATE_STORIES") or 150)
@@ -28,8 +34,12 @@ class Stories(RuleBasedStateMachine):
 
     def __init__(self) -> None:
         super().__init__()
-        self.chaos = LAST["story"] = Chaos(SEED).__enter__()
+        self.chaos: Chaos | None = None
         self.fresh = True
+
+    @initialize(carrier=st.integers(0, 3))
+    def it_begins(self, carrier) -> None:
+        self.chaos = LAST["story"] = Chaos(SEED, carrier=carrier == 0).__enter__()
 
     @precondition(lambda self: self.fresh)
     @rule()
@@ -50,6 +60,11 @@ class Stories(RuleBasedStateMachine):
     def somebody_does(self, deed, pick) -> None:
         self._do(deed, pick)
 
+    @precondition(lambda self: self.chaos is not None and self.chaos.carrier)
+    @rule(deed=st.sampled_from(CARRIED), pick=PICK)
+    def the_agent_of_someone_else_does(self, deed, pick) -> None:
+        self._do(deed, pick)
+
     @rule(deed=st.sampled_from(WEATHER), pick=PICK)
     def operators_and_networks_do(self, deed, pick) -> None:
         self._do(deed, pick)
@@ -59,6 +74,8 @@ class Stories(RuleBasedStateMachine):
         self._do(deed, pick)
 
     def teardown(self) -> None:
+        if self.chaos is None:
+            return
         try:
             if not self.chaos.sim.broken:
                 self.chaos.rest()

@@ -2,16 +2,15 @@
 
 from typing import TYPE_CHECKING
 
-from wavegate.api import Phase
 from wavegate.controller.queries import Questions
 from wavegate.evidence import CheckResult, Sample
 from wavegate.evidence.loaded import PROOF_CHECK
 from wavegate.rollout import way_back
+from wavegate.rollout.back import to_prove
 from wavegate.rollout.decide import pause_reason
 from wavegate.rollout.judge import judged_nodes
 from wavegate.rollout.observation import RevertProof
 from wavegate.rollout.record import Rollout
-from wavegate.rollout.revert import taken_back
 from wavegate.rollout.watch import watched
 
 if TYPE_CHECKING:
@@ -26,8 +25,7 @@ def ask(sim: "SimCluster") -> None:
     nodes = judged_nodes(obs, rollout) if rollout else frozenset()
     if rollout and nodes:
         _answer(sim, sim.checks, rollout, nodes)
-    if rollout and rollout.phase is Phase.Reverting:
-        nodes |= taken_back(obs, rollout)
+    nodes |= to_prove(obs, rollout) if rollout else frozenset()
     _report(sim, sim.checks, rollout, nodes)
     nodes = frozenset(watched(obs, baking)) if baking else frozenset()
     if baking and nodes:

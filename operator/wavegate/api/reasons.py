@@ -329,6 +329,12 @@ class Reason(StrEnum):
         "The candidate is gone, but the nodes in the message do not report stable's content, so "
         "what was taken back may still be loaded; look at their agents, or reboot them.",
     )
+    RevertedAgentsUnwell = _reason(
+        "RevertedAgentsUnwell",
+        "The candidate is gone, but on the nodes in the message the agents that "
+        "spec.agentSelector selects are not Ready as they were, or can't be seen; look at their "
+        "logs: what the content left on the host may have to be deleted.",
+    )
     FencedByHand = _reason(
         "FencedByHand",
         "Someone edited or deleted the candidate's DaemonSet, which counts as a revert; publish "

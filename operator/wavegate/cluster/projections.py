@@ -103,12 +103,15 @@ def pod_view(body: Mapping[str, Any], old: PodView | None, now: float) -> PodVie
     labels = metadata.get("labels") or {}
     conditions = {c["type"]: c["status"] for c in status.get("conditions") or []}
     ready = conditions.get("Ready") == "True"
-    same = old if old and old.uid == metadata["uid"] and old.ready == ready else None
-    since = (same.ready_since if ready else same.unready_since) if same else None
     containers = [
         *(status.get("initContainerStatuses") or []),
         *(status.get("containerStatuses") or []),
     ]
+    restarts = sum(int(c.get("restartCount", 0)) for c in containers)
+    same = old if old and old.uid == metadata["uid"] and old.ready == ready else None
+    if same and ready and same.restarts != restarts:
+        same = None  # it was not Ready in between, though we did not see that
+    since = (same.ready_since if ready else same.unready_since) if same else None
     return PodView(
         name=metadata["name"],
         namespace=metadata["namespace"],
@@ -121,7 +124,7 @@ def pod_view(body: Mapping[str, Any], old: PodView | None, now: float) -> PodVie
         ready_since=(since if since is not None else now) if ready else None,
         unready_since=None if ready else (since if since is not None else now),
         terminating="deletionTimestamp" in metadata,
-        restarts=sum(int(c.get("restartCount", 0)) for c in containers),
+        restarts=restarts,
         waiting=_waiting(containers),
         last_exit=_last_exit(containers),
         annotations=_short(metadata.get("annotations") or {}),

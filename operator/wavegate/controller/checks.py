@@ -7,7 +7,6 @@ from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 
-from wavegate.api import Phase
 from wavegate.controller.queries import Questions
 from wavegate.controller.work import Key
 from wavegate.evidence import (
@@ -23,11 +22,12 @@ from wavegate.evidence import (
     worst,
 )
 from wavegate.evidence.gates import MAX_QUERY, cut
+from wavegate.evidence.loaded import PROOF_CHECK
+from wavegate.rollout.back import to_prove
 from wavegate.rollout.judge import witnesses
 from wavegate.rollout.observation import Observation
 from wavegate.rollout.periods import evidence_since
 from wavegate.rollout.record import Record
-from wavegate.rollout.revert import taken_back
 from wavegate.rollout.watch import watched
 from wavegate.telemetry.connections import Source
 from wavegate.telemetry.metrics import Metrics
@@ -75,15 +75,15 @@ class CheckRunner:
         self._results[key] = {attempt: known.get(attempt, {}) for attempt in attempts}
         left = []
         questions = list(_asked(obs))
-        self._forget(key, frozenset(_places(questions)))
-        for asked in questions:
-            for check in asked.rollout.plan.questions:
-                seconds = self._due_in(key, check, asked)
-                left.append(seconds)
-                if seconds <= 0:
-                    work = self._ask(key, check, asked, obs)
-                    place = (key, asked.rollout.attempt, check.name)
-                    self._running[place] = asyncio.create_task(work)
+        places = frozenset((asked.rollout.attempt, check.name) for check, asked in questions)
+        self._forget(key, places)
+        for check, asked in questions:
+            seconds = self._due_in(key, check, asked)
+            left.append(seconds)
+            if seconds <= 0:
+                work = self._ask(key, check, asked, obs)
+                place = (key, asked.rollout.attempt, check.name)
+                self._running[place] = asyncio.create_task(work)
         return min((seconds for seconds in left if 0 < seconds < math.inf), default=None)
 
     def _due_in(self, key: Key, check: CheckSpec, asked: Questions) -> float:
@@ -168,13 +168,6 @@ def _needs_control(check: CheckSpec, result: CheckResult, nodes: frozenset[str])
     return check.max_ratio is not None and any(outside_limits(check, result, nodes))
 
 
-def _places(questions: list[Questions]) -> Iterator[tuple[str, str]]:
-    """Attempt and name of each check."""
-    for asked in questions:
-        for check in asked.rollout.plan.questions:
-            yield asked.rollout.attempt, check.name
-
-
 def _counted(check: CheckSpec, result: CheckResult, last: CheckResult | None) -> CheckResult:
     """The answer with its number in the row of good answers about all of its nodes."""
     single = replace(check, consecutive=1)
@@ -197,17 +190,19 @@ def attempts_of(record: Record) -> tuple[str, ...]:
     return (*running, record.bake.attempt) if record.bake and baking else running
 
 
-def _asked(obs: Observation) -> Iterator[Questions]:
-    """What is to be asked now."""
+def _asked(obs: Observation) -> Iterator[tuple[CheckSpec, Questions]]:
+    """What is to be asked now. The proof of what is loaded is asked about more nodes than are
+    judged; a check that was asked about these too could be silent about one, which stops nobody.
+    """
     now_running = attempts_of(obs.record)
     rollout, bake = obs.record.rollout, obs.record.bake
     if rollout is not None and rollout.waves and rollout.plan.questions:
-        nodes = witnesses(obs, rollout)
-        if rollout.phase is Phase.Reverting and rollout.plan.loaded_proof is not None:
-            nodes |= taken_back(obs, rollout)
-        if nodes:
-            yield Questions(rollout, nodes, evidence_since(rollout))
+        nodes, since = witnesses(obs, rollout), evidence_since(rollout)
+        for check in rollout.plan.questions:
+            about = nodes | to_prove(obs, rollout) if check.name == PROOF_CHECK else nodes
+            if about:
+                yield check, Questions(rollout, about, since)
     if bake is not None and bake.attempt in now_running and bake.rollout.plan.questions:
         nodes = frozenset(watched(obs, bake))
-        if nodes:
-            yield Questions(bake.rollout, nodes, 0.0)
+        for check in bake.rollout.plan.questions if nodes else ():
+            yield check, Questions(bake.rollout, nodes, 0.0)

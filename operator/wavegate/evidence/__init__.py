@@ -45,7 +45,13 @@ from wavegate.evidence.promql import (
     reported_node,
     silent_nodes,
 )
-from wavegate.evidence.selected import agents_since, agents_then, is_well, judge_selected
+from wavegate.evidence.selected import (
+    agents_since,
+    agents_then,
+    is_well,
+    is_well_again,
+    judge_selected,
+)
 
 __all__ = [
     "EVERY_NODE",
@@ -78,6 +84,7 @@ __all__ = [
     "is_leaving",
     "is_loaded",
     "is_well",
+    "is_well_again",
     "judge_agent",
     "judge_answer",
     "judge_check",

@@ -34,19 +34,45 @@ def agents_then(pods: Sequence[PodView]) -> Baseline:
 
 def agents_since(entry: LedgerNode, pods: Sequence[PodView]) -> list[PodView]:
     """The pods that are judged on a node, each with its restarts since its wave opened."""
-    then = dict(entry.agents)
-    if not then:
-        return []
-    there = [(pod, then.get(_short(pod), 0)) for pod in _there(pods)]
     return [
-        replace(pod, restarts=max(0, pod.restarts - was)) for pod, was in there if was != UNWELL
+        pod if pod.restarts == count else replace(pod, restarts=count)
+        for pod, count in _judged(entry, pods)
     ]
 
 
 def is_well(entry: LedgerNode, pods: Sequence[PodView]) -> bool:
     """Whether the selected agents on a node are as good as they were; also where none is judged."""
-    now = agents_since(entry, pods)
-    return not entry.agents or bool(now and all(p.ready and p.restarts == 0 for p in now))
+    if not entry.agents:
+        return True
+    judged = _judged(entry, pods)
+    return bool(judged) and all(pod.ready and count == 0 for pod, count in judged)
+
+
+def _judged(entry: LedgerNode, pods: Sequence[PodView]) -> list[tuple[PodView, int]]:
+    """The pods that are judged, and how often each restarted since: a copy of each takes longer
+    than all else that a pass does about a node.
+    """
+    then = dict(entry.agents)
+    if not then:
+        return []
+    there = [(pod, then.get(_short(pod), 0)) for pod in _there(pods)]
+    return [(pod, max(0, pod.restarts - was)) for pod, was in there if was != UNWELL]
+
+
+def is_well_again(entry: LedgerNode, pods: Sequence[PodView], since: float) -> bool:
+    """Whether the selected agents on a node got over what the content did to them: all are Ready,
+    and one that restarted since its wave opened is so since `since`, or before. In a crash loop it
+    is Ready between two crashes, too.
+    """
+    if not entry.agents:
+        return True
+    judged = _judged(entry, pods)
+    return bool(judged) and all(_is_steady(pod, count, since) for pod, count in judged)
+
+
+def _is_steady(pod: PodView, restarts: int, since: float) -> bool:
+    steady = pod.ready_since is not None and pod.ready_since <= since
+    return pod.ready and (steady or restarts == 0)
 
 
 def judge_selected(node: str, pod: PodView | None, *, overdue: bool) -> Iterator[Finding]:

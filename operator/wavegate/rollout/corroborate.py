@@ -11,11 +11,8 @@ from dataclasses import dataclass, replace
 from wavegate.api import WaveState
 from wavegate.evidence import SOON_SECONDS, Finding, Verdict, is_corroborated
 from wavegate.rollout import disturbance, soak, unsteady
-from wavegate.rollout.observation import Observation
+from wavegate.rollout.observation import FIRST_LOOK_SECONDS, Observation
 from wavegate.rollout.record import Rollout, Suspect, WaveRun
-
-FIRST_LOOK_SECONDS = 60.0
-"""What is seen so soon after the operator's start may have happened at any time before."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,8 +1,9 @@
 """Is it the cluster? Harm that nodes without the content show as well holds a wave, and fails none.
 
-Compared are lost nodes (NotReady, rebooted, gone) and agents that are not Ready. Whatever the
-control shows, these are the content's: a crash of the agent, and nodes that are lost soon after
-they got it, more than chance explains.
+Compared are lost nodes (NotReady, rebooted, gone) and agents that are not Ready, ours and those
+that agentSelector selects: what an agent talks to may be gone for all of them. Whatever the control
+shows, these are the content's: a crash of the agent, and nodes that are lost soon after they got
+it, more than chance explains.
 """
 
 from collections.abc import Collection
@@ -18,7 +19,7 @@ from wavegate.evidence import (
 )
 from wavegate.rollout.control import control_group
 from wavegate.rollout.judge import judged_nodes
-from wavegate.rollout.observation import Observation
+from wavegate.rollout.observation import FIRST_LOOK_SECONDS, Observation
 from wavegate.rollout.record import Rollout, Suspect
 
 LOST = frozenset(
@@ -59,8 +60,9 @@ def is_over(obs: Observation, rollout: Rollout, harmed: Collection[Suspect]) -> 
     """Whether nodes and agents of both groups are well again, as far as they are there."""
     control, names = control_group(obs, rollout), {suspect.node for suspect in harmed}
     nodes = [*control, *(obs.nodes[name] for name in names if name in obs.nodes)]
-    ready = {pod.node for pod in obs.pods if pod.ready and not pod.terminating}
     if any(suspect.reason in UNREADY for suspect in harmed):
+        ready = {pod.node for pod in obs.pods if pod.ready and not pod.terminating}
+        ready -= obs.once(_unready).keys()
         return all(node.name in ready for node in nodes if node.ready)
     return all(node.ready for node in nodes if node.lost_at is not None)
 
@@ -69,7 +71,9 @@ def _hit_at(obs: Observation, node: NodeView, kind: frozenset[Reason]) -> float:
     """Since when a control node has this kind of harm; before all time if it has not."""
     if kind is LOST:
         return node.lost_at if node.lost_at is not None else float("-inf")
-    return obs.once(_unready).get(node.name, float("-inf"))
+    at = obs.once(_unready).get(node.name, float("-inf"))
+    # What is not Ready at an operator's first look may be so for days.
+    return at if at - obs.watching_since >= FIRST_LOOK_SECONDS else float("-inf")
 
 
 def _began(obs: Observation, suspect: Suspect, kind: frozenset[Reason]) -> float:
@@ -81,9 +85,10 @@ def _began(obs: Observation, suspect: Suspect, kind: frozenset[Reason]) -> float
 
 
 def _unready(obs: Observation) -> dict[str, float]:
-    """Since when the agent on a node is not Ready, by node."""
-    pods = (p for p in obs.pods if p.node and not p.terminating and p.unready_since is not None)
-    return {pod.node: pod.unready_since for pod in pods if pod.node and pod.unready_since}
+    """Since when an agent on a node is not Ready, by node."""
+    pods = (*obs.pods, *(p for p in obs.agents.pods if p.phase != "Succeeded"))  # no done Jobs
+    lacking = (p for p in pods if p.node and not p.terminating and p.unready_since is not None)
+    return {pod.node: pod.unready_since for pod in lacking if pod.node and pod.unready_since}
 
 
 def _first(nodes: list[NodeView]) -> list[str]:

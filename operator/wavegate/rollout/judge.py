@@ -15,6 +15,7 @@ from wavegate.evidence import (
     PodView,
     Verdict,
     agents_since,
+    is_well,
     judge_agent,
     judge_check,
     judge_node,
@@ -192,6 +193,9 @@ def _is_well(entry: LedgerNode, node: NodeView, pods: Agents) -> bool:
     ill, (own, theirs) = any(judge_node(entry, node, 0.0, 0.0, overdue=False)), pods
     if ill or any(judge_agent(entry.name, own, overdue=False)):
         return False
+    plainly = all(pod.ready and pod.phase == "Running" and not pod.waiting for pod in theirs)
+    if plainly and is_well(entry, theirs):
+        return True  # of these the judges say nothing, and most are
     judged = agents_since(entry, theirs)
     lost = bool(entry.agents) and not judged
     return not lost and not any(any(judge_selected(entry.name, p, overdue=False)) for p in judged)

@@ -15,6 +15,8 @@ from wavegate.rollout.steps import Target
 from wavegate.rollout.templates import targeted
 
 T = TypeVar("T")
+FIRST_LOOK_SECONDS = 60.0
+"""What is seen so soon after the operator's start may have happened at any time before."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -175,7 +175,7 @@ def _running(obs: Observation, rollout: Rollout, step: Step, now: float) -> dict
     status: dict[str, Any] = {
         "phase": phase.value,
         "reason": reason.value,
-        "message": _message(obs, rollout, phase, reason, step),
+        "message": _message(obs, rollout, (phase, reason), step, now),
         "waitingFor": waiting.value,
         "attempt": rollout.attempt,
         "startedAt": excerpts.timestamp(rollout.started_at),
@@ -237,8 +237,11 @@ _WAVE_STATES = {
 }
 
 
-def _message(obs: Observation, rollout: Rollout, phase: Phase, reason: Reason, step: Step) -> str:
+def _message(
+    obs: Observation, rollout: Rollout, is_in: tuple[Phase, Reason], step: Step, now: float
+) -> str:
     """One line for the person on call. Seconds that tick are left out: no write per second."""
+    phase, reason = is_in
     if rollout.incident:
         waiting = step.waiting if phase is Phase.Reverting else ""
         return rollout.incident.message + (f"; waiting for {waiting}" if waiting else "")
@@ -259,7 +262,7 @@ def _message(obs: Observation, rollout: Rollout, phase: Phase, reason: Reason, s
     if phase is Phase.Paused:
         head = f"{reason.meaning} {head}"
         why = why if step.findings else ""
-    parts = (head, why, "" if stuck in why else stuck, suspect_report.clause(rollout))
+    parts = (head, why, "" if stuck in why else stuck, suspect_report.clause(obs, rollout, now))
     return "; ".join(part for part in parts if part)
 
 

@@ -5,13 +5,14 @@ waits for no node, registry or Prometheus. Un-labelling is never a fence. Each p
 what is not yet so, so that a new leader finishes a half-done revert.
 """
 
-from collections.abc import Container, Iterable
+from collections.abc import Iterable
 from dataclasses import replace
 
 from wavegate.api import OnFailure, Phase, Reason, WaveState
 from wavegate.evidence import LEASE_STALE_SECONDS, Finding, PodView
-from wavegate.rollout import loaded, soak
-from wavegate.rollout.judge import may_have_moved
+from wavegate.rollout import soak
+from wavegate.rollout.back import lacking, waits_since
+from wavegate.rollout.lacks import Lack
 from wavegate.rollout.observation import Observation
 from wavegate.rollout.record import (
     MAX_BLOCKED,
@@ -75,14 +76,10 @@ def advance(obs: Observation, rollout: Rollout, now: float) -> Step:
         return Step(waiting=f"the controller to see DaemonSet {view.name}", requeue=0.2)
     if obs.blind:
         return Step(waiting=f"a sight of the nodes: {obs.blind}", requeue=TICK)
-    since = min(now, rollout.reverting_since or now)
-    down = _not_back(obs, rollout)
-    unproven = _unproven(obs, rollout, down)
-    if (down or unproven) and now - since <= rollout.plan.progress_deadline:
-        what = f"{len(down)} nodes to be back on stable ({down[0]})" if down else ""
-        report = f"{len(unproven)} nodes to report stable's content ({', '.join(unproven[:1])})"
-        return Step(waiting=what or report, requeue=TICK)
-    return Step(record=_reverted(obs.record, rollout, down, unproven, now))
+    left = lacking(obs, rollout, now)
+    if left and now - waits_since(obs, rollout, left, now) <= rollout.plan.progress_deadline:
+        return Step(waiting=left[0].waiting, requeue=TICK)
+    return Step(record=_reverted(obs.record, rollout, left, now))
 
 
 def _fence(obs: Observation, rollout: Rollout, now: float) -> Iterable[Action]:
@@ -117,71 +114,11 @@ def _bad_nodes(obs: Observation, pods: list[PodView], now: float) -> list[str]:
     return [name for _, name in sorted(bad)]
 
 
-def _not_back(obs: Observation, rollout: Rollout) -> list[str]:
-    """Nodes that had it and are not proven healthy again: Ready, with a Ready stable agent."""
-    stable = obs.revision(obs.record.stable)
-    carriers = obs.carriers(stable.template) if stable else {}
-    attempt = obs.record.stable.attempt if obs.record.stable else ""
-    back = {pod.node for pod in obs.pods_of(attempt) if pod.ready and not pod.terminating}
-    left = {pod.node for pod in obs.pods_of(rollout.attempt)}
-    recorded = obs.record.stable is not None
-    missing = []
-    for name in _had_it(obs, rollout, carriers):
-        node = obs.nodes.get(name)
-        if node is None:
-            continue
-        lacks = name not in back and (name in carriers or (recorded and stable is None))
-        if not node.ready or name in left or lacks:
-            missing.append(name)
-    return sorted(missing)
-
-
-def taken_back(obs: Observation, rollout: Rollout) -> frozenset[str]:
-    """The nodes that may have had the content and are there: what they load now is to be proven."""
-    stable = obs.revision(obs.record.stable)
-    carriers = obs.carriers(stable.template) if stable else {}
-    had = _had_it(obs, rollout, carriers) & obs.nodes.keys()
-    if rollout.completed_at is None:
-        had &= {entry.name for entry in obs.once(may_have_moved, rollout)}
-    return frozenset(had)
-
-
-def _unproven(obs: Observation, rollout: Rollout, down: list[str]) -> list[str]:
-    """Nodes that are back, and of which nothing proves that stable's content is loaded. Where
-    nothing is stable, only an agent that is gone could tell what is left on its host.
-    """
-    stable = obs.record.stable
-    back = taken_back(obs, rollout) - set(down)
-    if stable is not None:
-        return loaded.not_taken_back(obs, rollout, stable, back)
-    return sorted(back) if rollout.plan.outlives_pod else []
-
-
-def _had_it(obs: Observation, rollout: Rollout, carriers: Container[str]) -> set[str]:
-    """Nodes of the ledgers that were healthy before. Of content that was stable already also those
-    that joined since, and those that were ill then and are well now.
-    """
-    entries = baseline_of(obs)
-    found = {name for name, entry in entries.items() if entry.healthy}
-    if rollout.completed_at is not None:
-        nodes = obs.nodes.items()
-        found |= {n for n, node in nodes if n in carriers and (node.ready or n not in entries)}
-    return found
-
-
-def _reverted(
-    record: Record, rollout: Rollout, down: list[str], unproven: list[str], now: float
-) -> Record:
+def _reverted(record: Record, rollout: Rollout, left: tuple[Lack, ...], now: float) -> Record:
     why = rollout.incident.message if rollout.incident else "reverted"
-    reason = Reason.Reverted
-    if unproven:
-        reason = Reason.RevertedNotProven
-        names = ", ".join(unproven[:5])
-        why += f"; nothing proves that {len(unproven)} nodes are rid of its content ({names})"
-    if down:
-        reason, names = Reason.RevertedWithNodesDown, ", ".join(down[:5])
-        why += f"; {len(down)} nodes are not back on stable and need hands ({names})"
-    return record.ended(Phase.Reverted, reason, why, now)
+    reason = left[0].reason if left else Reason.Reverted
+    message = "; ".join((why, *(lack.clause for lack in left)))
+    return record.ended(Phase.Reverted, reason, message, now)
 
 
 def block(record: Record, rollout: Rollout, reason: Reason, now: float) -> Record:

@@ -32,13 +32,14 @@ def status(obs: Observation, rollout: Rollout) -> dict[str, Any]:
     return {"suspects": shown} if shown else {}
 
 
-def clause(rollout: Rollout) -> str:
-    """One bounded clause for a message; empty when there is nothing to say."""
+def clause(obs: Observation, rollout: Rollout, now: float) -> str:
+    """Some bounded clauses for a message; empty when there is nothing to say."""
     count = len(rollout.suspects)
     if not count:
         return ""
     names = ", ".join(suspect.node for suspect in rollout.suspects[-3:])
-    return f"{count} suspect{'s'[: count != 1]} ({names})"
+    late = (lack.clause for lack in suspects.needing_hands(obs, rollout, now))
+    return "; ".join((f"{count} suspect{'s'[: count != 1]} ({names})", *late))
 
 
 def sees(waves: tuple[WaveRun, ...], index: int) -> dict[str, str]:
@@ -54,11 +55,12 @@ def sees(waves: tuple[WaveRun, ...], index: int) -> dict[str, str]:
 
 def unproven(obs: Observation, rollout: Rollout) -> str:
     """Which suspects got the content in the end and never proved that it suits them, in words."""
-    entries = baseline_of(obs)
+    entries, agents = baseline_of(obs), bool(rollout.plan.agents)
+    witnesses = {n for n, e in entries.items() if e.healthy and (e.agents or not agents)}
     names = [
         s.node
         for s in rollout.suspects
-        if s.node in obs.nodes and (s.kept or s.node not in entries or not entries[s.node].healthy)
+        if s.node in obs.nodes and (s.kept or s.node not in witnesses)
     ]
     if not names:
         return ""

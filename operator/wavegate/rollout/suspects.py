@@ -5,7 +5,10 @@ it, until a sweep at the end tries it once more. If it is harmed again it stays 
 which proved itself on all others, and is named: one node must not keep a release from its end.
 """
 
+from collections.abc import Iterable
+
 from wavegate.evidence import NodeView
+from wavegate.rollout.lacks import Lack, lacks
 from wavegate.rollout.observation import Observation
 from wavegate.rollout.record import Rollout, Suspect
 from wavegate.rollout.steps import UnlabelNodes
@@ -28,7 +31,7 @@ def take_back(obs: Observation, rollout: Rollout) -> UnlabelNodes | None:
     """Give suspects back to stable, also those that are down: it is only a write. The controller
     ends the candidate's pod there, and a kubelet that returns does not start it again.
     """
-    away = aside(obs, rollout) - {suspect.node for suspect in rollout.suspects if suspect.kept}
+    away = _given_back(obs, rollout)
     if not away:
         return None
     nodes = [node for node in obs.moved(rollout.attempt) if node.name in away]
@@ -37,13 +40,42 @@ def take_back(obs: Observation, rollout: Rollout) -> UnlabelNodes | None:
     return UnlabelNodes(tuple(sorted((n.name, n.uid) for n in nodes)), rollout.attempt)
 
 
+def given_back(obs: Observation, rollout: Rollout) -> frozenset[str]:
+    """Names of the nodes that were given back to stable, or are about to be, and are there."""
+    return frozenset(_given_back(obs, rollout) & obs.nodes.keys())
+
+
+def _given_back(obs: Observation, rollout: Rollout) -> frozenset[str]:
+    return aside(obs, rollout) - {suspect.node for suspect in rollout.suspects if suspect.kept}
+
+
 def returning(obs: Observation, rollout: Rollout, now: float) -> tuple[str, ...]:
-    """Suspects that still count as in flight: until node and agent are Ready again, or for
-    `progressDeadline`. After that the node needs hands, and keeps nobody waiting.
+    """Suspects that still count as in flight: as long as they lack anything of being back, but at
+    most for `progressDeadline`. After that the node needs hands, and keeps nobody waiting.
     """
-    away, deadline = aside(obs, rollout), rollout.plan.progress_deadline
-    lately = (s.node for s in rollout.suspects if 0.0 <= now - s.at <= deadline)
-    return tuple(name for name in lately if name in away and not _is_back(obs, obs.nodes.get(name)))
+    deadline, away = rollout.plan.progress_deadline, aside(obs, rollout)
+    lately = {s.node for s in rollout.suspects if 0.0 <= now - s.at <= deadline} & away
+    if not lately:
+        return ()
+    lacking = {name for lack in _lacks(obs, rollout, lately, now) for name in lack.nodes}
+    return tuple(s.node for s in rollout.suspects if s.node in lacking)
+
+
+def needing_hands(obs: Observation, rollout: Rollout, now: float) -> tuple[Lack, ...]:
+    """What those lack that were given back and had `progressDeadline` to be back on stable."""
+    deadline = rollout.plan.progress_deadline
+    late = {s.node for s in rollout.suspects if now - s.at > deadline}
+    late &= given_back(obs, rollout)
+    return _lacks(obs, rollout, late, now) if late else ()
+
+
+def _lacks(
+    obs: Observation, rollout: Rollout, names: Iterable[str], now: float
+) -> tuple[Lack, ...]:
+    """What these suspects lack. One that stays on the candidate need only be well."""
+    down = {name for name in names if not _is_back(obs, obs.nodes.get(name))}
+    back = given_back(obs, rollout).intersection(names) - down
+    return lacks(obs, rollout, down, back, now)
 
 
 def brake(rollout: Rollout, now: float) -> str:

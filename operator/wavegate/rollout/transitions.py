@@ -94,7 +94,11 @@ def _releases() -> Iterator[Row]:
     yield Row(paused, reverting, "a wave fails, and `onFailure: Revert`", HARM)
     yield Row(rolling, reverting, "the candidate can't be created, or stable is gone", UNPREPARED)
     yield Row(reverting, reverted, "all nodes are proved to be back", (Reason.Reverted,))
-    late = (Reason.RevertedWithNodesDown, Reason.RevertedNotProven)
+    late = (
+        Reason.RevertedWithNodesDown,
+        Reason.RevertedAgentsUnwell,
+        Reason.RevertedNotProven,
+    )
     yield Row(reverting, reverted, "`progressDeadline` is over", late)
     yield Row(rolling, done, "it is promoted: stable on all nodes", (Reason.Completed,))
     suspect = "the stable release fails its bake, and `onFailure: Revert`"

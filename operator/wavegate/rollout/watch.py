@@ -20,10 +20,9 @@ from wavegate.evidence import (
     outside_limits,
 )
 from wavegate.rollout import gates, loaded
-from wavegate.rollout.corroborate import FIRST_LOOK_SECONDS
 from wavegate.rollout.judge import judge_nodes, judged_nodes
 from wavegate.rollout.marks import NOT_WATCHED, anew, excuse, softened
-from wavegate.rollout.observation import Observation
+from wavegate.rollout.observation import FIRST_LOOK_SECONDS, Observation
 from wavegate.rollout.record import Bake, Suspect
 from wavegate.rollout.waves import baseline, baseline_of, changed_agents
 

@@ -329,6 +329,14 @@ def test_since_when_a_pod_is_ready_is_measured_by_our_own_clock():
     assert pod_view(a_pod(uid="other"), first, 9.0).ready_since == 9.0
 
 
+def test_a_restart_that_we_saw_only_the_end_of_interrupts_being_ready():
+    once, twice = ([{"restartCount": n}] for n in (1, 2))
+    first = pod_view(a_pod(containerStatuses=once), None, 5.0)
+    assert pod_view(a_pod(containerStatuses=twice), first, 9.0).ready_since == 9.0
+    ill = pod_view(a_pod("False", containerStatuses=once), first, 10.0)
+    assert pod_view(a_pod("False", containerStatuses=twice), ill, 12.0).unready_since == 10.0
+
+
 def test_restarts_of_all_containers_count_and_words_of_the_kubelet_are_kept():
     waiting = {"state": {"waiting": {"reason": "ImagePullBackOff"}}}
     ended = {"restartCount": 2, "lastState": {"terminated": {"reason": "Error", "exitCode": 3}}}

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from support.builders import make_channel
 from support.fake_apiserver import until
-from support.invariants import in_wave
+from support.invariants import in_wave, with_stable
 from support.world import SimCluster
 from wavegate.api import WaveState
 from wavegate.controller import queries
@@ -172,6 +172,26 @@ async def test_nodes_that_joined_are_asked_about_soon(runner, sim, reader):
     await until(lambda: len(answers(runner, sim)) == 2)
     sim.run(120, until=lambda: len(sim.running()) > 1)
     assert await asked(runner, sim, reader) == ["crashes", "slow"]
+
+
+async def test_only_the_loaded_proof_is_asked_about_a_node_that_goes_back(reader):
+    checks = [{"name": "crashes", "query": 'up{node=~"$nodes"}', "max": 0}]
+    proof = {"metric": {"series": 'content_info{node=~"$nodes"}'}}
+    prometheus = {"url": "http://prometheus"}
+    spec = {"checks": checks, "prometheus": prometheus, "loadedProof": proof}
+    sim = SimCluster(channel=make_channel(**spec, rollout={"bake": "0s"}))
+    sim.add_nodes("canary", 1)
+    sim.add_nodes("workers", 4)
+    with_stable(sim)
+    sim.publish("b", 2)
+    sim.run(400, until=in_wave(sim, "all"))
+    sim.nodes["workers-2"].boot += 1
+    sim.run(10)
+    runner = CheckRunner(reader, lambda: sim.now, lambda _key: None)
+    assert await asked(runner, sim, reader) == ["crashes", "loadedProof"]
+    about = {name: nodes for _, name, _, nodes, _ in reader.asked}
+    assert about["loadedProof"] - about["crashes"] == {"workers-2"}
+    runner.close()
 
 
 async def test_a_wave_that_opens_has_all_checks_asked_soon_as_of_the_wave_before(

@@ -1,65 +1,22 @@
 """Agents that agentSelector selects, on nodes where ours only carry content."""
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 import pytest
 
-from support.builders import SPACE, digest
+from support.builders import digest
+from support.carrying import carrying, pod_on
 from support.invariants import ended, phase_of, with_stable
-from support.world import SimCluster
 from wavegate.api import WaveState
-from wavegate.evidence import PodView, Verdict
+from wavegate.evidence import Verdict
 from wavegate.rollout import exposure, gates, waves
 from wavegate.rollout.decide import decide
 from wavegate.rollout.judge import judge
-from wavegate.rollout.observation import AgentPods
-
-SELECTED = {"agentSelector": {"matchLabels": {"app": "edr"}}}
-
-
-def pod_on(node, uid="", restarts=0, **changes):
-    view = PodView(
-        name=f"edr-{uid or node}",
-        namespace=SPACE,
-        uid=uid or f"edr-{node}",
-        channel="",
-        attempt="",
-        node=node,
-        phase="Running",
-        ready=True,
-        ready_since=0.0,
-        terminating=False,
-        restarts=restarts,
-    )
-    return replace(view, **changes)
-
-
-@dataclass(slots=True)
-class Carrying(SimCluster):
-    """A cluster with other agents, which a test changes in `theirs`, by pod UID."""
-
-    theirs: dict[str, PodView] | None = None
-    lost: dict[str, float] | None = None
-    hidden: str = ""
-
-    def observe(self):
-        if self.theirs is None:
-            self.theirs = {f"edr-{name}": pod_on(name, restarts=7) for name in self.nodes}
-        pods = AgentPods(tuple(self.theirs.values()), dict(self.lost or {}), self.hidden)
-        seen = SimCluster.observe(self)
-        return replace(seen, agents=pods, bake_agents=pods, blind=self.hidden)
-
-    def change(self, node, **changes):
-        uid = f"edr-{node}"
-        self.theirs[uid] = replace(self.theirs[uid], **changes)
 
 
 @pytest.fixture
 def sim(make_sim):
-    plain = make_sim(**SELECTED)
-    carrying = Carrying(channel=plain.channel, nodes=plain.nodes, watchers=plain.watchers)
-    carrying.ids = plain.ids
-    return with_stable(carrying)
+    return with_stable(carrying(make_sim))
 
 
 def soaking(sim):
@@ -96,6 +53,8 @@ def test_one_that_crashes_since_then_fails_the_wave_and_blocks(sim, changes, rea
     soaking(sim)
     sim.change("canary-0", **changes)
     assert found(sim) == [("FAIL", reason, True)]
+    sim.run(10)
+    sim.change("canary-0", ready=True, waiting="", ready_since=sim.now)
     sim.run(60, until=ended(sim, "b"))
     assert phase_of(sim, "b") == ("Reverted", "Reverted")
     assert sim.record.block_of(digest("b")) is not None
