@@ -128,7 +128,7 @@ class Guard:
     def _note(self, sim: Simulation, change: Change) -> None:
         self.books.hands.note(change, sim.key)
         if change.plural == "configmaps":
-            self._note_stored(change)
+            self._note_stored(sim, change)
         elif change.plural == "pods":
             self._note_pod(sim, change)
         elif change.plural == "nodes":
@@ -138,7 +138,7 @@ class Guard:
         elif change.plural == "daemonsets":
             self._note_set(sim, change)
 
-    def _note_stored(self, change: Change) -> None:
+    def _note_stored(self, sim: Simulation, change: Change) -> None:
         stored = stored_config_map(change.after or change.before or {}, None, 0.0)
         if stored.kind == "record":
             self.books.hands.note_record(change)
@@ -162,6 +162,14 @@ class Guard:
             self.books.had_agent.clear()  # a first release that was reverted leaves none
         if rollout is not None and rollout.phase is Phase.Reverting:
             self.books.fenced.add(rollout.attempt)
+        elif rollout is not None and change.actor == "people" and self._is_gone(sim, rollout):
+            self.books.fenced.discard(rollout.attempt)  # restored to before it was begun
+            self.books.proven_fenced.discard(rollout.attempt)
+
+    def _is_gone(self, sim: Simulation, rollout: Rollout) -> bool:
+        """Whether an attempt has neither a DaemonSet nor a node: as if it had never begun."""
+        attempt = rollout.attempt
+        return sim.daemon_set_of(attempt) is None and not self.books.on_side[attempt]
 
     def _note_side(self, change: Change, key: str) -> None:
         old, new, name = side(change.before, key), side(change.after, key), change.key[1]

@@ -119,3 +119,24 @@ def test_an_attempt_that_a_backup_brings_back_gets_no_node_that_still_has_its_la
         begun = len(sim.log)
         sim.until_phase("b", "Completed")
         assert not [line for line in sim.log[begun:] if f"pod rules-{attempt}" in line]
+
+
+def test_an_attempt_of_which_nothing_is_left_goes_on_when_a_backup_brings_it_back() -> None:
+    with Simulation(5) as sim:
+        sim.watchers.append(Guard())
+        sim.add_nodes("canary", 1)
+        sim.add_nodes("workers", 3)
+        sim.apply_channel()
+        sim.publish("a")
+        sim.until("it is stored", lambda: sim.record.rollout is not None)
+        attempt, past = sim.record.rollout.attempt, sim.server.history("configmaps")
+        sim.until("its DaemonSet", lambda: sim.daemon_set_of(attempt) is not None)
+        sim.delete("Channel", "rules")
+        sim.until("its DaemonSet is forgotten", lambda: sim.daemon_set_of(attempt) is None)
+        name = record_name("rules")
+        old = next(b for _, b in past if '"Pending"' in str(b.get("data")) and attempt in str(b))
+        new = sim.server.find("configmaps", name, "agents")
+        sim.apply_channel()
+        sim.act(lambda: sim.server.update("people", "configmaps", new, data=old["data"]))
+        sim.until_phase("a", "Completed")
+        assert sim.record.stable.attempt == attempt
