@@ -18,10 +18,15 @@ POLL_SECONDS = 0.1
 
 
 class Api:
-    """Requests to one apiserver as one identity. May be used from several threads."""
+    """Requests to one apiserver as one identity. May be used from several threads.
 
-    def __init__(self, access: Access) -> None:
-        self.access = access
+    Args:
+        access: the apiserver, and who asks it.
+        user: impersonated, if the identity may do that.
+    """
+
+    def __init__(self, access: Access, user: str = "") -> None:
+        self.access, self.user = access, user
         self._local = threading.local()
 
     def request(  # noqa: PLR0913 - all but two have defaults
@@ -88,6 +93,8 @@ class Api:
                 session.cert = (str(access.pair.certificate), str(access.pair.key))
             if access.token:
                 session.headers["Authorization"] = f"Bearer {access.token}"
+            if self.user:
+                session.headers["Impersonate-User"] = self.user
             self._local.session = session
         return session
 

@@ -103,7 +103,7 @@ def path_of(item: dict[str, Any], namespace: str) -> str:
     if plural.endswith("ys"):
         plural = plural.removesuffix("ys") + "ies"
     meta = item["metadata"]
-    wide = item["kind"].startswith(("Cluster", "ValidatingAdmission"))
+    wide = item["kind"].startswith(("Cluster", "ValidatingAdmission", "MutatingAdmission"))
     where = "" if wide else f"namespaces/{meta.get('namespace')}/"
     assert where == "" or meta["namespace"] in {namespace, "kube-node-lease"}
     return f"/{'api' if group == 'v1' else 'apis'}/{group}/{where}{plural}/{meta['name']}"
@@ -323,12 +323,13 @@ def test_the_real_prometheus_understands_alerts_and_dashboard(sandbox: Sandbox) 
 def test_every_object_of_the_chart_is_on_the_server(sandbox: Sandbox, installed: Rendered) -> None:
     kinds = sorted(item["kind"] for item in installed.objects)
     assert kinds == [
-        *["ClusterRole"] * 3,
+        *["ClusterRole"] * 7,
         *["ClusterRoleBinding"] * 2,
-        *("Deployment", "PodDisruptionBudget", "Role", "Role"),
+        *("Deployment", "MutatingAdmissionPolicy", "MutatingAdmissionPolicyBinding"),
+        *("PodDisruptionBudget", "Role", "Role"),
         *("RoleBinding", "RoleBinding", "Service", "ServiceAccount"),
-        *["ValidatingAdmissionPolicy"] * 6,
-        *["ValidatingAdmissionPolicyBinding"] * 6,
+        *["ValidatingAdmissionPolicy"] * 7,
+        *["ValidatingAdmissionPolicyBinding"] * 7,
     ]
     for item in installed.objects:
         found = sandbox.request("GET", path_of(item, NAMESPACE))

@@ -338,8 +338,9 @@ GET = {
         NAME CHANNEL VERSION PHASE WAVE WAITING-FOR MESSAGE AGE
         image falcon-content 2026.07.19-1 Rolling canaries Evidence Soaking-for-8m""",
     "SecurityContentDecision": """
-        NAME RELEASE ACTION PHASE REASON MESSAGE AGE
-        revert falcon-content-291 Revert Accepted Payments-sees-failed-logins Done""",
+        NAME RELEASE ACTION PHASE BY REASON MESSAGE AGE
+        revert falcon-content-291 Revert Accepted kubernetes-admin
+        Payments-sees-failed-logins Done""",
 }
 
 

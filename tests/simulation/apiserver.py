@@ -159,6 +159,8 @@ class Apiserver:
         if verb == "DELETE" and not name:
             return self._delete_all(actor, plural, namespace, params)
         old = self.find(plural, name, namespace)
+        if old is None and kind == APPLY_PATCH and "dryRun" in params:
+            return self._create(actor, plural, namespace, body, dry=True)
         if old is None:
             raise ApiError(404, f"{verb} {path}: not found")
         if verb == "DELETE":

@@ -308,7 +308,8 @@ class Chaos:
                 for name, phase in phases.items()
                 if phase not in final and not self._suspended(name)
             ]
-        if self.sim.status(rollout.candidate.release).get("phase") == "Paused":
+        status = self.sim.status(rollout.candidate.release)
+        if status.get("phase") == "Paused" or status.get("reason") == "AwaitingApproval":
             return []
         return [f"{rollout.candidate.release} is still {rollout.phase}, and waits for nobody"]
 

@@ -19,7 +19,8 @@ from simulation.log import describe, rules_of
 from simulation.machines import LEASES, Autoscaler, Machines, Scheduler, Speeds, images
 from simulation.operators import SimOperator, SimPrometheus
 from support.builders import digest
-from wavegate.api import GROUP, PLURALS, VERSION
+from wavegate.api import GROUP, PLURALS, VERSION, Decision
+from wavegate.cluster.forged import FORGED, REFUSED
 from wavegate.cluster.projections import stored_config_map
 from wavegate.rollout.names import ATTEMPT_LABEL, CHANNEL_LABEL, node_label, record_name
 from wavegate.rollout.record import Record
@@ -78,6 +79,9 @@ class Simulation:
         self._leases = _Leases(self.machines)
         self.server.objects[LEASES] = self._leases  # type: ignore[assignment]
         self.server.after.append(self._watch)
+        self.policies = True
+        """The admission policies that prove who decided are in force."""
+        self.server.refuses.append(self._refuse_forged)
 
     def __enter__(self) -> Self:
         random.seed(self.seed)  # jitter and back-off of the engine
@@ -97,6 +101,11 @@ class Simulation:
         self.run(0.1)
         self.loop.run_until_complete(self.loop.shutdown_asyncgens())
         self.loop.close()
+
+    def _refuse_forged(self, _verb: str, plural: str, body: Body) -> str:
+        """What the policies say to the operator's own dry run; people here never forge."""
+        forged = self.policies and body["metadata"]["name"] == FORGED
+        return f"{REFUSED}it may not" if forged and plural == PLURALS[Decision.kind] else ""
 
     # Time
 
@@ -183,6 +192,7 @@ class Simulation:
     def decide(self, name: str, release: str, action: str, content: str = "", **spec: Any) -> None:
         """Record a person's decision."""
         body = {"release": release, "digest": digest(content or release), "action": action}
+        body["decidedBy"] = "alice"
         self._apply("SecurityContentDecision", name, {**body, "reason": "a test", **spec})
 
     def delete(self, kind: str, name: str) -> None:

@@ -242,10 +242,33 @@ def delete_release(c: Chaos, pick: int) -> None:
 def decide(c: Chaos, pick: int) -> None:
     rollout = c.sim.record.rollout
     if rollout is not None and c.releases():
-        action = ("Pause", "Revert")[pick % 2]
+        action = ("Pause", "Revert", "Resume", "Approve")[pick % 4]
         name, release = f"decision-{len(c.done)}", rollout.candidate.release
-        extra = {"expiresAfter": "5m"} if action == "Pause" else {}
+        extra = {"Pause": {"expiresAfter": "5m"}, "Approve": {"wave": "all"}}.get(action, {})
         c.sim.decide(name, release, action, **extra)
+
+
+def approval(c: Chaos, pick: int) -> None:
+    """The second wave is to be approved, or is not any more."""
+    channel = c.channel()
+    if channel is not None:
+        *others, last = channel["spec"]["waves"]
+        last = {name: value for name, value in last.items() if name != "approval"}
+        wanted = {"approval": "Required"} if pick % 2 else {}
+        c.sim.patch("Channel", "rules", waves=[*others, {**last, **wanted}])
+
+
+def unblock(c: Chaos, pick: int) -> None:
+    """A person takes the content of an incident off the block list."""
+    entry = _pick(c.sim.record.blocked, pick)
+    if entry is not None and entry.release in c.releases():
+        name = f"decision-{len(c.done)}"
+        c.sim.decide(name, entry.release, "Unblock", entry.release, incident=entry.incident)
+
+
+def policies(c: Chaos, pick: int) -> None:
+    """Someone takes the policies of decisions away, or puts them back."""
+    c.sim.policies = pick % 3 != 0
 
 
 def suspend_channel(c: Chaos, pick: int) -> None:
@@ -454,7 +477,18 @@ MACHINES: tuple[Deed, ...] = (
 )
 PEOPLE: tuple[Deed, ...] = (
     *(publish, publish, publish, publish_bad, publish_bad, publish_unpullable, suspend),
-    *(delete_release, decide, suspend_channel, edit_channel, delete_channel, apply_channel),
+    *(
+        delete_release,
+        decide,
+        decide,
+        approval,
+        unblock,
+        policies,
+        suspend_channel,
+        edit_channel,
+        delete_channel,
+        apply_channel,
+    ),
     *(point_set, delete_set, hands_off),
 )
 BACKUPS: tuple[Deed, ...] = (restore_record, restore_namespace, delete_record)

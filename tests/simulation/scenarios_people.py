@@ -2,6 +2,7 @@
 
 from simulation.machines import kills
 from simulation.scenarios import scenario
+from simulation.scenarios_good import CHECKED
 from simulation.story import Story
 from wavegate.api import Phase, WaveState
 
@@ -69,6 +70,114 @@ def reverted_by_a_decision(story: Story) -> None:
     story.until_ended("b", Phase.Reverted)
     assert story.everywhere("a")
     assert not story.record.blocked
+
+
+@scenario(spec={**CHECKED, "rollout": {"holdTimeout": "5m"}})
+def resumed_by_a_decision(story: Story) -> None:
+    """A release pauses itself, and a person decides to go on
+    Prometheus was away for longer than holdTimeout. A pause by a decision is ended as well.
+    """
+    story.publish("b")
+    story.until_moved(1)
+    story.say("machine", "Prometheus is gone")
+    story.prometheus.error = "the connection was refused"
+    story.until_phase("b", Phase.Paused)
+    story.people("decide: Pause b", lambda: story.decide("wait", "b", "Pause"))
+    story.run(60)
+    story.say("machine", "Prometheus is back")
+    story.prometheus.error = ""
+    story.run(60)
+    assert len(story.moved()) == 1
+    story.people("decide: Resume b", lambda: story.decide("go", "b", "Resume"))
+    story.until_ended("b", Phase.Completed)
+    assert story.everywhere("b")
+
+
+@scenario()
+def resumed_by_nobody(story: Story) -> None:
+    """Somebody decides Resume on a cluster without the policies that prove who decided
+    It is refused: the pause stays. What tightens is obeyed all the same.
+    """
+    story.policies = False
+    story.run(5)
+    story.kill()
+    story.start()
+    story.publish("b")
+    story.until_moved(1)
+    story.people("decide: Pause b", lambda: story.decide("wait", "b", "Pause"))
+    story.run(60)
+    story.people("decide: Resume b", lambda: story.decide("go", "b", "Resume"))
+    story.run(600)
+    assert len(story.moved()) == 1
+    story.people("decide: Revert b", lambda: story.decide("back", "b", "Revert"))
+    story.until_ended("b", Phase.Reverted)
+
+
+@scenario()
+def unblocked_by_a_decision(story: Story) -> None:
+    """A person takes content off the block list: what crashed was another program
+    It names the incident. The same content runs in a new release; the old one never does.
+    """
+    story.publish("b")
+    story.until_wave("canary", WaveState.Soaking)
+    story.reboot("canary-1")
+    story.until_ended("b", Phase.Reverted)
+    incident = story.record.blocked[0].incident
+    story.publish("again", "b")
+    story.run(60)
+    story.people(
+        "decide: Unblock b", lambda: story.decide("trust", "b", "Unblock", incident=incident)
+    )
+    story.until_ended("again", Phase.Completed)
+    assert story.everywhere("b")
+
+
+APPROVED = {
+    "waves": [
+        {"name": "canary", "pools": ["canary"], "upTo": "100%"},
+        {"name": "all", "upTo": "100%", "approval": "Required"},
+    ]
+}
+
+
+@scenario()
+def wave_approved_by_a_decision(story: Story) -> None:
+    """A wave waits for hours until a person approves it
+    Nothing times out meanwhile, and an approval of another wave opens nothing.
+    """
+    story.people("set approval: Required of wave all", lambda: story.apply_channel(**APPROVED))
+    story.publish("b")
+    story.until_wave("all", WaveState.AwaitingApproval)
+    story.run(7_200)
+    assert not story.moved()
+    story.people(
+        "decide: Approve wave canary of b",
+        lambda: story.decide("wrong", "b", "Approve", wave="canary"),
+    )
+    story.run(60)
+    assert not story.moved()
+    story.people(
+        "decide: Approve wave all of b", lambda: story.decide("fine", "b", "Approve", wave="all")
+    )
+    story.until_ended("b", Phase.Completed)
+    assert story.everywhere("b")
+
+
+@scenario(canaries=2)
+def crash_while_a_wave_waits_for_approval(story: Story) -> None:
+    """Two machines stop while the next wave waits for a person
+    Waiting never stops watching and reverting.
+    """
+    story.people("set approval: Required of wave all", lambda: story.apply_channel(**APPROVED))
+    story.publish("bad")
+    story.until_wave("all", WaveState.AwaitingApproval)
+    story.run(600)
+    story.crash("canary-1", "canary-2")
+    story.until_phase("bad", Phase.Reverting)
+    story.run(20)
+    story.boot("canary-1", "canary-2")
+    story.until_ended("bad", Phase.Reverted)
+    assert story.everywhere("a")
 
 
 @scenario()

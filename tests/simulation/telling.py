@@ -294,6 +294,10 @@ def _tell_wave(was: WaveRun | None, wave: WaveRun) -> Iterable[str]:
             yield f"opens wave {wave.name}: {nodes}"
         case WaveState.Moving:
             yield f"looks at the nodes of wave {wave.name} again"
+        case WaveState.AwaitingApproval:
+            yield f"waits for an approval of wave {wave.name}"
+        case WaveState.Pending if was is not None and was.state is WaveState.AwaitingApproval:
+            yield f"takes wave {wave.name} as approved by {wave.approved}"
         case WaveState.Soaking:
             yield f"lets wave {wave.name} soak"
         case WaveState.Passed:

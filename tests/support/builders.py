@@ -7,6 +7,7 @@ from typing import Any
 
 from wavegate.api import Channel, Decision, Release
 from wavegate.evidence import NodeView, PodView, Side, Taint, is_leaving
+from wavegate.rollout.excerpts import timestamp
 from wavegate.rollout.names import LOADED_DIGEST_ANNOTATION, node_label
 from wavegate.rollout.observation import RevisionView
 from wavegate.rollout.placement import runs_on
@@ -60,7 +61,9 @@ def make_release(name: str, sequence: int, content: str = "", **spec: Any) -> Re
 def make_decision(name: str, release: str, action: str, content: str = "", **spec: Any) -> Decision:
     """A person's decision on the release's content."""
     body = {"release": release, "digest": digest(content or release), "action": action}
+    made = spec.pop("made", 1_000_000)
     metadata = {"name": name, "namespace": SPACE, "uid": f"uid-{name}"}
+    metadata["creationTimestamp"] = timestamp(made)
     return Decision.parse({"metadata": metadata, "spec": body | {"reason": "a test"} | spec})
 
 

@@ -27,8 +27,12 @@ _RIGHTS = {
     "Role": "/apis/rbac.authorization.k8s.io/v1/namespaces/{namespace}/roles/{name}",
     "RoleBinding": "/apis/rbac.authorization.k8s.io/v1/namespaces/{namespace}/rolebindings/{name}",
 }
+# Helm without a cluster does not know that it is served.
+STAMPS = "admissionregistration.k8s.io/v1/MutatingAdmissionPolicy"
 _ADMISSION = "/apis/admissionregistration.k8s.io/v1/{plural}/{name}"
 _POLICIES = {
+    "MutatingAdmissionPolicy": "mutatingadmissionpolicies",
+    "MutatingAdmissionPolicyBinding": "mutatingadmissionpolicybindings",
     "ValidatingAdmissionPolicy": "validatingadmissionpolicies",
     "ValidatingAdmissionPolicyBinding": "validatingadmissionpolicybindings",
 }
@@ -117,6 +121,7 @@ def render(
         subprocess.CalledProcessError: Helm refused; its words are in `stderr`.
     """
     sets = [word for value in (IMAGE, *values) for word in ("--set", value)]
+    sets += ["--api-versions", STAMPS]
     done = subprocess.run(
         [str(helm), "template", release, str(CHART), "--namespace", namespace, *sets],
         check=True,

@@ -73,7 +73,12 @@ def _spelled(role: dict[str, object], namespace: str) -> Iterator[Use]:
     place = role["metadata"].get("namespace", ANY)  # type: ignore[attr-defined]
     where = OWN if place == namespace else place
     for rule in role["rules"]:  # type: ignore[attr-defined]
-        for verb in rule["verbs"]:
+        verbs = set(rule["verbs"])
+        if "resourceNames" in rule and "patch" in verbs:
+            # A POST carries no name, so only a server-side apply of what is not there needs this
+            # `create`, and that is audited as the `patch` that it is.
+            verbs.discard("create")
+        for verb in sorted(verbs):
             for group in rule["apiGroups"]:
                 for resource in rule["resources"]:
                     yield Use(verb, group, resource, where)

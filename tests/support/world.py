@@ -29,7 +29,13 @@ from wavegate.api import Channel, Decision, Release
 from wavegate.evidence import CheckResult, Ledger, NodeView, announcement
 from wavegate.rollout import transitions
 from wavegate.rollout.decide import decide
-from wavegate.rollout.observation import AgentSource, ContentView, Observation, RevertProof
+from wavegate.rollout.observation import (
+    AgentSource,
+    ContentView,
+    Observation,
+    PolicyProof,
+    RevertProof,
+)
 from wavegate.rollout.record import Record
 from wavegate.rollout.steps import (
     Action,
@@ -103,6 +109,9 @@ class SimCluster:
     writes: int = 0
     kill_after: int | None = None
     """The operator is killed right after this write (counted from 1), and started again."""
+    policies: str = ""
+    """What is missing of the policies that prove who decided."""
+    policies_since: float = 0.0
     story: list[str] = field(default_factory=list)
     crossed: set[transitions.Row] = field(default_factory=set)
     """Rows of the table of states that the stored records went along."""
@@ -230,6 +239,7 @@ class SimCluster:
             pods_lost=dict(self.pods_lost),
             record_lost=bool(self.sets) and not self.record_version,
             way_back=self.way_back,
+            policies=PolicyProof(self.now + 1, self.policies_since, self.policies),
         )
 
     # How time goes by

@@ -38,6 +38,7 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" }}
 {{- define "wavegate.admissionFiles" -}}
 admission.yaml
 admission-confinement.yaml
+admission-decisions.yaml
 admission-reserved.yaml
 {{- end -}}
 

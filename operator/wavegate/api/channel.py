@@ -31,6 +31,12 @@ class OnFailure(StrEnum):
     Pause = "Pause"
 
 
+class Approval(StrEnum):
+    """What a wave waits for, beside the one before it."""
+
+    Required = "Required"
+
+
 class CheckScope(StrEnum):
     """What a sample of a check speaks about."""
 
@@ -109,6 +115,7 @@ class Wave(ApiModel):
     up_to: IntOrPercent
     pools: tuple[str, ...] = ()
     soak: Duration | None = None
+    approval: Approval | None = None
 
 
 class Rollout(ApiModel):

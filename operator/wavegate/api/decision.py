@@ -10,10 +10,13 @@ DEFAULT_PAUSE = Duration.parse("24h")
 
 
 class DecisionAction(StrEnum):
-    """What a person may decide. Both only tighten."""
+    """What a person may decide. `Pause` and `Revert` tighten, the others loosen."""
 
+    Approve = "Approve"
     Pause = "Pause"
+    Resume = "Resume"
     Revert = "Revert"
+    Unblock = "Unblock"
 
 
 class DecisionSpec(ApiModel):
@@ -23,6 +26,9 @@ class DecisionSpec(ApiModel):
     digest: str
     action: DecisionAction
     reason: str
+    decided_by: str | None = None
+    wave: str | None = None
+    incident: str | None = None
     expires_after: Duration | None = None
 
     @property

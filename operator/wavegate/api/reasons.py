@@ -30,6 +30,7 @@ class WaveState(StrEnum):
     """State of a wave."""
 
     Pending = "Pending"
+    AwaitingApproval = "AwaitingApproval"
     Moving = "Moving"
     Soaking = "Soaking"
     Judging = "Judging"
@@ -207,21 +208,27 @@ class Reason(StrEnum):
     )
     PausedByDecision = _reason(
         "PausedByDecision",
-        "A person paused the release, so no node is moved until the decision expires; delete the "
-        "SecurityContentDecision to go on earlier.",
+        "A person paused the release, so no node is moved until the decision expires; decide "
+        "Resume, or delete the SecurityContentDecision, to go on earlier.",
+    )
+    AwaitingApproval = _reason(
+        "AwaitingApproval",
+        "The channel wants a person's approval before this wave opens; look at the waves so far, "
+        "then decide Approve with the wave's name, or Revert.",
     )
     HoldTimeout = _reason(
         "HoldTimeout",
         "A wave was without evidence for holdTimeout (the rollout's, or that of the check which "
         "held it) and the release is paused; "
-        "repair what is missing, then set the release's spec.suspend to true and back to false.",
+        "repair what is missing, then decide Resume, or set the release's spec.suspend to true and "
+        "back to false.",
     )
 
     StableSuspect = _reason(
         "StableSuspect",
         "The stable release failed its bake, so no node is moved to this newer one; if this one is "
-        "the repair, set its spec.suspend to true and back to false, else revert it, and stable "
-        "goes back too.",
+        "the repair, decide Resume, or set its spec.suspend to true and back to false, else revert "
+        "it, and stable goes back too.",
     )
 
     # Progress
@@ -517,8 +524,13 @@ class Reason(StrEnum):
     )
     DecisionRefused = _reason(
         "DecisionRefused",
-        "The decision names a release or digest that is not rolling out; look at the release and "
-        "create a new decision with its status.digest.",
+        "The decision does not fit what is there, such as a digest that is not rolling out; look "
+        "at the release and create a new decision, as the message says.",
+    )
+    PoliciesNotInForce = _reason(
+        "PoliciesNotInForce",
+        "The decision would loosen something, and nothing proves who made it; install the chart's "
+        "admission policies as the message says, then create it again.",
     )
     DecisionExpired = _reason(
         "DecisionExpired",

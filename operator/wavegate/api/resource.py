@@ -1,6 +1,7 @@
 """What all objects have in common: group, version, metadata."""
 
 from collections.abc import Mapping
+from datetime import datetime
 from typing import Any, ClassVar, Self
 
 from pydantic import Field
@@ -64,6 +65,12 @@ class Resource(ApiModel):
     def generation(self) -> int:
         """Counts changes of the spec."""
         return self.metadata.generation
+
+    @property
+    def created(self) -> float:
+        """When it was created, by the apiserver's clock in whole seconds since 1970."""
+        stamp = self.metadata.creation_timestamp
+        return datetime.fromisoformat(stamp).timestamp() if stamp else 0.0
 
     @property
     def deletion_timestamp(self) -> str | None:

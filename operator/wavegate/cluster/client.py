@@ -104,6 +104,10 @@ class Client:
         params = {"fieldManager": FIELD_MANAGER, "force": "true"}
         return await self._request("PATCH", path, params, body, APPLY_PATCH)
 
+    async def try_apply(self, path: str, body: Mapping[str, Any]) -> dict[str, Any]:
+        """Server-side apply as a dry run; where there is no such object, it would be created."""
+        return await self._request("PATCH", path, _DRY_RUN, body, APPLY_PATCH)
+
     async def delete(self, path: str, params: Params | None = None, body: Any = None) -> None:
         """DELETE an object, or a collection with selectors. What is already gone is fine. `body`:
         DeleteOptions, whose preconditions may make it a 409.

@@ -9,6 +9,7 @@ from wavegate.cluster.served import KINDS
 
 EVERYWHERE = ""
 NODE_LEASES = "kube-node-lease"
+PROBE = "wavegate-probe"
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -58,6 +59,8 @@ def needed_rights(namespace: str, lease: str, policies: tuple[str, ...] = ()) ->
             Right("get", *leases, namespace, lease),
             Right("update", *leases, namespace, lease),
             Right("list", *leases, NODE_LEASES),
+            # Only as dry runs: whether the policies prove who decided.
+            *(Right(verb, GROUP, Decision.plural, name=PROBE) for verb in ("create", "patch")),
             *(_policy(path) for path in policies),
         }
     )

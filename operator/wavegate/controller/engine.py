@@ -18,6 +18,7 @@ from wavegate.controller.candidates import Candidates
 from wavegate.controller.checks import CheckRunner
 from wavegate.controller.gather import Gathered, Gatherer
 from wavegate.controller.live import LiveGates
+from wavegate.controller.policies import PolicyRunner
 from wavegate.controller.proofs import ProofRunner
 from wavegate.controller.shown import Shown
 from wavegate.controller.work import Key, WorkQueue
@@ -57,6 +58,7 @@ class Engine:
         actor: Actor,
         checks: CheckRunner,
         proofs: ProofRunner,
+        policies: PolicyRunner,
         statuses: StatusWriter,
         events: EventRecorder,
         metrics: Metrics,
@@ -64,7 +66,7 @@ class Engine:
         clock: Callable[[], float],
     ) -> None:
         self._world, self._gatherer, self._actor = world, gatherer, actor
-        self._checks, self._proofs = checks, proofs
+        self._checks, self._proofs, self._policies = checks, proofs, policies
         self._statuses, self._events = statuses, events
         self._metrics, self._queue, self._clock = metrics, queue, clock
         self._live = LiveGates(metrics)
@@ -103,7 +105,11 @@ class Engine:
         gathered = await self._gatherer.gather(
             key, self._checks.results(key), self._refused.get(key, ("", ""))[1]
         )
-        obs = replace(gathered.observation, way_back=self._proofs.proof(key))
+        obs = replace(
+            gathered.observation,
+            way_back=self._proofs.proof(key),
+            policies=self._policies.proof(key),
+        )
         self._candidates.show(key, obs)
         rollout, now = obs.record.rollout, self._clock()
         if rollout is None or rollout.attempt != self._refused.get(key, ("", ""))[0]:
@@ -123,6 +129,7 @@ class Engine:
         if next_query is not None:
             self._queue.later(key, next_query)
         self._proofs.ensure(key, obs)
+        self._policies.ensure(key, obs)
         judged = rollout.waves[-1].judged_since if rollout is not None and rollout.waves else None
         for since in (judged, step.look):
             if since is not None:
@@ -255,6 +262,8 @@ def _difference(before: Rollout | None, after: Rollout) -> Told | None:
 
 def _wave_told(wave: WaveRun, rollout: Rollout) -> Told | None:
     match wave.state:
+        case WaveState.AwaitingApproval:
+            return Reason.AwaitingApproval, f"wave {wave.name} waits for a person's approval", False
         case WaveState.Moving:
             return Reason.WaveOpened, f"wave {wave.name}: {wave.nodes} nodes", False
         case WaveState.Passed:

@@ -8,6 +8,7 @@ from typing import Any
 from wavegate.api import Channel, ContentKind, Decision, Phase, Release, Resource
 from wavegate.cluster import paths
 from wavegate.cluster.client import ApiError, Client
+from wavegate.cluster.forged import FORGED
 from wavegate.cluster.memory import remember
 from wavegate.cluster.projections import StoredConfigMap, content_view
 from wavegate.cluster.store import Store
@@ -185,6 +186,7 @@ class Gatherer:
             if isinstance(decision, Decision)
             and decision.namespace == namespace
             and decision.spec.release in names
+            and decision.name != FORGED
         )
 
     def _ledgers(self, key: Key, record: Record) -> dict[str, Any]:

@@ -10,6 +10,7 @@ from wavegate.controller.act import Actor
 from wavegate.controller.checks import CheckRunner
 from wavegate.controller.engine import Engine
 from wavegate.controller.gather import Gatherer
+from wavegate.controller.policies import PolicyRunner
 from wavegate.controller.proofs import ProofRunner
 from wavegate.controller.work import WorkQueue
 from wavegate.controller.world import World
@@ -37,6 +38,7 @@ class Leader:
         self.world = World(client, clock, self._queue.add)
         self._checks = CheckRunner(reader, clock, self._queue.add, metrics)
         self._proofs = ProofRunner(client, clock, self._queue.add)
+        self._policies = PolicyRunner(client, clock, self._queue.add)
         self._engine: Engine | None = None
 
     async def start(self, tasks: asyncio.TaskGroup) -> None:
@@ -48,6 +50,7 @@ class Leader:
             actor=Actor(self._client, self.world, self._metrics, self._may_act),
             checks=self._checks,
             proofs=self._proofs,
+            policies=self._policies,
             statuses=StatusWriter(self._client),
             events=EventRecorder(self._client, self._identity),
             metrics=self._metrics,
@@ -62,7 +65,8 @@ class Leader:
         return 0.0 if since is None else self._clock() - since
 
     def close(self) -> None:
-        """Stop asking Prometheus, and trying the way back."""
+        """Stop asking Prometheus, and trying the way back and the policies."""
         self._checks.close()
         self._proofs.close()
+        self._policies.close()
         self._reader.close()

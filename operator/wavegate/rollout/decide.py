@@ -7,16 +7,14 @@ decided, then go forward, then start what is next, then tidy up.
 from collections.abc import Iterator
 from dataclasses import replace
 
-from wavegate.api import Decision, DecisionAction, Phase, Reason
-from wavegate.rollout import bake, forward, lost, queue, revert, soak
+from wavegate.api import Phase, Reason
+from wavegate.rollout import bake, decisions, forward, lost, queue, revert
 from wavegate.rollout.judge import judge
 from wavegate.rollout.names import HANDS_OFF_ANNOTATION
 from wavegate.rollout.observation import Observation
-from wavegate.rollout.record import MAX_HISTORY, DecisionNote, Record, Rollout
+from wavegate.rollout.record import MAX_HISTORY, Rollout
 from wavegate.rollout.steps import TICK, Forget, Retarget, Step, Target
 
-MAX_DECISIONS = 100
-"""Most reverts, and most pauses, of one rollout that are noted: a record must always fit."""
 LOOK_AGAIN = 5.0
 """Seconds until a channel or a release that can't start is looked at again: what it lacks (a
 ConfigMap, a DaemonSet, nodes) is not all watched."""
@@ -28,18 +26,28 @@ def decide(obs: Observation, now: float) -> Step:
         return _hands_off(obs, obs.record.rollout, now)
     if lost.is_lost(obs) and not lost.in_position(obs):
         return lost.advance(obs, now)
-    return bake.remind(obs, bake.notice(obs, now) or _decide(obs, now), now)
+    return bake.remind(obs, _timed(obs, bake.notice(obs, now) or _decide(obs, now), now), now)
+
+
+def _timed(obs: Observation, step: Step, now: float) -> Step:
+    """Store with a pause when it began, whatever paused it: a `Resume` is about what was seen."""
+    before, after = obs.record.rollout, step.record.rollout if step.record else None
+    if step.record is None or after is None or after.paused is None:
+        return step
+    if before is not None and before.paused is after.paused:
+        return step
+    return replace(step, record=replace(step.record, rollout=replace(after, paused_at=now)))
 
 
 def _decide(obs: Observation, now: float) -> Step:
     record, rollout = obs.record, obs.record.rollout
+    if rollout is not None and rollout.phase is Phase.Reverting:
+        return revert.advance(obs, rollout, now)
+    decided = decisions.carry_out(obs, now)
+    if decided is not record:
+        return Step(record=decided)
     if rollout is None:
         return _idle(obs, now)
-    if rollout.phase is Phase.Reverting:
-        return revert.advance(obs, rollout, now)
-    noted = _note_decisions(obs, rollout, now)
-    if noted is not record:
-        return Step(record=noted)
     ended = _ended_by_person(obs, rollout)
     if ended is not None:
         return revert.begin(obs, rollout, *ended, now)
@@ -63,14 +71,9 @@ def pause_reason(obs: Observation, now: float) -> Reason | None:
         return Reason.ChannelSuspended
     if release is not None and release.spec.suspend:
         return Reason.Suspended
-    if any(_holds(obs, decision, now) for decision in obs.decisions):
+    if any(decisions.holds(obs, decision, now) for decision in obs.decisions):
         return Reason.PausedByDecision
     return rollout.paused if rollout else None
-
-
-def expires_at(decision: Decision, note: DecisionNote) -> float:
-    """When an accepted pause ends, by the engine's clock."""
-    return note.at + float(decision.spec.pause_length)
 
 
 def _hands_off(obs: Observation, rollout: Rollout | None, now: float) -> Step:
@@ -131,13 +134,8 @@ def _ended_by_person(obs: Observation, rollout: Rollout) -> tuple[Reason, str] |
         return Reason.ChannelDeleted, "the channel was deleted"
     if obs.release(rollout.candidate.release_uid) is None and not obs.unreadable:
         return Reason.ReleaseDeleted, f"release {rollout.candidate.release} was deleted"
-    for note in obs.record.decisions:
-        decision = next((d for d in obs.decisions if d.uid == note.uid), None)
-        if decision is None or _action(decision) is DecisionAction.Pause:
-            continue
-        if note.release_uid == rollout.candidate.release_uid:
-            return Reason.RevertDecided, f"decision {decision.name}: {decision.spec.reason}"
-    return None
+    decided = decisions.revert_decided(obs, rollout)
+    return (Reason.RevertDecided, decided) if decided else None
 
 
 def _resumed(obs: Observation, rollout: Rollout, now: float) -> Rollout:
@@ -149,54 +147,4 @@ def _resumed(obs: Observation, rollout: Rollout, now: float) -> Rollout:
         return rollout
     if release.spec.suspend:
         return replace(rollout, taken_over=True)
-    resumed = replace(rollout, paused=None, incident=None, taken_over=False)
-    return soak.resumed(resumed, now) if rollout.waves else resumed
-
-
-def _note_decisions(obs: Observation, rollout: Rollout, now: float) -> Record:
-    """Note the decisions about the running release that were not noted before: each acts once.
-
-    Those about something else are left alone, so that a note is never lost to a flood of them.
-    """
-    known = {note.uid: note for note in obs.record.decisions}
-    matching = [d for d in obs.decisions if refusal(obs, d) is None]
-    unknown = [d for d in matching if d.uid not in known]
-    reverts = [d for d in unknown if _action(d) is DecisionAction.Revert]
-    pauses = [d for d in unknown if _action(d) is DecisionAction.Pause]
-    room = max(0, MAX_DECISIONS - (len(matching) - len(unknown)))
-    fresh = [*reverts[:MAX_DECISIONS], *pauses[:room]]
-    if not fresh:
-        return obs.record
-    notes = [DecisionNote(d.uid, rollout.candidate.release_uid, now) for d in fresh]
-    present = {decision.uid for decision in obs.decisions}
-    kept = [note for note in obs.record.decisions if note.uid in present]
-    return replace(obs.record, decisions=(*kept, *notes))
-
-
-def refusal(obs: Observation, decision: Decision) -> str | None:
-    """Why a decision does not apply to what is rolling out now; None when it does."""
-    rollout = obs.record.rollout
-    running = obs.release(rollout.candidate.release_uid) if rollout else None
-    if running is None or rollout is None or running.name != decision.spec.release:
-        return f"release {decision.spec.release} is not rolling out; nothing was changed"
-    if decision.spec.digest != rollout.candidate.digest:
-        return (
-            f"release {running.name} carries {rollout.candidate.digest}, not "
-            f"{decision.spec.digest}; nothing was changed"
-        )
-    return None
-
-
-def _holds(obs: Observation, decision: Decision, now: float) -> bool:
-    note = next((n for n in obs.record.decisions if n.uid == decision.uid), None)
-    rollout = obs.record.rollout
-    if note is None or rollout is None:
-        return False
-    if _action(decision) is not DecisionAction.Pause:
-        return False
-    current = note.release_uid == rollout.candidate.release_uid
-    return current and now < expires_at(decision, note)
-
-
-def _action(decision: Decision) -> DecisionAction:
-    return DecisionAction(decision.spec.action)
+    return decisions.resumed(rollout, now)

@@ -46,9 +46,10 @@ def waves(opened: tuple[WaveRun, ...], attempt: str) -> list[dict[str, Any]]:
     return shown
 
 
-def incident(of: Incident) -> dict[str, Any]:
-    """Why a release failed, and in which wave."""
+def incident(of: Incident, attempt: str) -> dict[str, Any]:
+    """Why a release failed, and in which wave. It is named by the attempt that came to it."""
     return {
+        "id": attempt,
         "reason": of.reason.value,
         "message": of.message,
         "nodes": list(of.nodes),

@@ -70,7 +70,8 @@ def _substitutes(
     chosen, lacking = waves.choose(obs, rollout, planned)
     if chosen:
         over = rollout.with_wave(state=WaveState.Excused, **NEVER)
-        return over.with_next_wave()
+        approved = rollout.waves[-1].approved  # it is the same step, on other nodes
+        return over.with_next_wave().with_wave(approved=approved)
     if left or not lacking:
         return None
     message = (

@@ -11,6 +11,7 @@ from wavegate.api import GateKind, Phase, Reason, WaveState
 from wavegate.evidence import Finding, NodeView, Verdict
 from wavegate.rollout import (
     corroborate,
+    decisions,
     excused,
     exposure,
     gates,
@@ -26,7 +27,7 @@ from wavegate.rollout import (
 )
 from wavegate.rollout.judge import judge
 from wavegate.rollout.observation import Observation
-from wavegate.rollout.record import Rollout
+from wavegate.rollout.record import UNOPENED, Rollout
 from wavegate.rollout.steps import (
     QUIET,
     CopyContent,
@@ -113,13 +114,14 @@ def advance(obs: Observation, rollout: Rollout, paused: Reason | None, now: floa
 
 def _wave(obs: Observation, rollout: Rollout, findings: tuple[Finding, ...], now: float) -> Step:
     state, brake = rollout.waves[-1].state, suspects.brake(rollout, now)
-    if state in (WaveState.Passed, WaveState.Pending):
+    if state in (WaveState.Passed, *UNOPENED):
         if findings and findings[0].reason is Reason.ClusterWideDisturbance:
             return soak.hold(obs, rollout, findings[0].message, now)
         if brake:
             return wait(brake)
-    if state is WaveState.Passed:
-        return _next(obs, rollout)
+    before = _next(obs, rollout) if state is WaveState.Passed else _approval(obs, rollout)
+    if before is not None:
+        return before
     again = excused.again(obs, rollout)
     if isinstance(again, Rollout):
         return save(obs.record, again)
@@ -131,6 +133,22 @@ def _wave(obs: Observation, rollout: Rollout, findings: tuple[Finding, ...], now
     if state is WaveState.Pending:
         return _open(obs, rollout, now)
     return soak.advance(obs, rollout, findings, now) or _move(obs, rollout, findings, now)
+
+
+def _approval(obs: Observation, rollout: Rollout) -> Step | None:
+    """Wait for a person before this wave opens; None when nobody has to approve it (any more)."""
+    wave, planned = rollout.waves[-1], rollout.planned
+    if wave.state not in UNOPENED or planned is None or not planned.approval:
+        return None
+    if wave.approved and wave.state is WaveState.Pending:
+        return None
+    approved = wave.approved or decisions.approval(obs, rollout)
+    if approved:
+        return save(obs.record, rollout.with_wave(state=WaveState.Pending, approved=approved))
+    if wave.state is WaveState.Pending:
+        awaiting = rollout.with_wave(state=WaveState.AwaitingApproval, held_since=None)
+        return save(obs.record, awaiting)
+    return wait(f"a person to decide Approve, with wave: {wave.name}", QUIET)
 
 
 def _paused(obs: Observation, rollout: Rollout, findings: tuple[Finding, ...], now: float) -> Step:

@@ -12,7 +12,7 @@ from wavegate.api import Reason, WaveState
 from wavegate.evidence import Finding, Ledger, LedgerNode, NodeView, Verdict
 from wavegate.rollout import suspects
 from wavegate.rollout.observation import Observation
-from wavegate.rollout.record import Rollout, WaveRun
+from wavegate.rollout.record import UNOPENED, Rollout, WaveRun
 from wavegate.rollout.steps import UnlabelNodes
 
 BATCH = 50
@@ -26,7 +26,7 @@ def repair(obs: Observation, rollout: Rollout) -> UnlabelNodes | None:
     """
     if obs.blind or obs.record.stable is None:
         return None
-    opened = [wave for wave in rollout.waves if wave.state is not WaveState.Pending]
+    opened = [wave for wave in rollout.waves if wave.state not in UNOPENED]
     if any(wave.nodes and wave.ledger not in obs.ledgers for wave in opened):
         return None
     known = {(e.name, e.uid) for wave in opened for e in _entries(obs, wave)}

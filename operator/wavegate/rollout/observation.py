@@ -86,6 +86,17 @@ class RevertProof:
 
 
 @dataclass(frozen=True, slots=True)
+class PolicyProof:
+    """What became of a forged decision, tried by dry run in the channel's namespace."""
+
+    asked_at: float
+    since: float
+    """When it was refused first, if it was each time since; else the newest try."""
+    problem: str = ""
+    """What is missing, in words; empty when the policies are in force."""
+
+
+@dataclass(frozen=True, slots=True)
 class AgentPods:
     """The pods that a plan's `agents` selects."""
 
@@ -150,6 +161,8 @@ class Observation:
     deleted."""
     way_back: RevertProof | None = None
     """The newest dry run of the revert; None when none was asked by this process."""
+    policies: PolicyProof | None = None
+    """Whether decisions prove who made them; None while it was not tried by this process."""
     record_lost: bool = False
     """Revisions of this channel run, but no record of it can be read."""
     record_unreadable: bool = False

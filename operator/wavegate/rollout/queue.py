@@ -123,7 +123,8 @@ def freeze(channel: Channel) -> Plan:
     return Plan(
         pools=channel.spec.pools,
         waves=tuple(
-            PlannedWave(w.name, tuple(w.pools), w.up_to, float(w.soak or 0.0)) for w in waves
+            PlannedWave(w.name, w.pools, w.up_to, float(w.soak or 0.0), w.approval is not None)
+            for w in waves
         ),
         max_unavailable=rollout.max_unavailable,
         settle=float(rollout.settle),

@@ -19,6 +19,9 @@ MAX_BLOCKED = 100
 MAX_MESSAGE = 1_024
 """Bytes of one message, as UTF-8: a record must always fit, and people read the beginning."""
 
+UNOPENED = (WaveState.Pending, WaveState.AwaitingApproval)
+"""No node was moved in a wave that is in one of these states."""
+
 
 def brief(text: str) -> str:
     """Return the text, or as much of its beginning as a message may hold."""
@@ -57,6 +60,8 @@ class PlannedWave:
     pools: tuple[str, ...]
     up_to: IntOrPercent
     soak: float
+    approval: bool = False
+    """A person has to approve it before it opens."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,6 +137,8 @@ class WaveRun:
     """Since when the soak is over its bound. Only a person takes it back."""
     held_since: float | None = None
     passed_at: float | None = None
+    approved: str = ""
+    """Name of the decision that approved its opening."""
     gates: tuple[str, ...] = ()
     """What each gate said when it passed, failed or was held last, a line each; see `gates.note`.
     """
@@ -195,7 +202,10 @@ class Rollout:
     ledgers: int = 0
     """How many ledger numbers were given out."""
     paused: Reason | None = None
-    """Paused by the engine itself; a person resumes by setting and unsetting `suspend`."""
+    """Paused by the engine itself; a person resumes by a decision, or by setting and unsetting
+    `suspend`."""
+    paused_at: float = 0.0
+    """When it paused itself last."""
     taken_over: bool = False
     """A person has set `suspend` since then."""
     promoting: bool = False
@@ -242,7 +252,9 @@ class Rollout:
     def with_new_ledger(self) -> Self:
         """Return a copy whose current wave is pending again, with a ledger yet to be made."""
         current = self.waves[-1]
-        wave = WaveRun(current.name, ledger=self.ledgers, last=current.last)
+        wave = WaveRun(
+            current.name, ledger=self.ledgers, last=current.last, approved=current.approved
+        )
         return replace(self, waves=(*self.waves[:-1], wave), ledgers=self.ledgers + 1)
 
     def with_wave(self, **changes: object) -> Self:
@@ -308,6 +320,8 @@ class Blocked:
     release: str
     reason: Reason
     since: float
+    incident: str = "unknown"
+    """The attempt that did harm; a person who unblocks the digest has to name it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -317,6 +331,8 @@ class DecisionNote:
     uid: str
     release_uid: str
     at: float
+    ended: str = ""
+    """Name of the decision that resumed what this one paused."""
 
 
 @dataclass(frozen=True, slots=True)

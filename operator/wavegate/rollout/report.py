@@ -20,6 +20,7 @@ from wavegate.evidence import Gate, NodeView, Verdict, worst
 from wavegate.rollout import (
     bake_report,
     breakglass,
+    decisions,
     excerpts,
     exposure,
     loaded,
@@ -29,7 +30,7 @@ from wavegate.rollout import (
     soak,
     suspect_report,
 )
-from wavegate.rollout.decide import expires_at, pause_reason, refusal
+from wavegate.rollout.decide import pause_reason
 from wavegate.rollout.observation import Observation
 from wavegate.rollout.record import Outcome, Rollout
 from wavegate.rollout.steps import Problem, Step
@@ -53,6 +54,7 @@ def channel_status(obs: Observation) -> dict[str, Any]:
                 "digest": b.digest,
                 "release": b.release,
                 "reason": b.reason.value,
+                "incident": b.incident,
                 "since": excerpts.timestamp(b.since),
             }
             for b in record.blocked
@@ -132,12 +134,15 @@ def release_status(
 
 def decision_status(obs: Observation, decision: Decision, now: float) -> dict[str, Any] | None:
     """Status of a person's decision; None when there is nothing new to say about it."""
-    note = next((n for n in obs.record.decisions if n.uid == decision.uid), None)
+    note = decisions.note_of(obs, decision)
     if note is None:
         return _refused(obs, decision, now)
     phase, reason = DecisionPhase.Accepted, Reason.DecisionAccepted
     message = f"{decision.spec.action} of release {decision.spec.release}"
-    if decision.spec.action == "Pause" and now >= expires_at(decision, note):
+    if note.ended:
+        phase, reason = DecisionPhase.Expired, Reason.DecisionExpired
+        message = f"The pause was ended by decision {note.ended}"
+    elif decision.spec.action == "Pause" and now >= decisions.expires_at(decision, note):
         phase, reason, message = DecisionPhase.Expired, Reason.DecisionExpired, "The pause is over"
     return {
         "phase": phase.value,
@@ -150,13 +155,15 @@ def decision_status(obs: Observation, decision: Decision, now: float) -> dict[st
 
 def _refused(obs: Observation, decision: Decision, now: float) -> dict[str, Any] | None:
     """A decision that was carried out on an earlier rollout keeps what was said of it then."""
-    problem = refusal(obs, decision)
-    if problem is None or decision.status.get("phase"):
+    if decision.status.get("phase") or decisions.is_awaited(obs, decision):
+        return None
+    problem = decisions.refusal(obs, decision, now)
+    if problem is None:
         return None
     return {
         "phase": DecisionPhase.Refused.value,
-        "reason": Reason.DecisionRefused.value,
-        "message": problem,
+        "reason": problem.reason,
+        "message": problem.message,
         "at": excerpts.timestamp(now),
     }
 
@@ -188,7 +195,7 @@ def _running(obs: Observation, rollout: Rollout, step: Step, now: float) -> dict
         status["wave"] = _wave(obs, rollout, measured, now)
     status |= suspect_report.status(obs, rollout)
     if rollout.incident:
-        status["incident"] = excerpts.incident(rollout.incident)
+        status["incident"] = excerpts.incident(rollout.incident, rollout.attempt)
     ours = not lost.is_lost(obs) or lost.in_position(obs)
     views = obs.revision(rollout.candidate), obs.revision(obs.record.stable)
     lines = breakglass.lines(obs, *views) if ours else []
@@ -206,6 +213,8 @@ def _phase(
         return Phase.Reverting, reason, WaitingFor.Node
     if paused:
         return Phase.Paused, paused, WaitingFor.Person
+    if rollout.waves and rollout.waves[-1].state is WaveState.AwaitingApproval:
+        return Phase.Rolling, Reason.AwaitingApproval, WaitingFor.Person
     if worst(step.findings) is Verdict.HOLD:
         return Phase.Rolling, step.findings[0].reason, WaitingFor.Evidence
     if rollout.promoting:
@@ -217,6 +226,7 @@ def _phase(
 
 _WAVE_STATES = {
     WaveState.Pending: (Reason.WaveOpened, WaitingFor.Node),
+    WaveState.AwaitingApproval: (Reason.AwaitingApproval, WaitingFor.Person),
     WaveState.Moving: (Reason.WaveMoving, WaitingFor.Node),
     WaveState.Soaking: (Reason.WaveSoaking, WaitingFor.Evidence),
     WaveState.Judging: (Reason.WaveJudging, WaitingFor.Evidence),
@@ -246,6 +256,8 @@ def _message(
     wave = rollout.waves[-1]
     why = step.findings[0].message if step.findings else step.waiting and f"for {step.waiting}"
     state, moved = wave.state.value.lower(), len(obs.moved(rollout.attempt))
+    if wave.state is WaveState.AwaitingApproval:
+        state = "not open yet"
     head = f"Wave {wave.name} ({len(rollout.waves)}): {state}, on {moved} node" + "s"[: moved != 1]
     if phase is Phase.Paused:
         head = f"{reason.meaning} {head}"
@@ -279,7 +291,7 @@ def _ended(obs: Observation, outcome: Outcome, now: float) -> dict[str, Any]:
     } | bake_report.completed(obs, outcome, now)
     incident = bake_report.incident_of(obs, outcome)
     if incident:
-        status["incident"] = excerpts.incident(incident)
+        status["incident"] = excerpts.incident(incident, outcome.attempt)
     return status
 
 

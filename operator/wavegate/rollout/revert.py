@@ -126,7 +126,7 @@ def block(record: Record, rollout: Rollout, reason: Reason, now: float) -> Recor
     digest, release = rollout.candidate.digest, rollout.candidate.release
     if record.block_of(digest):
         return record
-    entry = Blocked(digest, release, reason, now)
+    entry = Blocked(digest, release, reason, now, rollout.attempt)
     return replace(record, blocked=(entry, *record.blocked)[:MAX_BLOCKED])
 
 

@@ -17,7 +17,7 @@ from wavegate.evidence import LEASE_STALE_SECONDS, Finding, Verdict, worst
 from wavegate.rollout import exposure
 from wavegate.rollout.judge import witnesses
 from wavegate.rollout.observation import Observation
-from wavegate.rollout.record import Rollout, WaveRun
+from wavegate.rollout.record import UNOPENED, Rollout, WaveRun
 from wavegate.rollout.steps import QUIET, TICK, Step, save, wait
 
 _COLLECTING = (WaveState.Moving, WaveState.Soaking, WaveState.Held)
@@ -43,6 +43,8 @@ def advance(
     if state in _OPEN and _newest(wave) > now:
         # Written by a leader whose clock is ahead of ours: begin this wave's soak again.
         return save(obs.record, rollout.with_wave(state=WaveState.Moving, **NEVER))
+    if state is WaveState.AwaitingApproval:  # a person takes as long as it takes
+        return None
     over = _over_bound(obs, rollout, findings, now)
     if over is not None:
         return over
@@ -66,7 +68,7 @@ def hold(
     wave = rollout.waves[-1]
     if wave.held_since is None:
         held = _interrupted(obs, rollout, message, now)
-        unopened = wave.state in (WaveState.Pending, WaveState.Passed)
+        unopened = wave.state in (*UNOPENED, WaveState.Passed)
         state = wave.state if unopened else WaveState.Held
         return save(obs.record, held.with_wave(state=state, held_since=now))
     longest = rollout.plan.hold_timeout if longest is None else longest

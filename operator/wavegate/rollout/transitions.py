@@ -84,7 +84,8 @@ def _releases() -> Iterator[Row]:
     yield Row(
         paused, rolling, "what paused it from outside is taken away", FROM_OUTSIDE, stored=False
     )
-    yield Row(paused, rolling, "a person set `suspend` to true and then to false", ())
+    let_go = "a person decided `Resume`, or set `suspend` to true and then to false"
+    yield Row(paused, rolling, let_go, ())
     yield Row(rolling, reverting, "a wave fails, and `onFailure: Revert`", HARM)
     yield Row(rolling, reverting, "a decision, or a deletion", BY_PERSON)
     yield Row(paused, reverting, "a decision, or a deletion", BY_PERSON)
@@ -119,6 +120,10 @@ def _waves() -> Iterator[Row]:
     yield Row(
         pending, moving, "the way back is proven, and its ledger is stored", (Reason.WaveOpened,)
     )
+    approval = WaveState.AwaitingApproval
+    asks = (Reason.AwaitingApproval,)
+    yield Row(pending, approval, "its plan says `approval: Required`, and nobody approved", asks)
+    yield Row(approval, pending, "a person decided `Approve`", ())
     yield Row(pending, passed, "enough nodes have it already", (Reason.WavePassed,))
     changed = (
         "its nodes changed before any was moved, or all that were moved are suspects; it takes "
@@ -140,7 +145,7 @@ def _waves() -> Iterator[Row]:
     left = "its nodes were drained, removed or rebooted as announced; it is done again on others"
     for state in (moving, soaking, judging, held):
         yield Row(state, WaveState.Excused, left, ())
-    for state in (pending, moving, soaking, judging, held, passed):
+    for state in (pending, approval, moving, soaking, judging, held, passed):
         yield Row(state, WaveState.Failed, HARMED, HARM)
 
 
@@ -207,7 +212,9 @@ def _kept(before: Record, after: Record) -> Iterator[str]:
     fresh = len(new) - len(old) if len(new) < MAX_OUTCOMES else 0
     if len(new) < MAX_OUTCOMES and new[fresh:] != old:
         yield "outcomes are lost"
-    if len(after.blocked) < MAX_BLOCKED and not set(before.blocked) <= set(after.blocked):
+    decided = len({n.uid for n in after.decisions} - {n.uid for n in before.decisions})
+    lost = len(set(before.blocked) - set(after.blocked))
+    if len(after.blocked) < MAX_BLOCKED and lost > decided:
         yield "a blocked digest is lost"
 
 

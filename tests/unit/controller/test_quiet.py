@@ -14,6 +14,7 @@ from wavegate.controller.act import Actor
 from wavegate.controller.checks import CheckRunner
 from wavegate.controller.engine import Engine
 from wavegate.controller.gather import Gatherer
+from wavegate.controller.policies import PolicyRunner
 from wavegate.controller.proofs import ProofRunner
 from wavegate.controller.work import WorkQueue
 from wavegate.evidence import CheckResult, Sample
@@ -46,6 +47,7 @@ class Operator:
             actor=Actor(client, self.world, metrics, lambda: True),
             checks=CheckRunner(None, clock, self.queue.add),
             proofs=ProofRunner(client, clock, self.queue.add),
+            policies=PolicyRunner(client, clock, self.queue.add),
             statuses=StatusWriter(client),
             events=EventRecorder(client, "me"),
             metrics=metrics,

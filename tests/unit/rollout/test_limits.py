@@ -6,7 +6,8 @@ from support import fleet
 from support.builders import make_decision
 from wavegate.api import Phase, Reason, WaveState
 from wavegate.rollout import report
-from wavegate.rollout.decide import MAX_DECISIONS, decide
+from wavegate.rollout.decide import decide
+from wavegate.rollout.decisions import MAX_DECISIONS
 
 
 def test_decisions_in_any_number_leave_the_record_small_and_a_revert_is_still_noted():

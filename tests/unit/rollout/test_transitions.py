@@ -272,6 +272,27 @@ def older_records(phase, paused=None, other=False):
     return story
 
 
+def awaits_approval(sim):
+    waves = [{"name": "canary", "upTo": 2}, {"name": "all", "upTo": "100%", "approval": "Required"}]
+    sim.channel = make_channel(waves=waves)
+    sim.publish("b", 2)
+    until_state(sim, WaveState.AwaitingApproval, wave=1)
+
+
+def an_approved_wave(sim):
+    awaits_approval(sim)
+    approval = {"made": sim.now, "decidedBy": "alice", "wave": "all"}
+    sim.decisions.append(make_decision("fine", "b", "Approve", **approval))
+    sim.run(400, until=ended(sim, "b"))
+
+
+def harm_while_a_wave_waits(sim):
+    awaits_approval(sim)
+    for name in [n for n, release in sim.running().items() if release == "b"]:
+        sim.nodes[name].boot += 1
+    sim.run(100, until=ended(sim, "b"))
+
+
 def drained(state):
     def story(sim):
         sim.publish("b", 2)
@@ -327,6 +348,8 @@ STORIES = [
     one_that_is_superseded,
     pause_on_failure,
     a_lost_record,
+    an_approved_wave,
+    harm_while_a_wave_waits,
     *(drained(state) for state in (WaveState.Moving, WaveState.Soaking, WaveState.Judging)),
     drained(WaveState.Held),
     older_records(Phase.Rolling),

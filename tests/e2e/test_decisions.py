@@ -1,0 +1,321 @@
+"""Who decides, and who may: the chart's admission policies, RBAC and impersonated people.
+
+Each person is allowed exactly one verb on one release, so that a verb which opened another's door,
+or another release, would be seen.
+"""
+
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from support.chart import Rendered, apply, apply_policies, render
+from support.operator_process import OperatorProcess
+from support.story import GROUP, Story, digest
+from wavegate.api import DecisionAction
+from wavegate.cluster.forged import FORGED, REFUSED
+from wavegate_sandbox.client import Api
+from wavegate_sandbox.cluster import Sandbox
+from wavegate_sandbox.kubeconfig import read
+
+SYSTEM = "wavegate-e2e"
+"""Namespace and release of the fixture `operators`."""
+SPACE = "decisions"
+RBAC = "/apis/rbac.authorization.k8s.io/v1"
+DECISIONS = f"{GROUP}/namespaces/{{}}/securitycontentdecisions"
+ACTIONS = [action.value for action in DecisionAction]
+MORE = {"Approve": {"wave": "all"}, "Unblock": {"incident": "0123456789"}}
+"""What an action needs beside release and digest."""
+
+
+@pytest.fixture(scope="module", autouse=True)
+def chart(sandbox: Sandbox, operators: list[OperatorProcess]) -> Rendered:
+    """The chart's policies are in force, and each person has a verb of their own."""
+    rendered = render(sandbox.tool("helm"), SYSTEM, SYSTEM)
+    apply(sandbox, f"/api/v1/namespaces/{SPACE}", namespace(SPACE))
+    for action in ACTIONS:
+        allow(sandbox, person(action), action.lower())
+    allow(sandbox, "nobody", "get")
+    sandbox.wait_for(
+        "the policies to refuse", lambda: decide(sandbox, "nobody").get("code") == 403, 20
+    )
+    return rendered
+
+
+def namespace(name: str) -> dict[str, Any]:
+    return {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name}}
+
+
+def person(action: str) -> str:
+    """Who may do this, and nothing else."""
+    return f"{action.lower()}r@example.com"
+
+
+def allow(sandbox: Sandbox, user: str, verb: str, release: str = "b") -> None:
+    """Let a user create decisions, and have one verb on one release."""
+    name = user.partition("@")[0]
+    rules = [
+        {"apiGroups": ["wavegate.dev"], "resources": ["securitycontentdecisions"]}
+        | {"verbs": ["create", "update", "patch"]},
+        {"apiGroups": ["wavegate.dev"], "resources": ["securitycontentreleases"]}
+        | {"verbs": [verb], "resourceNames": [release]},
+    ]
+    bind(sandbox, name, user, {"kind": "Role", "name": name})
+    role = {"apiVersion": "rbac.authorization.k8s.io/v1", "kind": "Role", "rules": rules}
+    path = f"{RBAC}/namespaces/{SPACE}/roles/{name}"
+    apply(sandbox, path, {**role, "metadata": {"name": name}})
+
+
+def bind(sandbox: Sandbox, name: str, user: str, role: dict[str, str], space: str = SPACE) -> None:
+    """Bind a role to a user in a namespace."""
+    group = "rbac.authorization.k8s.io"
+    body = {
+        "apiVersion": f"{group}/v1",
+        "kind": "RoleBinding",
+        "metadata": {"name": name},
+        "roleRef": {"apiGroup": group, **role},
+        "subjects": [{"kind": "User", "apiGroup": group, "name": user}],
+    }
+    apply(sandbox, f"{RBAC}/namespaces/{space}/rolebindings/{name}", body)
+
+
+def remove(sandbox: Sandbox, rendered: Rendered) -> None:
+    """Take policies and bindings away."""
+    for item in rendered.objects:
+        if "AdmissionPolicy" in item["kind"]:
+            plural = f"{item['kind'].lower()}s".replace("policys", "policies")
+            path = f"/apis/admissionregistration.k8s.io/v1/{plural}/{item['metadata']['name']}"
+            sandbox.request("DELETE", path)
+
+
+def body(action: str, release: str = "b", **spec: Any) -> dict[str, Any]:
+    """A decision."""
+    wanted = {"release": release, "digest": digest("b"), "action": action, "reason": "a test"}
+    return {
+        "apiVersion": "wavegate.dev/v1alpha1",
+        "kind": "SecurityContentDecision",
+        "metadata": {"generateName": "test-"},
+        "spec": wanted | MORE.get(action, {}) | spec,
+    }
+
+
+def decide(
+    sandbox: Sandbox, user: str, action: str = "Pause", *, dry: bool = True, **spec: Any
+) -> dict[str, Any]:
+    """Create a decision as this user; returns the object or the refusal."""
+    api = Api(sandbox.api.access, user)
+    params = {"dryRun": "All"} if dry else {}
+    path = DECISIONS.format(SPACE)
+    return api.request("POST", path, body(action, **spec), params=params, check=False)
+
+
+@pytest.mark.parametrize("wanted", ACTIONS)
+@pytest.mark.parametrize("allowed", ACTIONS)
+def test_each_action_takes_its_own_verb_and_no_other(
+    sandbox: Sandbox, wanted: str, allowed: str
+) -> None:
+    answer = decide(sandbox, person(allowed), wanted)
+    if wanted == allowed:
+        assert answer["spec"]["decidedBy"] == person(allowed)
+        return
+    assert answer["code"] == 403
+    may_not = f"{person(allowed)} may not {wanted.lower()} release b in namespace {SPACE}"
+    for word in (
+        f"Wavegate decisions: {may_not}",
+        "apiGroups [wavegate.dev], resources [securitycontentreleases]",
+        f"verbs [{wanted.lower()}]",
+    ):
+        assert word in answer["message"]
+
+
+def test_a_verb_on_one_release_opens_no_other(sandbox: Sandbox) -> None:
+    answer = decide(sandbox, person("Pause"), "Pause", release="c")
+    assert answer["code"] == 403
+    assert "may not pause release c" in answer["message"]
+
+
+@pytest.mark.parametrize("claimed", ["alice@example.com", "", None])
+def test_whatever_name_is_claimed_the_requester_is_stored(
+    sandbox: Sandbox, claimed: str | None
+) -> None:
+    claim = {} if claimed is None else {"decidedBy": claimed}
+    answer = decide(sandbox, person("Revert"), "Revert", **claim)
+    assert answer["spec"]["decidedBy"] == person("Revert")
+
+
+def test_a_service_account_is_stored_by_its_own_name(sandbox: Sandbox) -> None:
+    account = f"system:serviceaccount:{SPACE}:argocd"
+    allow(sandbox, account, "revert")
+    assert decide(sandbox, account, "Revert")["spec"]["decidedBy"] == account
+
+
+def test_a_decision_is_never_changed(sandbox: Sandbox) -> None:
+    made = decide(sandbox, person("Pause"), dry=False)
+    path = f"{DECISIONS.format(SPACE)}/{made['metadata']['name']}"
+    api = Api(sandbox.api.access, person("Pause"))
+    for change in ({"decidedBy": "alice"}, {"digest": digest("c")}, {"reason": "another"}):
+        answer = api.request("PATCH", path, {"spec": change}, check=False)
+        assert answer["code"] in (403, 422), change
+        assert "a decision cannot be changed" in answer["message"]
+    labelled = api.request("PATCH", path, {"metadata": {"labels": {"seen": "yes"}}})
+    assert labelled["spec"] == made["spec"]
+
+
+MAY = {
+    "viewer": set(),
+    "publisher": {"Pause", "Revert"},
+    "approver": {"Approve", "Pause", "Resume", "Revert"},
+    "platform": {"Approve", "Pause", "Resume", "Revert", "Unblock"},
+}
+
+
+@pytest.mark.parametrize("role", MAY)
+def test_a_role_of_the_chart_decides_what_it_is_for(
+    sandbox: Sandbox, chart: Rendered, role: str
+) -> None:
+    user = f"{role}@example.com"
+    bind(sandbox, role, user, {"kind": "ClusterRole", "name": f"{SYSTEM}-{role}"})
+    for action in ACTIONS:
+        answer = decide(sandbox, user, action)
+        assert ("spec" in answer) is (action in MAY[role]), (action, answer)
+    api = Api(sandbox.api.access, user)
+    api.request("GET", DECISIONS.format(SPACE))
+    for kind, roles in {"channels": ["platform"], "releases": ["publisher", "platform"]}.items():
+        path = f"{GROUP}/namespaces/{SPACE}/securitycontent{kind}"
+        answer = api.request("POST", path, {}, params={"dryRun": "All"}, check=False)
+        assert (answer["code"] == 403) is (role not in roles), (kind, answer)
+
+
+def test_the_server_finds_no_fault_in_the_expressions(sandbox: Sandbox, chart: Rendered) -> None:
+    path = "/apis/admissionregistration.k8s.io/v1/validatingadmissionpolicies/{}-decisions"
+
+    def checked() -> dict[str, Any] | None:
+        status = sandbox.request("GET", path.format(SYSTEM)).get("status") or {}
+        return status if "typeChecking" in status else None
+
+    status = sandbox.wait_for("the type check", checked)
+    assert not status["typeChecking"].get("expressionWarnings"), status
+
+
+@pytest.fixture
+def unstamped(sandbox: Sandbox, chart: Rendered) -> Iterator[None]:
+    """A cluster where nothing fills `decidedBy` in."""
+    values = ("admissionPolicies.stampDecisions=false",)
+    fallback = render(sandbox.tool("helm"), SYSTEM, SYSTEM, values)
+    stamping = [i for i in chart.objects if i["kind"].startswith("MutatingAdmission")]
+    assert len(stamping) == 2
+    assert not [i for i in fallback.objects if i["kind"].startswith("MutatingAdmission")]
+    apply_policies(sandbox, fallback)
+    remove(sandbox, Rendered(SYSTEM, SYSTEM, tuple(stamping[:1])))
+    sandbox.wait_for(
+        "no name to be filled in", lambda: decide(sandbox, person("Pause")).get("code") == 403
+    )
+    yield
+    apply_policies(sandbox, chart)
+    sandbox.wait_for("names to be filled in", lambda: "spec" in decide(sandbox, person("Pause")))
+
+
+def test_where_nothing_fills_it_in_only_the_requesters_own_name_is_taken(
+    sandbox: Sandbox, unstamped: None
+) -> None:
+    own = person("Pause")
+    for claim in ({}, {"decidedBy": "alice@example.com"}, {"decidedBy": ""}):
+        answer = decide(sandbox, own, **claim)
+        assert answer["code"] == 403
+        assert (
+            f"spec.decidedBy must be the name under which you are logged in, {own}; write it"
+            in (answer["message"])
+        )
+    assert decide(sandbox, own, decidedBy=own)["spec"]["decidedBy"] == own
+    refused = decide(sandbox, own, "Revert", decidedBy=own)
+    assert f"{own} may not revert release b" in refused["message"]
+
+
+def test_the_operator_can_try_one_name_by_dry_run_and_create_no_decision(
+    sandbox: Sandbox, chart: Rendered
+) -> None:
+    api = Api(read(sandbox.service_account_kubeconfig(SYSTEM, chart.service_account)))
+    path, kind = DECISIONS.format(SPACE), "application/apply-patch+yaml"
+
+    def tried(name: str, **more: str) -> dict[str, Any]:
+        forged = body("Pause", decidedBy="alice") | {"metadata": {"name": name}}
+        params = {"fieldManager": "wavegate", **more}
+        place = f"{path}/{name}"
+        return api.request("PATCH", place, forged, params=params, content_type=kind, check=False)
+
+    for more in ({"dryRun": "All"}, {}):
+        answer = tried(FORGED, **more)
+        assert answer["code"] == 403
+        assert REFUSED in answer["message"]
+        other = tried("another", **more)
+        assert other["code"] == 403
+        assert REFUSED not in other["message"]
+    posted = api.request("POST", path, body("Pause"), params={"dryRun": "All"}, check=False)
+    assert posted["code"] == 403
+    assert REFUSED not in posted["message"]
+
+
+def settled(story: Story, made: dict[str, Any]) -> dict[str, Any]:
+    """What the operator says of a decision."""
+    path = f"{DECISIONS.format(story.namespace)}/{made['metadata']['name']}"
+
+    def status() -> dict[str, Any]:
+        return dict(story.sandbox.request("GET", path).get("status") or {})
+
+    return story.sandbox.wait_for(f"a word about {made['spec']['action']}", status)
+
+
+def make(story: Story, user: str, action: str, **spec: Any) -> dict[str, Any]:
+    """Create a decision in the story's namespace as this user."""
+    path = DECISIONS.format(story.namespace)
+    return Api(story.sandbox.api.access, user).request("POST", path, body(action, **spec))
+
+
+def accepted(story: Story, user: str, **named: Any) -> None:
+    """Resume until it is accepted: one that is made within the second of what it is about is not,
+    as timestamps are whole seconds.
+    """
+    story.sandbox.wait_for(
+        "an accepted Resume",
+        lambda: settled(story, make(story, user, "Resume", **named))["phase"] == "Accepted",
+    )
+
+
+def test_what_loosens_is_obeyed_while_the_policies_are_in_force_and_not_without_them(
+    sandbox: Sandbox, story: Story, chart: Rendered
+) -> None:
+    user = "approver@example.com"
+    bind(sandbox, "a", user, {"kind": "ClusterRole", "name": f"{SYSTEM}-approver"}, story.namespace)
+    story.begin()
+    story.publish("a")
+    story.until("a", "it begins", lambda status: status.get("phase") == "Rolling")
+    named = {"release": "a", "digest": digest("a")}
+    assert settled(story, make(story, user, "Pause", **named))["phase"] == "Accepted"
+    replayed = settled(story, make(story, user, "Resume", release="a", digest=digest("b")))
+    assert (replayed["phase"], replayed["reason"]) == ("Refused", "DecisionRefused")
+    assert digest("a") in replayed["message"]
+    accepted(story, user, **named)
+    story.until_phase("a", "Completed")
+
+    policies = tuple(i for i in chart.objects if i["metadata"]["name"] == f"{SYSTEM}-decisions")
+    story.publish("b")
+    story.until("b", "it begins", lambda status: status.get("phase") == "Rolling")
+    assert settled(story, make(story, user, "Pause"))["phase"] == "Accepted"
+    remove(sandbox, Rendered(SYSTEM, SYSTEM, policies))
+    sandbox.wait_for("forged names to be stored", lambda: "spec" in decide(sandbox, "nobody"))
+    forged = settled(story, make(story, user, "Resume", decidedBy="alice@example.com"))
+    assert (forged["phase"], forged["reason"]) == ("Refused", "PoliciesNotInForce")
+    assert "was not refused" in forged["message"]
+    assert story.status("b")["reason"] == "PausedByDecision"
+
+    apply_policies(sandbox, chart)
+    sandbox.wait_for(
+        "both policies",
+        lambda: "code" in decide(sandbox, "nobody") and "spec" in decide(sandbox, person("Pause")),
+    )
+    first = settled(story, make(story, user, "Resume"))
+    assert (first["phase"], first["reason"]) == ("Refused", "PoliciesNotInForce")
+    assert "create it again" in first["message"]
+    accepted(story, user)
+    story.until_phase("b", "Completed")
+    assert story.agents() == story.everywhere_digest("b")
