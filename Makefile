@@ -35,6 +35,10 @@ test: setup  ## All tests: unit, then end to end on the real control plane
 test-unit: setup  ## Only the tests that need no control plane
 	$(RUN) -m pytest tests/unit
 
+.PHONY: renders
+renders: setup  ## Write anew what the chart renders: examples/install/ and tests/e2e/renders/
+	@WAVEGATE_WRITE_RENDERS=1 $(RUN) -m pytest -q tests/e2e/test_renders.py
+
 .PHONY: bench
 bench: setup  ## How long one pass takes at 100 to 10,000 nodes, as a table
 	@PYTHONPATH=operator:tests $(RUN) -m bench
@@ -50,6 +54,14 @@ bench-rollout: setup  ## What a good and a bad rollout on 5,000 simulated nodes 
 .PHONY: bench-fence
 bench-fence: setup  ## How long from a sign of harm to the stored fence, on a sandbox of 40 nodes
 	@PYTHONPATH=operator:sandbox:tests $(RUN) -m bench.fences --nodes 40
+
+.PHONY: bench-failover
+bench-failover: setup  ## How long nobody leads after a leader was killed, on a sandbox of 40 nodes
+	@PYTHONPATH=operator:sandbox:tests $(RUN) -m bench.failover
+
+.PHONY: bench-memory
+bench-memory: setup  ## What memory the operator takes at 40 to 10,000 nodes
+	@PYTHONPATH=operator:sandbox:tests $(RUN) -m bench.memory
 
 SECONDS := 600
 .PHONY: soak

@@ -2,6 +2,7 @@
 
 Run `python docs/generate.py`. Nothing is said twice by hand: what a page states is read from the
 one place that acts on it. The same sources give the same bytes, so a test sees an outdated page.
+One long file: it is run and loaded by its path, where it could import no other.
 """
 
 import ast
@@ -45,6 +46,7 @@ def pages() -> dict[str, str]:
         "reasons.md": _reasons(),
         "settings.md": _settings(),
         "states.md": _states(),
+        "values.md": _values(),
     }
     return {name: "\n".join(lines).rstrip() + "\n" for name, lines in made.items()}
 
@@ -254,6 +256,45 @@ def _chart_values() -> dict[str, str]:
     template = (ROOT / "charts/wavegate/templates/deployment.yaml").read_text()
     pattern = r"- name: (WAVEGATE_\w+)\n\s+value(?:From)?:(?: \{\{ \.Values\.([\w.]+))?"
     return dict(re.findall(pattern, template))
+
+
+# Values of the chart
+
+CHART_VALUES = "charts/wavegate/values.yaml"
+
+
+def _values() -> Iterator[str]:
+    yield from _head("Values of the Helm chart", CHART_VALUES)
+    yield (
+        "Every value acts; one that is not listed is refused by `values.schema.json`, which also "
+        "says what each may be. What [settings](settings.md) they become is listed there."
+    )
+    yield from ("", "| Value | Default | Meaning |", "|---|---|---|")
+    text = (ROOT / CHART_VALUES).read_text()
+    values = yaml.safe_load(text)
+    for path, comment in _commented(text):
+        value = values
+        for key in path:
+            value = value[key]
+        if isinstance(value, dict) and value and not comment:
+            continue  # its own values follow
+        shown = "" if isinstance(value, dict) and value else f"`{_plain(value)}`"
+        yield f"| `{'.'.join(path)}` | {shown} | {_cell(comment)} |"
+
+
+def _commented(text: str) -> Iterator[tuple[tuple[str, ...], str]]:
+    """Each key of a YAML file that has mappings of two spaces only, with the comment above it."""
+    path: list[str] = []
+    comment: list[str] = []
+    for line in text.splitlines():
+        said, key = re.match(r" *# ?(.*)", line), re.match(r"( *)([\w]+):", line)
+        if said:
+            comment.append(said[1])
+            continue
+        if key:
+            path[len(key[1]) // 2 :] = [key[2]]
+            yield tuple(path), " ".join(comment)
+        comment = []
 
 
 # Metrics

@@ -19,6 +19,8 @@ import kopf
 from wavegate.api import GROUP, VERSION, Resource
 from wavegate.cluster.client import ApiError, Client, connect
 from wavegate.cluster.election import Leadership, LeaseSettings
+from wavegate.cluster.rights import needed_rights
+from wavegate.cluster.selfcheck import SelfCheck
 from wavegate.cluster.served import KINDS, ServedKinds
 from wavegate.controller.act import NotLeader
 from wavegate.controller.leader import Leader
@@ -36,7 +38,9 @@ LOOK_WATCHED_SECONDS = 10.0
 API does not break it, it waits for good.
 """
 STALE_SECONDS = 300.0
-"""A watch that is silent for longer makes /healthz fail: a restart heals it."""
+"""A watch that is silent for longer, or a pass that takes longer, makes /healthz fail: a restart
+heals it. No request takes longer than a minute.
+"""
 
 
 class LeaseLost(Exception):  # noqa: N818 (a state, not an error)
@@ -54,8 +58,9 @@ class Operator:
         self._settings, self._client, self._metrics = settings, client, metrics
         self._clock = engine_clock()
         self._kinds = ServedKinds(client)
+        self._check = _self_check(settings, client, self._kinds)
         self._syncing = ""
-        self._world: World | None = None
+        self._leader: Leader | None = None
         self._leadership = Leadership(
             client,
             LeaseSettings(
@@ -71,33 +76,31 @@ class Operator:
         server = await serve(
             self._settings.address, self._metrics.registry, self.unhealthy, self.unready
         )
-        looking = asyncio.create_task(self._look_for_kinds())
+        checking = asyncio.create_task(self._check.keep())
         try:
             await self._leadership.acquire()
             self._metrics.leader.set(1)
-            looking.cancel()
             await self._lead()
         finally:
-            looking.cancel()
+            checking.cancel()
             self._metrics.leader.set(0)
             await self._leadership.release()
             await server.cleanup()
 
     def unhealthy(self) -> str:
         """Why a restart would help; empty when it would not."""
-        if self._world is None:
+        if self._leader is None:
             return ""
-        silent = self._clock() - self._world.oldest_contact()
-        return f"a watch was silent for {silent:.0f} s" if silent > STALE_SECONDS else ""
+        now = self._clock()
+        silent, busy = now - self._leader.world.oldest_contact(), self._leader.busy_seconds()
+        if silent > STALE_SECONDS:
+            return f"a watch was silent for {silent:.0f} s"
+        return f"a pass takes {busy:.0f} s" if busy > STALE_SECONDS else ""
 
     def unready(self) -> str:
         """What this process waits for before it can do its work."""
-        return self._syncing or self._kinds.awaited
-
-    async def _look_for_kinds(self) -> None:
-        """A standby is ready once the CRDs are there."""
-        while not await self._kinds.all_there():
-            await asyncio.sleep(LOOK_SECONDS)
+        blind = self._leader.world.blind() if self._leader else ""
+        return self._check.problem or self._syncing or self._kinds.awaited or blind
 
     async def _lead(self) -> None:
         leader = Leader(
@@ -109,12 +112,14 @@ class Operator:
             identity=self._settings.name(),
             soak_floor=self._settings.soak_floor,
         )
+        leader.world.hindrance = lambda: self._check.problem
         self._syncing = "the caches are not synced yet"
         try:
             async with asyncio.TaskGroup() as tasks:
                 tasks.create_task(self._keep_lease())
                 await leader.start(tasks)
-                self._world, self._syncing = leader.world, ""
+                self._leader, self._syncing = leader, ""
+                self._metrics.blind.set_function(lambda: float(bool(leader.world.blind())))
                 tasks.create_task(self._follow_kinds(leader.world))
         finally:
             leader.close()
@@ -147,6 +152,13 @@ class Operator:
     async def _keep_lease(self) -> None:
         await self._leadership.keep()
         raise LeaseLost
+
+
+def _self_check(settings: Settings, client: Client, kinds: ServedKinds) -> SelfCheck:
+    policies = settings.policies()
+    rights = needed_rights(settings.namespace(), settings.lease_name, policies)
+    required = settings.admission_required == "true"
+    return SelfCheck(client, kinds, rights, policies, required=required)
 
 
 def engine_clock() -> Callable[[], float]:

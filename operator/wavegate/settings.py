@@ -35,6 +35,10 @@ class Settings:
     """WAVEGATE_IDENTITY: the name of this process in the Lease. Default: host name and process."""
     prometheus_connections: str = "/etc/wavegate/prometheus"
     """WAVEGATE_PROMETHEUS_CONNECTIONS: folder of connections. Default /etc/wavegate/prometheus."""
+    admission_policies: str = ""
+    """WAVEGATE_ADMISSION_POLICIES: group/version/plural/name of each. Default none."""
+    admission_required: str = "false"
+    """WAVEGATE_ADMISSION_REQUIRED: true: without these policies no node moves. Default false."""
     log_level: str = "info"
     """WAVEGATE_LOG_LEVEL: debug, info, warning or error. Default info."""
 
@@ -63,6 +67,10 @@ class Settings:
             return self.lease_namespace
         return _NAMESPACE_FILE.read_text().strip() if _NAMESPACE_FILE.exists() else "default"
 
+    def policies(self) -> tuple[str, ...]:
+        """The admission policies that should be there."""
+        return tuple(self.admission_policies.replace(",", " ").split())
+
     def name(self) -> str:
         """This process's name in the Lease."""
         return self.identity or f"{socket.gethostname()}-{os.getpid()}"
@@ -70,6 +78,10 @@ class Settings:
     def _check(self) -> None:
         if self.lease_duration < 3:
             raise BadSetting("WAVEGATE_LEASE_DURATION must be at least 3s")
+        if self.admission_required not in ("true", "false"):
+            raise BadSetting("WAVEGATE_ADMISSION_REQUIRED must be true or false")
+        if any(path.count("/") != 3 for path in self.policies()):
+            raise BadSetting("WAVEGATE_ADMISSION_POLICIES: write group/version/plural/name, …")
         if self.log_level not in ("debug", "info", "warning", "error"):
             raise BadSetting("WAVEGATE_LOG_LEVEL must be debug, info, warning or error")
         port = self.listen.rpartition(":")[2]

@@ -10,12 +10,16 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlencode
+from urllib.request import urlopen
 
 import pytest
+import yaml
 
 from support.chart import CHART, IMAGE, Rendered, apply, parse, render
 from support.operator_process import OperatorProcess
 from support.tools import Tool
+from wavegate.cluster.rights import needed_rights
 from wavegate_sandbox.client import Api
 from wavegate_sandbox.cluster import Sandbox
 from wavegate_sandbox.kubeconfig import read
@@ -126,10 +130,11 @@ def rights(rules: list[dict[str, Any]]) -> set[Right]:
 
 def rendered_rights(rendered: Rendered, namespace: str) -> set[Right]:
     """Return what the chart grants to its account in a namespace."""
+    own = (rendered.service_account, f"{rendered.service_account}-selfcheck")
     roles = [
         item
         for item in rendered.objects
-        if (item["kind"] == "ClusterRole" and item["metadata"]["name"] == rendered.service_account)
+        if (item["kind"] == "ClusterRole" and item["metadata"]["name"] in own)
         or (item["kind"] == "Role" and item["metadata"]["namespace"] == namespace)
     ]
     return rights([rule for role in roles for rule in role["rules"]])
@@ -173,6 +178,14 @@ def test_helm_lint_finds_nothing_wrong(helm: Tool) -> None:
         ("replicas=9", "/replicas"),
         ("nodeSelectors.a=b", "'nodeSelectors' not allowed"),
         ("admissionPolicies.enabled=maybe", "admissionPolicies/enabled"),
+        (
+            "admissionPolicies.required=true,admissionPolicies.enabled=false",
+            "admissionPolicies/required",
+        ),
+        ("networkPolicy.apiserver.ports[0]=0", "networkPolicy/apiserver/ports/0"),
+        ("networkPolicy.prometheus[0].port=9090", "'port' not allowed"),
+        ("serviceMonitor.interval=30", "serviceMonitor/interval"),
+        ("prometheusRule.labels.a=1", "prometheusRule/labels/a"),
         ("prometheusConnections[0].name=thanos", "prometheusConnections/0"),
         ("prometheusConnections[0].secret=thanos", "'secret' not allowed"),
     ],
@@ -256,12 +269,64 @@ def test_a_prometheus_connection_is_mounted_and_optional_and_gives_no_right(
     assert others[0] == others[1], "no role changes"
 
 
+def test_the_replicas_spread_and_a_drain_takes_one_at_a_time(installed: Rendered) -> None:
+    spread = installed.pod_spec["topologySpreadConstraints"]
+    assert [(each["topologyKey"], each["whenUnsatisfiable"]) for each in spread] == [
+        ("kubernetes.io/hostname", "ScheduleAnyway"),
+        ("topology.kubernetes.io/zone", "ScheduleAnyway"),
+    ]
+    labels = installed.one("Deployment")["spec"]["template"]["metadata"]["labels"]
+    budget = installed.one("PodDisruptionBudget")["spec"]
+    for selector in (budget["selector"], *(each["labelSelector"] for each in spread)):
+        assert selector["matchLabels"].items() <= labels.items()
+    assert budget["maxUnavailable"] == 1
+
+
+def test_the_options_that_are_off_are_accepted_by_the_apiserver(
+    sandbox: Sandbox, helm: Tool, installed: Rendered
+) -> None:
+    values = (
+        "networkPolicy.enabled=true",
+        "networkPolicy.prometheus[0].ports[0].port=9090",
+        "networkPolicy.metricsFrom[0].podSelector.matchLabels.app=prometheus",
+        "dashboard.enabled=true",
+    )
+    rendered = render(sandbox.tool("helm"), NAMESPACE, "options", values=values)
+    for kind, plural in (("NetworkPolicy", "networkpolicies"), ("ConfigMap", "configmaps")):
+        item = rendered.one(kind)
+        group = "api/v1" if kind == "ConfigMap" else f"apis/{item['apiVersion']}"
+        made = sandbox.request(
+            "POST",
+            f"/{group}/namespaces/{NAMESPACE}/{plural}",
+            item,
+            params={"dryRun": "All", "fieldValidation": "Strict"},
+        )
+        assert made["metadata"]["name"] == item["metadata"]["name"]
+
+
+def test_the_real_prometheus_understands_alerts_and_dashboard(sandbox: Sandbox) -> None:
+    alerts = yaml.safe_load((CHART / "files" / "alerts.yaml").read_text())
+    dashboard = json.loads((CHART / "files" / "dashboard.json").read_text())
+    asked = {
+        rule["alert"]: rule["expr"] for group in alerts["groups"] for rule in group["rules"]
+    } | {panel["title"]: panel["targets"][0]["expr"] for panel in dashboard["panels"]}
+    assert len(asked) > 18
+    answers = {}
+    for name, query in asked.items():
+        url = f"{sandbox.prometheus_url}/api/v1/query?{urlencode({'query': query})}"
+        with urlopen(url, timeout=30) as response:  # noqa: S310 (the sandbox's own)
+            answers[name] = json.loads(response.read())
+    assert {answer["status"] for answer in answers.values()} == {"success"}
+    assert answers["WavegateNobodyLeads"]["data"]["result"], "silence alarms"
+
+
 def test_every_object_of_the_chart_is_on_the_server(sandbox: Sandbox, installed: Rendered) -> None:
     kinds = sorted(item["kind"] for item in installed.objects)
     assert kinds == [
-        *["ClusterRole"] * 6,
-        *("ClusterRoleBinding", "Deployment"),
-        *("MutatingAdmissionPolicy", "MutatingAdmissionPolicyBinding", "Role", "Role"),
+        *["ClusterRole"] * 7,
+        *["ClusterRoleBinding"] * 2,
+        *("Deployment", "MutatingAdmissionPolicy", "MutatingAdmissionPolicyBinding"),
+        *("PodDisruptionBudget", "Role", "Role"),
         *("RoleBinding", "RoleBinding", "Service", "ServiceAccount"),
         *["ValidatingAdmissionPolicy"] * 7,
         *["ValidatingAdmissionPolicyBinding"] * 7,
@@ -310,6 +375,43 @@ def test_the_account_may_do_what_the_roles_say_and_nothing_else(
     everybody = reviewed_rights(nobody, namespace)
     granted = reviewed_rights(account, namespace) - everybody
     assert granted == rendered_rights(installed, namespace)
+
+
+def test_the_self_check_asks_for_the_rights_of_the_roles_and_for_the_policies(
+    installed: Rendered,
+) -> None:
+    env = {item["name"]: item.get("value") for item in installed.container["env"]}
+    policies = str(env["WAVEGATE_ADMISSION_POLICIES"]).split(",")
+    made = {
+        (item["kind"].lower() + "s").replace("policys", "policies") + "/" + item["metadata"]["name"]
+        for item in installed.objects
+        if "AdmissionPolicy" in item["kind"]
+    }
+    assert {path.split("/", 2)[2] for path in policies} == made
+    asked = needed_rights(NAMESPACE, str(env["WAVEGATE_LEASE_NAME"]), tuple(policies))
+    # Those of the roles in the two namespaces that are named, and of the cluster's.
+    granted = {
+        (right.verb, right.group, right.resource, right.name)
+        for namespace in (NAMESPACE, "kube-node-lease")
+        for right in rendered_rights(installed, namespace)
+    }
+    assert {
+        (
+            right.verb,
+            right.group,
+            "/".join(filter(None, (right.resource, right.subresource))),
+            right.name,
+        )
+        for right in asked
+    } == granted
+    for namespace in (NAMESPACE, "kube-node-lease"):
+        assert {right.verb for right in asked if right.namespace == namespace} == {
+            verb
+            for item in installed.objects
+            if item["kind"] == "Role" and item["metadata"]["namespace"] == namespace
+            for rule in item["rules"]
+            for verb in rule["verbs"]
+        }
 
 
 @pytest.mark.parametrize("refused", REFUSED, ids=lambda case: "-".join(filter(None, case)))

@@ -38,7 +38,7 @@ def documents(path: str) -> list[Any]:
 
 
 def test_there_are_examples() -> None:
-    assert len({path.parts[0] for path in MANIFESTS}) == 2
+    assert len({path.parts[0] for path in MANIFESTS}) == 3
     assert len(MANIFESTS) >= 7
 
 

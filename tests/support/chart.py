@@ -153,15 +153,20 @@ def apply_policies(plane: ControlPlane, rendered: Rendered) -> None:
     Those of other releases are taken away: one operator per cluster, as the policies of each
     reserve to it what the other would write.
     """
-    others = f"app.kubernetes.io/name=wavegate,app.kubernetes.io/instance!={rendered.release}"
-    for plural in _POLICIES.values():
-        path = _ADMISSION.format(plural=plural, name="").rstrip("/")
-        plane.request("DELETE", path, params={"labelSelector": others})
+    take_other_policies_away(plane, rendered.release)
     for kind, plural in _POLICIES.items():
         for item in rendered.objects:
             if item["kind"] == kind:
                 name = item["metadata"]["name"]
                 apply(plane, _ADMISSION.format(plural=plural, name=name), item)
+
+
+def take_other_policies_away(plane: ControlPlane, release: str) -> None:
+    """Take the admission policies of all other releases away."""
+    others = f"app.kubernetes.io/name=wavegate,app.kubernetes.io/instance!={release}"
+    for plural in _POLICIES.values():
+        path = _ADMISSION.format(plural=plural, name="").rstrip("/")
+        plane.request("DELETE", path, params={"labelSelector": others})
 
 
 def apply(plane: ControlPlane, path: str, item: dict[str, Any]) -> None:

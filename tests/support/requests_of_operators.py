@@ -53,12 +53,12 @@ def read(audit_log: Path) -> tuple[set[Use], set[Use]]:
 
 def rights(rendered: Rendered) -> set[Use]:
     """What the chart grants to its account."""
-    own = rendered.service_account
+    own = (rendered.service_account, f"{rendered.service_account}-selfcheck")
     return {
         use
         for item in rendered.objects
         if item["kind"] == "Role"
-        or (item["kind"], item["metadata"]["name"]) == ("ClusterRole", own)
+        or (item["kind"] == "ClusterRole" and item["metadata"]["name"] in own)
         for use in _spelled(item, rendered.namespace)
     }
 

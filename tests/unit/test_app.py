@@ -84,3 +84,34 @@ async def test_what_breaks_kopf_is_raised(monkeypatch):
     monkeypatch.setattr(app, "_watch_our_kinds", watch)
     with pytest.raises(RuntimeError, match="broken"):
         await run(Discovery(ALL))
+
+
+class Busy:
+    """A leader whose watches and pass are as old as a test says."""
+
+    def __init__(self, clock, silent, busy):
+        self.world = self
+        self._contact, self._busy = clock() - silent, busy
+
+    def oldest_contact(self):
+        return self._contact
+
+    def busy_seconds(self):
+        return self._busy
+
+
+@pytest.mark.parametrize(
+    ("silent", "busy", "says"),
+    [
+        (1, 1, ""),
+        (299, 299, ""),
+        (301, 0, "a watch was silent for 301 s"),
+        (0, 301, "a pass takes 301 s"),
+    ],
+)
+def test_a_watch_or_a_pass_that_is_too_old_asks_for_a_restart(silent, busy, says):
+    operator = app.Operator(Settings.read({}), Discovery(ALL), Metrics())
+    assert operator.unhealthy() == ""
+    operator._clock = lambda: 1_000.0
+    operator._leader = Busy(operator._clock, silent, busy)
+    assert operator.unhealthy() == says

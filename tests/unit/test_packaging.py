@@ -12,6 +12,7 @@ import yaml
 import wavegate
 from support.chart import CHART, REPOSITORY
 from wavegate.settings import Settings
+from wavegate.telemetry.metrics import Metrics
 
 DOCKERFILE = (REPOSITORY / "Dockerfile").read_text()
 
@@ -63,9 +64,36 @@ def test_every_value_of_the_chart_is_in_the_schema() -> None:
     schema = json.loads((CHART / "values.schema.json").read_text())
     values = yaml.safe_load((CHART / "values.yaml").read_text())
     assert set(schema["properties"]) - {"global"} == set(values)
-    for name in ("image", "operator"):
+    for name in [name for name, value in values.items() if isinstance(value, dict) and value]:
         assert set(schema["properties"][name]["properties"]) == set(values[name]), name
         assert schema["properties"][name]["additionalProperties"] is False, name
+
+
+def test_alerts_and_dashboard_ask_for_metrics_that_the_operator_has() -> None:
+    served = {
+        sample
+        for collector in vars(Metrics()).values()
+        for family in getattr(collector, "describe", list)()
+        for sample in (family.name, f"{family.name}_total", f"{family.name}_bucket")
+    }
+    for file, least in (("alerts.yaml", 8), ("dashboard.json", 10)):
+        asked = set(re.findall(r"\bwavegate_\w+", (CHART / "files" / file).read_text()))
+        assert len(asked) >= least - 1, file
+        assert asked <= served, file
+
+
+def test_an_alert_names_a_heading_of_the_runbook() -> None:
+    runbook = (REPOSITORY / "docs" / "runbook.md").read_text()
+    headings = re.findall(r"^#+ (.+)$", runbook, re.MULTILINE)
+    texts = (CHART / "files" / "alerts.yaml").read_text().replace("\\", "")
+    named = re.findall(r'See the runbook, "([^"]+)"', texts)
+    assert len(named) >= 4
+    assert [name for name in named if not any(h.startswith(name) for h in headings)] == []
+
+
+def test_the_network_policy_lets_the_port_of_the_probes_and_metrics_in() -> None:
+    assert "{protocol: TCP, port: http}" in (CHART / "templates/networkpolicy.yaml").read_text()
+    assert "- name: http\n              containerPort: 8080" in chart_container()
 
 
 def test_every_value_of_the_chart_is_used_by_a_template() -> None:
@@ -74,9 +102,9 @@ def test_every_value_of_the_chart_is_used_by_a_template() -> None:
     unused = [
         path
         for path in value_paths(values)
-        # The whole of `resources` is printed as it is.
+        # The whole of `resources`, and of labels, is printed as it is.
         if not re.search(rf"\.Values\.{re.escape(path)}\b", templates)
-        and not path.startswith("resources.")
+        and not path.startswith(("resources.", "dashboard.labels."))
     ]
     assert unused == []
 

@@ -33,3 +33,26 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" }}
 + {{ . }}.spec.?ephemeralContainers.orValue([]).map(c, c.?image.orValue(""))
 + {{ . }}.spec.?volumes.orValue([]).filter(v, has(v.image)).map(v, v.image.?reference.orValue(""))
 {{- end -}}
+
+{{/* Files of templates with admission policies. */}}
+{{- define "wavegate.admissionFiles" -}}
+admission.yaml
+admission-confinement.yaml
+admission-decisions.yaml
+admission-reserved.yaml
+{{- end -}}
+
+{{/* The admission policies and bindings that are installed, each as group/version/plural/name. The operator looks for
+them at its start, and may read them. */}}
+{{- define "wavegate.policies" -}}
+{{- $found := list -}}
+{{- range $file := include "wavegate.admissionFiles" . | splitList "\n" -}}
+{{- range $document := include (print $.Template.BasePath "/" $file) $ | splitList "\n---" -}}
+{{- with fromYaml $document -}}
+{{- $plural := .kind | lower | printf "%ss" | replace "policys" "policies" -}}
+{{- $found = append $found (printf "%s/%s/%s" .apiVersion $plural .metadata.name) -}}
+{{- end -}}
+{{- end -}}
+{{- end -}}
+{{- join "," $found -}}
+{{- end -}}

@@ -20,6 +20,7 @@ from wavegate.controller.gather import Gathered, Gatherer
 from wavegate.controller.live import LiveGates
 from wavegate.controller.policies import PolicyRunner
 from wavegate.controller.proofs import ProofRunner
+from wavegate.controller.shown import Shown
 from wavegate.controller.work import Key, WorkQueue
 from wavegate.controller.world import World
 from wavegate.rollout import bake_report, excerpts, report, suspect_report
@@ -70,15 +71,20 @@ class Engine:
         self._metrics, self._queue, self._clock = metrics, queue, clock
         self._live = LiveGates(metrics)
         self._candidates = Candidates(metrics)
+        self._shown = Shown(metrics)
         self._telling: set[asyncio.Task[None]] = set()
         self._refused: dict[Key, tuple[str, str]] = {}
         """Attempt and why the apiserver refused its DaemonSet, content or ledger."""
         self._reported: dict[Key, tuple[float, str]] = {}
+        self.busy_since: float | None = None
+        """When the pass that is under way began."""
 
     async def run(self) -> None:
         """Work until cancelled, or until this process may not act any more (NotLeader)."""
         while True:
+            self.busy_since = None
             key = await self._queue.next()
+            self.busy_since = self._clock()
             try:
                 with self._metrics.passes.time():
                     await self._work(key)
@@ -228,12 +234,7 @@ class Engine:
             decided = report.decision_status(obs, decision, now)
             if decided is not None:
                 await self._statuses.write(decision, decided, stamp)
-        self._show_phase(key, obs)
-
-    def _show_phase(self, key: Key, obs: Observation) -> None:
-        current = obs.record.rollout.phase if obs.record.rollout else None
-        for phase in (Phase.Pending, Phase.Rolling, Phase.Reverting):
-            self._metrics.phase.labels(*key, phase.value).set(1 if phase is current else 0)
+        self._shown.show(key, obs)
 
 
 def _difference(before: Rollout | None, after: Rollout) -> Told | None:

@@ -39,11 +39,12 @@ class Leader:
         self._checks = CheckRunner(reader, clock, self._queue.add, metrics)
         self._proofs = ProofRunner(client, clock, self._queue.add)
         self._policies = PolicyRunner(client, clock, self._queue.add)
+        self._engine: Engine | None = None
 
     async def start(self, tasks: asyncio.TaskGroup) -> None:
         """Sync the mirrors; then run the engine in `tasks`. Decisions begin when all is synced."""
         await self.world.start(tasks)
-        engine = Engine(
+        self._engine = engine = Engine(
             world=self.world,
             gatherer=Gatherer(self._client, self.world, self._soak_floor, self._clock),
             actor=Actor(self._client, self.world, self._metrics, self._may_act),
@@ -57,6 +58,11 @@ class Leader:
             clock=self._clock,
         )
         tasks.create_task(engine.run())
+
+    def busy_seconds(self) -> float:
+        """How long the pass that is under way takes by now; 0 between two passes."""
+        since = self._engine.busy_since if self._engine else None
+        return 0.0 if since is None else self._clock() - since
 
     def close(self) -> None:
         """Stop asking Prometheus, and trying the way back and the policies."""

@@ -75,6 +75,8 @@ class World:
         """Objects of our kinds that this version can't read: plural, namespace, name."""
         self.missing: frozenset[str] = frozenset()
         """Plurals of our kinds whose CRDs are gone: that nothing is listed then says nothing."""
+        self.hindrance: Callable[[], str] = lambda: ""
+        """What else keeps us from working as we should, in words: see `blind`."""
         self._deleted: dict[str, None] = {}
         self._renewals: dict[str, str] = {}
         self._looking: asyncio.Task[None] | None = None
@@ -126,12 +128,14 @@ class World:
             self._wake(self.channel_of(resource))
 
     def blind(self) -> str:
-        """What of the cluster we may not see as it is, in words; empty when we see everything."""
+        """What of the cluster we may not see as it is, or may not change as we should, in words;
+        empty when nothing is so. No node moves then; a revert goes on.
+        """
         now = self._clock()
         for name, mirror in self._mirrors.items():
             if not mirror.live or now - mirror.contact > BLIND_SECONDS:
                 return f"the watch of {name} is interrupted"
-        return awaited(self.missing) if self.missing else ""
+        return awaited(self.missing) if self.missing else self.hindrance()
 
     def _drop(self, kind: type[Resource], key: Key) -> None:
         gone = self.ours[kind.plural].pop(key)

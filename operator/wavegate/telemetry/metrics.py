@@ -19,6 +19,12 @@ class Metrics:
         self.leader = Gauge(
             "wavegate_leader", "1 while this process leads, else 0.", registry=self.registry
         )
+        self.blind = Gauge(
+            "wavegate_blind",
+            "1 while the leader does not see the cluster as it is, or can't work in it (/readyz "
+            "says why), so that no node moves; else 0.",
+            registry=self.registry,
+        )
         self.passes = Histogram(
             "wavegate_pass_seconds",
             "Duration of one pass over a channel: gather, decide, act, record.",
@@ -77,6 +83,19 @@ class Metrics:
             "wavegate_rollout_phase",
             "1 for the phase that the channel's running release is in.",
             ["namespace", "channel", "phase"],
+            registry=self.registry,
+        )
+        self.paused = Gauge(
+            "wavegate_rollout_paused",
+            "1 while a channel waits for a person because the operator stopped by itself: a hold "
+            "took too long, a wave failed and the channel says Pause, state is lost.",
+            ["namespace", "channel", "reason"],
+            registry=self.registry,
+        )
+        self.held = Gauge(
+            "wavegate_wave_held",
+            "1 while evidence is missing for the channel's running release, so that no node moves.",
+            ["namespace", "channel"],
             registry=self.registry,
         )
 

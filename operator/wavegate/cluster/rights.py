@@ -1,0 +1,76 @@
+"""The rights that the operator needs, each with what it is for. The chart's roles grant exactly
+these: a test holds both against each other.
+"""
+
+from dataclasses import dataclass
+
+from wavegate.api import GROUP, Channel, Decision, Release
+from wavegate.cluster.served import KINDS
+
+EVERYWHERE = ""
+NODE_LEASES = "kube-node-lease"
+PROBE = "wavegate-probe"
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class Right:
+    """One verb on one resource, as access reviews name it. `namespace` empty: in all of them."""
+
+    verb: str
+    group: str
+    resource: str
+    subresource: str = ""
+    namespace: str = EVERYWHERE
+    name: str = ""
+
+    def __str__(self) -> str:
+        """As `kubectl auth can-i` takes it, for people."""
+        resource = f"{self.resource}.{self.group}" if self.group else self.resource
+        resource += f"/{self.subresource or self.name}" if self.subresource or self.name else ""
+        where = f"in namespace {self.namespace}" if self.namespace else "in all namespaces"
+        return f"{self.verb} {resource} ({where})"
+
+
+_EVERYWHERE = (
+    ("", "nodes", "list watch patch"),
+    ("", "pods", "list watch deletecollection create"),
+    ("", "configmaps", "get list watch create update delete"),
+    ("apps", "daemonsets", "get list watch create patch delete"),
+    ("events.k8s.io", "events", "create"),
+    *((GROUP, kind.plural, "get list watch") for kind in (Channel, Release)),
+    (GROUP, Decision.plural, "list watch"),
+    *((GROUP, f"{kind.plural}/status", "patch") for kind in KINDS),
+)
+
+
+def needed_rights(namespace: str, lease: str, policies: tuple[str, ...] = ()) -> frozenset[Right]:
+    """All rights. `namespace` and `lease` are where the leader's Lease is; `policies` are admission
+    policies that are looked for, as `group/version/plural/name`.
+    """
+    leases = ("coordination.k8s.io", "leases", "")
+    return frozenset(
+        {
+            *(
+                Right(verb, group, *_split(resource))
+                for group, resource, verbs in _EVERYWHERE
+                for verb in verbs.split()
+            ),
+            Right("create", *leases, namespace),
+            Right("get", *leases, namespace, lease),
+            Right("update", *leases, namespace, lease),
+            Right("list", *leases, NODE_LEASES),
+            # Only as dry runs: whether the policies prove who decided.
+            *(Right(verb, GROUP, Decision.plural, name=PROBE) for verb in ("create", "patch")),
+            *(_policy(path) for path in policies),
+        }
+    )
+
+
+def _split(resource: str) -> tuple[str, str]:
+    plural, _, subresource = resource.partition("/")
+    return plural, subresource
+
+
+def _policy(path: str) -> Right:
+    group, _, plural, name = path.split("/")
+    return Right("get", group, plural, name=name)
