@@ -48,7 +48,7 @@ def namespace(name: str) -> dict[str, Any]:
 
 def person(action: str) -> str:
     """Who may do this, and nothing else."""
-    return f"{action.lower()}r@example.com"
+    return f"{action.lower()}-only@example.com"
 
 
 def allow(sandbox: Sandbox, user: str, verb: str, release: str = "b") -> None:
