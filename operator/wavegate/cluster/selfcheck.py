@@ -6,6 +6,7 @@ moves; a revert is not kept from what can still be done of it.
 """
 
 import asyncio
+import contextlib
 import logging
 from collections.abc import AsyncIterator, Iterable, Iterator, Mapping
 from typing import Any
@@ -52,11 +53,20 @@ class SelfCheck:
         self._waits = "the cluster was not looked at yet"
         self._problems: tuple[str, ...] = ()
         self._warnings: tuple[str, ...] = ()
+        self._looked = asyncio.Event()
 
     @property
     def problem(self) -> str:
         """What is missing, in words; empty once all that is needed is there."""
         return "; ".join(filter(None, (self._waits, *self._problems)))
+
+    async def first_look(self, seconds: float) -> None:
+        """Wait for the first answer, so that a new leader ends no soak because it has not looked
+        yet; but not for long: an apiserver that is silent must not keep it from a revert.
+        """
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(seconds):
+                await self._looked.wait()
 
     async def keep(self) -> None:
         """Look again and again, until cancelled."""
@@ -67,6 +77,7 @@ class SelfCheck:
                 log.warning("The self-check got no answer that it understands: %r", error)
                 if self.problem:  # else all was there before, and requests say what is refused
                     self._waits = f"the self-check got no answer that it understands: {error}"
+            self._looked.set()
             await asyncio.sleep(RETRY_SECONDS if self.problem else AGAIN_SECONDS)
 
     async def _look(self) -> None:

@@ -97,6 +97,18 @@ async def test_nothing_is_known_before_the_first_look_and_nothing_is_missing_aft
     await until(lambda: not check.problem)
 
 
+async def test_who_waits_for_the_first_look_knows_what_it_found(start, cluster):
+    check = start()
+    await check.first_look(30)
+    assert check.problem == ""
+
+
+async def test_a_silent_apiserver_is_not_waited_for_any_longer_than_said(client):
+    check = SelfCheck(client, ServedKinds(client), ())
+    await check.first_look(0.01)
+    assert "not looked at" in check.problem
+
+
 async def test_a_crd_that_lacks_a_field_is_named_with_it_until_it_has_it(start, cluster, caplog):
     cluster.fields[Channel.kind].remove("spec.suspend")
     check = start()
