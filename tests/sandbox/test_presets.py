@@ -239,7 +239,7 @@ def ask(recorded):
             "namespace": "agents",
             "agent": AGENT,
             "elapsed": f"{time.time() - t0:.0f}s",
-            "t0": f"{t0:.0f}",
+            "t0": str(int(t0)),  # rounded down, as the operator does
         }
         spec = resolve(Check.model_validate({"name": "c", "preset": preset, **options}))
         check = substitute(spec, values)
