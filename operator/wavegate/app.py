@@ -32,7 +32,7 @@ from wavegate.telemetry.server import serve
 
 log = logging.getLogger(__name__)
 
-FIRST_LOOK_SECONDS = 5.0
+SELF_CHECK_SECONDS = 5.0
 """A new leader waits so long for what the self-check sees."""
 LOOK_SECONDS = 2.0  # between two looks for CRDs that are missing
 LOOK_WATCHED_SECONDS = 10.0
@@ -119,7 +119,7 @@ class Operator:
         try:
             async with asyncio.TaskGroup() as tasks:
                 tasks.create_task(self._keep_lease())
-                await self._check.first_look(FIRST_LOOK_SECONDS)
+                await self._check.first_look(SELF_CHECK_SECONDS)
                 await leader.start(tasks)
                 self._leader, self._syncing = leader, ""
                 self._metrics.blind.set_function(lambda: float(bool(leader.world.blind())))

@@ -5,11 +5,11 @@ these: a test holds both against each other.
 from dataclasses import dataclass
 
 from wavegate.api import GROUP, Channel, Decision, Release
+from wavegate.cluster.forged import FORGED
 from wavegate.cluster.served import KINDS
 
 EVERYWHERE = ""
 NODE_LEASES = "kube-node-lease"
-PROBE = "wavegate-probe"
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -60,7 +60,7 @@ def needed_rights(namespace: str, lease: str, policies: tuple[str, ...] = ()) ->
             Right("update", *leases, namespace, lease),
             Right("list", *leases, NODE_LEASES),
             # Only as dry runs: whether the policies prove who decided.
-            *(Right(verb, GROUP, Decision.plural, name=PROBE) for verb in ("create", "patch")),
+            *(Right(verb, GROUP, Decision.plural, name=FORGED) for verb in ("create", "patch")),
             *(_policy(path) for path in policies),
         }
     )

@@ -3,9 +3,10 @@
 The fence waits for none of it, and the end of a revert for `progressDeadline` at most.
 """
 
-from collections.abc import Container
+from collections.abc import Container, Mapping
 
 from wavegate.api import Phase, Reason
+from wavegate.evidence import NodeView
 from wavegate.rollout import suspects
 from wavegate.rollout.judge import may_have_moved
 from wavegate.rollout.lacks import Lack, lacks
@@ -32,8 +33,7 @@ def waits_since(obs: Observation, rollout: Rollout, left: tuple[Lack, ...], now:
 
 def _not_back(obs: Observation, rollout: Rollout) -> list[str]:
     """Nodes that had it and are not proven healthy again: Ready, with a Ready stable agent."""
-    stable = obs.revision(obs.record.stable)
-    carriers = obs.carriers(stable.template) if stable else {}
+    stable, carriers = obs.revision(obs.record.stable), _carriers(obs)
     attempt = obs.record.stable.attempt if obs.record.stable else ""
     back = {pod.node for pod in obs.pods_of(attempt) if pod.ready and not pod.terminating}
     left = {pod.node for pod in obs.pods_of(rollout.attempt)}
@@ -51,9 +51,7 @@ def _not_back(obs: Observation, rollout: Rollout) -> list[str]:
 
 def taken_back(obs: Observation, rollout: Rollout) -> frozenset[str]:
     """The nodes that may have had the content and are there: what they load now is to be proven."""
-    stable = obs.revision(obs.record.stable)
-    carriers = obs.carriers(stable.template) if stable else {}
-    had = _had_it(obs, rollout, carriers) & obs.nodes.keys()
+    had = _had_it(obs, rollout, _carriers(obs)) & obs.nodes.keys()
     if rollout.completed_at is None:
         had &= {entry.name for entry in obs.once(may_have_moved, rollout)}
     return frozenset(had)
@@ -65,6 +63,12 @@ def to_prove(obs: Observation, rollout: Rollout) -> frozenset[str]:
         return frozenset()
     reverting = rollout.phase is Phase.Reverting
     return (taken_back if reverting else suspects.given_back)(obs, rollout)
+
+
+def _carriers(obs: Observation) -> Mapping[str, NodeView]:
+    """The nodes on which stable's agent would run."""
+    stable = obs.revision(obs.record.stable)
+    return obs.carriers(stable.template) if stable else {}
 
 
 def _had_it(obs: Observation, rollout: Rollout, carriers: Container[str]) -> set[str]:

@@ -37,7 +37,11 @@ def expires_at(decision: Decision, note: DecisionNote) -> float:
 
 def note_of(obs: Observation, decision: Decision) -> DecisionNote | None:
     """The note of a decision that was carried out."""
-    return next((n for n in obs.record.decisions if n.uid == decision.uid), None)
+    return obs.once(_notes).get(decision.uid)
+
+
+def _notes(obs: Observation) -> dict[str, DecisionNote]:
+    return {note.uid: note for note in obs.record.decisions}
 
 
 def holds(obs: Observation, decision: Decision, now: float) -> bool:

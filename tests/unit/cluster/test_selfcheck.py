@@ -1,5 +1,6 @@
 """What is missing in the cluster is said once, holds readiness, and ends by itself."""
 
+import asyncio
 import logging
 
 import pytest
@@ -99,7 +100,8 @@ async def test_nothing_is_known_before_the_first_look_and_nothing_is_missing_aft
 
 async def test_who_waits_for_the_first_look_knows_what_it_found(start, cluster):
     check = start()
-    await check.first_look(30)
+    async with asyncio.timeout(10):
+        await check.first_look(30)
     assert check.problem == ""
 
 
