@@ -420,6 +420,12 @@ class Reason(StrEnum):
         "The agent's container restarted on the candidate; look at `kubectl logs --previous` of "
         "the pod.",
     )
+    RebootAwaited = _reason(
+        "RebootAwaited",
+        "The agent restarted on a node whose drain or reboot was announced, so nothing moves for "
+        "30 s: if the node has another bootID by then it is excused, else the restart is harm; "
+        "wait.",
+    )
     AgentNotReady = _reason(
         "AgentNotReady",
         "The agent was not Ready on the candidate within the channel's progressDeadline; look at "

@@ -44,7 +44,7 @@ from wavegate.rollout.steps import (
 )
 from wavegate.rollout.templates import bind, revision_template
 
-_BRAKES = (Reason.LeaseStale, Reason.ViewStale)
+_BRAKES = (Reason.LeaseStale, Reason.RebootAwaited, Reason.ViewStale)
 
 BATCH = 50
 """Most nodes that one pass labels: the lease is checked before each batch."""
