@@ -54,7 +54,8 @@ def make_release(name: str, sequence: int, content: str = "", **spec: Any) -> Re
     body: dict[str, Any] = {"channel": CHANNEL, "version": name, "sequence": sequence}
     body["content"] = {"image": image}
     uid = f"uid-{name}-{sequence}"
-    metadata = {"name": name, "namespace": SPACE, "uid": uid, "generation": 1}
+    metadata: dict[str, Any] = {"name": name, "namespace": SPACE, "uid": uid, "generation": 1}
+    metadata["creationTimestamp"] = timestamp(spec.pop("made", 1_000_000))
     return Release.parse({"metadata": metadata, "spec": body | spec})
 
 

@@ -271,10 +271,6 @@ class Reason(StrEnum):
         "WavePassed",
         "Every node of the wave gave positive evidence; the next wave opens.",
     )
-    Swept = _reason(
-        "Swept",
-        "Every existing node carries the candidate's label; the candidate becomes stable next.",
-    )
     Promoting = _reason(
         "Promoting",
         "The candidate is made the revision for all nodes; wait.",

@@ -246,7 +246,8 @@ def _message(
         waiting = step.waiting if phase is Phase.Reverting else ""
         return rollout.incident.message + (f"; waiting for {waiting}" if waiting else "")
     if not rollout.waves:
-        preparing = "The candidate's DaemonSet is being prepared"
+        why = "".join(f"; {finding.message}" for finding in step.findings[:1])
+        preparing = f"The candidate's DaemonSet is being prepared{why}"
         return reason.meaning if phase is Phase.Paused else preparing
     stuck = movable.describe(movable.not_movable(obs, rollout))
     if rollout.promoting:
@@ -326,8 +327,11 @@ def _queue_place(obs: Observation, release: Release) -> tuple[Phase, str, str, W
     if release.spec.sequence <= lowest or (
         running is not None and release.spec.sequence <= running.candidate.sequence
     ):
-        message = f"sequence {release.spec.sequence} is not newer than what ran here before"
-        return Phase.Superseded, Reason.NotNewer, message, WaitingFor.Nothing
+        newer = queue.overtaken_by(obs.record, release)
+        late = f"sequence {release.spec.sequence} is not newer than what ran here before"
+        message = f"release {newer} is newer" if newer else late
+        reason = Reason.Superseded if newer else Reason.NotNewer
+        return Phase.Superseded, reason, message, WaitingFor.Nothing
     if release.spec.suspend:
         return Phase.Pending, Reason.Suspended, Reason.Suspended.meaning, WaitingFor.Person
     return _turn(obs, release)
