@@ -11,7 +11,7 @@ import time
 
 import pytest
 
-from wavegate_sandbox.build import GCFLAGS, MODULES, Tool, Workshop, cache_folder, version_of
+from wavegate_sandbox.build import MODULES, Tool, Workshop, cache_folder, version_of
 from wavegate_sandbox.errors import BuildFailed
 from wavegate_sandbox.progress import Terminal
 
@@ -148,7 +148,6 @@ def test_progress_off_a_terminal_is_a_line_at_start_and_end_of_each_tool(worksho
 
 
 def test_programs_report_the_version_that_their_go_mod_names(sandbox):
-    assert "N -l" in GCFLAGS  # the cost table of the README was measured with this
     said = sandbox.request("GET", "/version")["gitVersion"]
     if not sandbox.ours:
         pytest.skip("not our apiserver")
