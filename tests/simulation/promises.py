@@ -91,7 +91,7 @@ def two_leaders_move_no_more_than_one() -> None:
         sim.until_phase("a", "Completed", 600)
         sim.publish("b")
         until_moved(sim, 2)
-        sim.run(2)  # so that it sees them settled when the first one has moved on
+        sim.run(4)  # so that it sees them settled when the first one has moved on
         second.weather = Weather(lag=lambda path: 1e6 if path.endswith("/nodes") else 0.0)
         second.believes = True
         sim.act(second.start)
