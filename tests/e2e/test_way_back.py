@@ -273,7 +273,7 @@ def test_content_that_the_cluster_drops_without_a_word_is_found_before_anything_
     assert condition["reason"] == "InvalidTemplate"
     assert "without: image of volume content" in condition["message"]
     assert "bind the content by containerImage or configMap" in condition["message"]
-    assert story.status("a")["phase"] == "Pending"
+    story.until_phase("a", "Pending")
     sets = f"/apis/apps/v1/namespaces/{story.namespace}/daemonsets"
     assert story.sandbox.request("GET", sets)["items"] == []
     story.apply_channel(by_container(channel_spec(story.namespace)))
