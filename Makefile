@@ -23,9 +23,9 @@ setup: $(VENV)/.ready  ## Install the locked Python packages into .venv
 demo: setup  ## The main job on a real control plane: a good release, then a bad one that is reverted
 	@$(RUN) -m wavegate_sandbox.demo
 
-# Two files at a time, each on a control plane of its own: the tests mostly wait. One at a time on a
-# cluster that they share.
-SIDE_BY_SIDE := $(if $(WAVEGATE_KUBECONFIG),,-n 2 --dist loadfile --no-loadscope-reorder)
+# Three files at a time, each on a control plane of its own: the tests mostly wait. (Four load two
+# cores so much that operators lose their leases.) One at a time on a cluster that they share.
+SIDE_BY_SIDE := $(if $(WAVEGATE_KUBECONFIG),,-n 3 --dist loadfile --no-loadscope-reorder)
 
 .PHONY: test
 test: setup  ## All tests: unit, then end to end on the real control plane

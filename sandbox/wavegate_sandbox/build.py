@@ -30,10 +30,6 @@ KUBERNETES = "k8s.io/kubernetes"
 DEFAULT_KUBERNETES = "kubernetes"
 """The folder of the Go module of the minor that is used unless another is asked for."""
 
-# Optimisation and inlining are off: the first build is shorter by a fifth, and the control plane
-# of some dozen nodes does not notice. Benchmarks should say which they used.
-GCFLAGS = "all=-N -l"
-
 
 @dataclass(frozen=True, slots=True)
 class Tool:
@@ -280,7 +276,7 @@ def _flags(tool: Tool, source: Path) -> list[str]:
         for package in ("k8s.io/component-base/version", "k8s.io/client-go/pkg/version"):
             for name, value in (("Version", version), ("Major", major), ("Minor", minor)):
                 link += f" -X {package}.git{name}={value}"
-    flags = ["-trimpath", f"-gcflags={GCFLAGS}", f"-ldflags={link}"]
+    flags = ["-trimpath", f"-ldflags={link}"]
     return [*flags, f"-tags={tool.tags}"] if tool.tags else flags
 
 

@@ -49,7 +49,7 @@ class Gathered:
 
 
 class Gatherer:
-    """Reads the world for one channel at a time."""
+    """Reads the world for one channel."""
 
     def __init__(
         self, client: Client, world: World, soak_floor: float, clock: Callable[[], float]
