@@ -35,6 +35,11 @@ test: setup  ## All tests: unit, then end to end on the real control plane
 test-unit: setup  ## Only the tests that need no control plane
 	$(RUN) -m pytest tests/unit
 
+KUBERNETES := 1.34
+.PHONY: test-minor
+test-minor: setup  ## End to end on another minor of Kubernetes (KUBERNETES=1.34), built from source first
+	WAVEGATE_KUBERNETES=$(KUBERNETES) $(RUN) -m pytest -rs $(SIDE_BY_SIDE) tests/e2e
+
 .PHONY: renders
 renders: setup  ## Write anew what the chart renders: examples/install/ and tests/e2e/renders/
 	@WAVEGATE_WRITE_RENDERS=1 $(RUN) -m pytest -q tests/e2e/test_renders.py

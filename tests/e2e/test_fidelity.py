@@ -64,11 +64,10 @@ def test_the_sandbox_shows_what_was_recorded(
 
 def made(options: Options, pace: dict[str, str]) -> dict[str, object]:
     """How and when a recording is made."""
-    kubernetes = build.version_of(build.MODULES / "kubernetes" / "go.mod", "k8s.io/kubernetes")
     return {
         "at": dt.datetime.now(dt.UTC).strftime("%Y-%m-%d"),
         "on": "the sandbox: real etcd, apiserver, controller-manager, scheduler, kwok, operators",
-        "kubernetes": kubernetes,
+        "kubernetes": build.kubernetes_version(),
         "node-monitor-grace-period": options.node_monitor_grace_period,
         "kwok": list(options.extra_args.get("kwok", ())),
         "operators": pace,

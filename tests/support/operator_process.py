@@ -21,6 +21,7 @@ from typing import Any, Self
 from prometheus_client.parser import text_string_to_metric_families
 
 from support.chart import REPOSITORY, ControlPlane, Rendered, apply_policies, apply_rights, render
+from support.served import has_mutating_policies
 from wavegate_sandbox.client import wait_for
 from wavegate_sandbox.control_plane import free_port
 
@@ -80,7 +81,8 @@ class OperatorProcess:
         Raises:
             ValueError: an override names a setting that the chart does not have.
         """
-        rendered = render(sandbox.tool("helm"), release_namespace, release_namespace)
+        stamps = has_mutating_policies(sandbox)
+        rendered = render(sandbox.tool("helm"), release_namespace, release_namespace, stamps=stamps)
         apply_rights(sandbox, rendered)
         apply_policies(sandbox, rendered)
         return cls.from_rendered(sandbox, rendered, overrides, folder)
