@@ -40,9 +40,9 @@ class Settings:
     admission_required: str = "false"
     """WAVEGATE_ADMISSION_REQUIRED: true: without these policies no node moves. Default false."""
     agents_role: str = "wavegate-agents"
-    """WAVEGATE_AGENTS_ROLE: to bind where agents run, in messages. Default wavegate-agents."""
+    """WAVEGATE_AGENTS_ROLE: ClusterRole that messages say to bind. Default wavegate-agents."""
     service_account: str = "wavegate"
-    """WAVEGATE_SERVICE_ACCOUNT: whom to bind it to, in messages. Default wavegate."""
+    """WAVEGATE_SERVICE_ACCOUNT: account that messages say to bind it to. Default wavegate."""
     log_level: str = "info"
     """WAVEGATE_LOG_LEVEL: debug, info, warning or error. Default info."""
 
