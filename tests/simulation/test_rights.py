@@ -7,6 +7,7 @@ from simulation.invariants import Guard
 from simulation.machines import kills
 from support.builders import digest
 from wavegate.api import WaveState
+from wavegate.cluster.rights import agents_rights
 
 COMMAND = "kubectl -n agents create rolebinding agents"
 """The simulated operators call the rest of it `agents`."""
@@ -41,10 +42,10 @@ def writes(sim):
     return sim.operators[0].line.writes
 
 
-def until_said(sim, release):
+def until_said(sim, release, words=COMMAND):
     sim.until("it says so", lambda: sim.status(release).get("reason") == "NamespaceNotBound", 60)
     status = sim.status(release)
-    assert COMMAND in status["message"]
+    assert words in status["message"]
     assert status["waitingFor"] == "Person"
     return status
 
@@ -87,6 +88,7 @@ def test_harm_without_the_binding_is_reverted_as_soon_as_it_is_back() -> None:
         sim.crash("canary-1")
         sim.run(120)
         assert state(sim)[0] == "canary"
+        assert "canary-1 is not Ready" in until_said(sim, "b")["message"]
         bind(sim, True)
         sim.until_phase("b", "Reverting", 20)
         sim.boot("canary-1")
@@ -108,6 +110,49 @@ def test_a_revert_that_loses_the_binding_says_so_and_goes_on() -> None:
         bind(sim, True)
         sim.until_phase("b", "Reverted", 120)
         assert sim.everywhere("a")
+
+
+def without_deletion():
+    """What a review says of a role of another version: it can't delete pods, but all else."""
+    rules = [
+        {"verbs": [right.verb], "apiGroups": [right.group], "resources": [right.resource]}
+        for right in agents_rights("agents")
+        if right.verb != "deletecollection"
+    ]
+    return {"status": {"resourceRules": rules, "incomplete": False}}
+
+
+def test_one_missing_right_stops_what_moves_and_no_revert() -> None:
+    with Simulation(3) as sim:
+        soaking(sim)
+        sim.server.rules = without_deletion
+        sim.run(300)
+        assert "deletecollection pods (in namespace agents)" in until_said(sim, "b", "")["message"]
+        assert state(sim)[0] == "canary"
+        sim.crash("canary-1")
+        sim.until_phase("b", "Reverting", 120)
+        sim.boot("canary-1")
+        sim.until("stable is everywhere", lambda: sim.everywhere("a"), 120)
+
+
+def test_a_new_leader_that_lacks_a_right_prepares_nothing_and_takes_nothing_back() -> None:
+    with Simulation(3) as sim:
+        begin(sim)
+        sim.until_phase("a", "Completed")
+        sim.publish("b")
+        while sim.record.rollout is None:
+            sim.run(0.005)
+        operator, whole = sim.operators[0], sim.server.rules
+        operator.kill()
+        sim.server.rules = without_deletion
+        sim.run(20)
+        sim.act(operator.start)
+        sim.run(120)
+        assert sim.record.rollout.phase == "Pending"
+        assert sim.daemon_set_of(sim.record.rollout.attempt) is None
+        assert "deletecollection" in sim.status("b")["message"]
+        sim.server.rules = whole
+        sim.until_phase("b", "Completed")
 
 
 def plays_with_the_binding(sim, every, ended):

@@ -208,9 +208,9 @@ def bind_operators(sandbox: Sandbox, namespace: str) -> None:
     ours = {"labelSelector": "app.kubernetes.io/name=wavegate"}
     bindings = sandbox.request("GET", f"{RBAC}/clusterrolebindings", params=ours)["items"]
     for binding in bindings:
-        if not binding["metadata"]["name"].endswith("-selfcheck"):
-            (account,) = binding["subjects"]
-            bind(sandbox, namespace, f"{binding['roleRef']['name']}-agents", account)
+        (account,) = binding["subjects"]
+        if binding["roleRef"]["name"] == account["name"]:  # the first of its roles
+            bind(sandbox, namespace, f"{account['name']}-agents", account)
 
 
 def bind(sandbox: Sandbox, namespace: str, role: str, account: Mapping[str, Any]) -> None:

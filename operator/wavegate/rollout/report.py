@@ -258,7 +258,6 @@ def _message(
         return f"{head}; waiting: {step.waiting}" if step.waiting and not stuck else head
     wave = rollout.waves[-1]
     why = step.findings[0].message if step.findings else step.waiting and f"for {step.waiting}"
-    why = obs.forbidden or why
     state, moved = wave.state.value.lower(), len(obs.moved(rollout.attempt))
     if wave.state is WaveState.AwaitingApproval:
         state = "not open yet"
@@ -266,7 +265,8 @@ def _message(
     if phase is Phase.Paused:
         head = f"{reason.meaning} {head}"
         why = why if step.findings else ""
-    parts = (head, why, "" if stuck in why else stuck, suspect_report.clause(obs, rollout, now))
+    more = (part for part in (obs.forbidden, stuck) if part not in why)
+    parts = (head, why, *more, suspect_report.clause(obs, rollout, now))
     return "; ".join(part for part in parts if part)
 
 
