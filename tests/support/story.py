@@ -16,6 +16,7 @@ from wavegate_sandbox.cluster import Sandbox
 from wavegate_sandbox.nodes import NodeSpec
 
 GROUP = "/apis/wavegate.dev/v1alpha1"
+REVIEWS = "/apis/authorization.k8s.io/v1/subjectaccessreviews"
 RBAC = "/apis/rbac.authorization.k8s.io/v1"
 FINAL = ("Completed", "Reverted", "Rejected", "Superseded")
 PATIENCE = 90.0
@@ -214,7 +215,7 @@ def bind_operators(sandbox: Sandbox, namespace: str) -> None:
 
 
 def bind(sandbox: Sandbox, namespace: str, role: str, account: Mapping[str, Any]) -> None:
-    """As `kubectl create rolebinding`, by the name that the operator tells people."""
+    """As `kubectl create rolebinding`, by the name that the operator tells people; acts at its end."""
     body = {
         "apiVersion": "rbac.authorization.k8s.io/v1",
         "kind": "RoleBinding",
@@ -223,6 +224,15 @@ def bind(sandbox: Sandbox, namespace: str, role: str, account: Mapping[str, Any]
         "subjects": [account],
     }
     apply(sandbox, f"{RBAC}/namespaces/{namespace}/rolebindings/{role}", body)
+    asked = {"verb": "create", "resource": "configmaps", "namespace": namespace}
+    user = f"system:serviceaccount:{account['namespace']}:{account['name']}"
+    review = {"spec": {"user": user, "resourceAttributes": asked}}
+
+    def acts() -> bool:
+        answer = sandbox.request("POST", REVIEWS, review)
+        return bool(answer["status"]["allowed"])
+
+    sandbox.wait_for(f"the RoleBinding {role} to act", acts)
 
 
 def unbind_operators(sandbox: Sandbox, namespace: str) -> None:
