@@ -215,7 +215,7 @@ def bind_operators(sandbox: Sandbox, namespace: str) -> None:
 
 
 def bind(sandbox: Sandbox, namespace: str, role: str, account: Mapping[str, Any]) -> None:
-    """As `kubectl create rolebinding`, by the name that the operator tells people; acts at its end."""
+    """As `kubectl create rolebinding`, by the name that the operator tells; waits until it acts."""
     body = {
         "apiVersion": "rbac.authorization.k8s.io/v1",
         "kind": "RoleBinding",

@@ -127,13 +127,12 @@ class Engine:
             await self._report_or_later(key, obs, Step(), now)
             return
         self._bindings.ensure(key, rolling=rollout is not None)
-        if forbidden:
-            self._policies.forget(key[0])
         step = decide(obs, now)
         try:
             await self._carry_out(key, gathered, obs, step)
         except ApiError:
             if forbidden:  # people must see why nothing is done
+                self._policies.ensure(key, obs)
                 await self._report_or_later(key, obs, step, now)
             raise
         if step.requeue is not None:

@@ -34,18 +34,18 @@ class PolicyRunner:
         """The newest proof for a channel's namespace."""
         return self._proofs.get(key[0])
 
-    def forget(self, namespace: str) -> None:
-        """What was seen without the right to try it says nothing."""
-        self._proofs.pop(namespace, None)
-
     def close(self) -> None:
         """Stop trying."""
         for task in self._running.values():
             task.cancel()
 
     def ensure(self, key: Key, obs: Observation) -> None:
-        """Try the policies if a decision, or a new process, wants it, and if we may."""
+        """Try the policies if a decision, or a new process, wants it. Without the right to try it
+        nothing is known.
+        """
         at, (namespace, _) = decisions.proof_wanted_at(obs), key
+        if obs.forbidden:
+            self._proofs.pop(namespace, None)
         if at is None or obs.forbidden:
             return
         self._waiting[namespace].add(key)
