@@ -106,6 +106,7 @@ def test_a_channel_in_a_namespace_without_the_rolebinding_names_the_command_that
     story: Story, sandbox: Sandbox, operators: list[OperatorProcess], tmp_path: Path
 ) -> None:
     """Content and template are things that only the binding lets the operator read."""
+    story.workers = 0
     label_for_agents(sandbox, story.namespace)
     path = f"/api/v1/namespaces/{story.namespace}/configmaps"
     content = {"metadata": {"name": "rules"}, "immutable": True, "data": {"rules": "1"}}

@@ -340,11 +340,11 @@ def test_the_real_prometheus_understands_alerts_and_dashboard(sandbox: Sandbox) 
 def test_every_object_of_the_chart_is_on_the_server(sandbox: Sandbox, installed: Rendered) -> None:
     kinds = sorted(item["kind"] for item in installed.objects)
     assert kinds == [
-        *["ClusterRole"] * 7,
+        *["ClusterRole"] * 8,
         *["ClusterRoleBinding"] * 2,
         *("Deployment", "MutatingAdmissionPolicy", "MutatingAdmissionPolicyBinding"),
         *("PodDisruptionBudget", "Role", "Role"),
-        *("RoleBinding", "RoleBinding", "Service", "ServiceAccount"),
+        *("RoleBinding", "RoleBinding", "RoleBinding", "Service", "ServiceAccount"),
         *["ValidatingAdmissionPolicy"] * 7,
         *["ValidatingAdmissionPolicyBinding"] * 7,
     ]
