@@ -23,6 +23,14 @@ PROBLEMS = pytest.StashKey[list[str]]()
 def sandbox_options(report_settings: Callable[[str, dict[str, str]], None]) -> Options:
     """Quicker kubelets and node controller than by default; the demo keeps the defaults."""
     lease = "--node-lease-duration-seconds=8"
+    if build.kubernetes_module() != build.DEFAULT_KUBERNETES:
+        usual = build.version_of(
+            build.MODULES / build.DEFAULT_KUBERNETES / "go.mod", build.KUBERNETES
+        )
+        report_settings(
+            "control plane",
+            {f"Kubernetes, by {build.MINOR}": f"{build.kubernetes_version()} (default: {usual})"},
+        )
     report_settings(
         "sandbox",
         {

@@ -1,5 +1,6 @@
 """Tools compiled from source: the versions stand in `sandbox/tools/*/go.mod`, nowhere else.
 
+`$WAVEGATE_KUBERNETES=1.34` takes the programs of Kubernetes from `sandbox/tools/kubernetes-1.34`.
 Binaries live in a cache folder named after a hash of all that decides what they are (go.mod,
 go.sum, Go's version, flags), so another version builds anew and an old one is found again.
 Invariant: a file at its final path is complete. It is compiled elsewhere and renamed.
@@ -17,7 +18,7 @@ import tempfile
 import time
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Literal
 
@@ -25,10 +26,9 @@ from wavegate_sandbox.errors import BuildFailed
 from wavegate_sandbox.progress import Progress, Terminal
 
 MODULES = Path(__file__).parent.parent / "tools"
-
-# Optimisation and inlining are off: the first build is shorter by a fifth, and the control plane
-# of some dozen nodes does not notice. Benchmarks should say which they used.
-GCFLAGS = "all=-N -l"
+KUBERNETES = "k8s.io/kubernetes"
+DEFAULT_KUBERNETES = "kubernetes"
+"""The folder of the Go module of the minor that is used unless another is asked for."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,6 +73,48 @@ CORE = tuple(tool.name for tool in TOOLS if tool.group == "core")
 EXTRA = tuple(tool.name for tool in TOOLS if tool.group == "extra")
 
 
+MINOR = "WAVEGATE_KUBERNETES"
+
+
+def kubernetes_module(modules: Path = MODULES) -> str:
+    """The folder of the Go module that the programs of Kubernetes are built from.
+
+    Raises:
+        BuildFailed: `$WAVEGATE_KUBERNETES` names a minor that there is no module of.
+    """
+    usual = _minor(modules / DEFAULT_KUBERNETES)
+    asked = os.environ.get(MINOR) or usual
+    others = {_minor(path): path.name for path in sorted(modules.glob(f"{DEFAULT_KUBERNETES}-*"))}
+    if found := ({usual: DEFAULT_KUBERNETES} | others).get(asked):
+        return found
+    known = ", ".join([*others, f"{usual} (the default)"])
+    raise BuildFailed(
+        f"{MINOR}={asked}: the sandbox can't build this Kubernetes. It can build {known}. Another "
+        f"minor takes a folder {modules}/{DEFAULT_KUBERNETES}-{asked} with go.mod and go.sum, as "
+        "these have."
+    )
+
+
+def kubernetes_version(modules: Path = MODULES) -> str:
+    """The version (`v1.37.2`) of the control plane that a sandbox starts."""
+    return version_of(modules / kubernetes_module(modules) / "go.mod", KUBERNETES)
+
+
+def _minor(module: Path) -> str:
+    version = version_of(module / "go.mod", KUBERNETES).removeprefix("v")
+    return version.rpartition(".")[0]
+
+
+def chosen_tools() -> tuple[Tool, ...]:
+    """`TOOLS`, and before them the programs of Kubernetes of the minor that is asked for."""
+    module = kubernetes_module()
+    if module == DEFAULT_KUBERNETES:
+        return TOOLS
+    # The others stay where they are: their folder is named after the tools of their module.
+    ours = [tool for tool in TOOLS if tool.package.startswith(f"{KUBERNETES}/")]
+    return (*(replace(tool, module=module) for tool in ours), *TOOLS)
+
+
 def cache_folder() -> Path:
     """`$WAVEGATE_CACHE`, else `$XDG_CACHE_HOME/wavegate`, else `~/.cache/wavegate`."""
     if named := os.environ.get("WAVEGATE_CACHE"):
@@ -91,9 +133,12 @@ def version_of(go_mod: Path, module: str) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Workshop:
-    """Where tools come from and go to. Tests give their own; everyone else takes the default."""
+    """Where tools come from and go to. Tests give their own; everyone else takes the default.
 
-    tools: tuple[Tool, ...] = TOOLS
+    Of two tools of a name the first counts.
+    """
+
+    tools: tuple[Tool, ...] = field(default_factory=chosen_tools)
     modules: Path = MODULES
     cache: Path = field(default_factory=cache_folder)
     go: Path = field(default_factory=lambda: Path(sys.executable).parent / "go")
@@ -138,7 +183,7 @@ class Workshop:
         for tool in self.tools:
             if tool.name == name:
                 return tool
-        known = ", ".join(tool.name for tool in self.tools)
+        known = ", ".join(dict.fromkeys(tool.name for tool in self.tools))
         raise BuildFailed(f"There is no tool {name!r}. Known: {known}.")
 
     def _go_version(self) -> str:
@@ -224,14 +269,14 @@ def ensure(names: Iterable[str] = CORE, progress: Progress | None = None) -> dic
 def _flags(tool: Tool, source: Path) -> list[str]:
     link = "-s -w"
     go_mod = source / "go.mod"
-    if "k8s.io/kubernetes " in go_mod.read_text():
+    if f"{KUBERNETES} " in go_mod.read_text():
         # Without these, kubectl, Helm and every client would see version v0.0.0.
-        version = version_of(go_mod, "k8s.io/kubernetes")
+        version = version_of(go_mod, KUBERNETES)
         major, minor, _ = version.removeprefix("v").split(".")
         for package in ("k8s.io/component-base/version", "k8s.io/client-go/pkg/version"):
             for name, value in (("Version", version), ("Major", major), ("Minor", minor)):
                 link += f" -X {package}.git{name}={value}"
-    flags = ["-trimpath", f"-gcflags={GCFLAGS}", f"-ldflags={link}"]
+    flags = ["-trimpath", f"-ldflags={link}"]
     return [*flags, f"-tags={tool.tags}"] if tool.tags else flags
 
 

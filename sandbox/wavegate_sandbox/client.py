@@ -14,7 +14,7 @@ from wavegate_sandbox.kubeconfig import Access
 T = TypeVar("T")
 MERGE = "application/merge-patch+json"
 STRATEGIC = "application/strategic-merge-patch+json"
-POLL_SECONDS = 0.1
+POLL_SECONDS, MAX_POLL_SECONDS = 0.1, 0.3
 
 
 class Api:
@@ -100,14 +100,15 @@ class Api:
 
 
 def wait_for(what: str, predicate: Callable[[], T], timeout: float = 30) -> T:
-    """Poll a condition every 0.1 s until it is true; returns what made it so.
+    """Poll a condition until it is true; returns what made it so. Every 0.1 s at first; who has
+    waited for long asks less often, every 0.3 s at least.
 
     Connection errors count as "not yet", so that one can wait for a server.
 
     Raises:
         TimedOut: the message says what was awaited and what was seen last.
     """
-    deadline = time.monotonic() + timeout
+    began = time.monotonic()
     while True:
         last: object
         try:
@@ -117,9 +118,10 @@ def wait_for(what: str, predicate: Callable[[], T], timeout: float = 30) -> T:
             last = found
         except (requests.ConnectionError, requests.Timeout) as error:
             last = error
-        if time.monotonic() > deadline:
+        waited = time.monotonic() - began
+        if waited > timeout:
             raise TimedOut(f"Waited {timeout:g} s for {what}. Last seen: {_short(last)}")
-        time.sleep(POLL_SECONDS)
+        time.sleep(min(MAX_POLL_SECONDS, max(POLL_SECONDS, waited / 20)))
 
 
 def _short(value: object) -> str:

@@ -87,8 +87,7 @@ class Sandbox:
         self._started = started
         self.audit_log = started[0].layout.audit_log if started else None
         self.tools: Mapping[str, Path] = started[0].layout.tools if started else {}
-        version = build.version_of(build.MODULES / "kubernetes" / "go.mod", "k8s.io/kubernetes")
-        self._machines = Machines(api, version)
+        self._machines = Machines(api, build.kubernetes_version())
 
     @classmethod
     def start(cls, options: Options | None = None, progress: Progress | None = None) -> Self:
@@ -158,6 +157,11 @@ class Sandbox:
         named = os.environ.get("WAVEGATE_KUBECONFIG")
         if not named:
             return cls.start(options, progress)
+        if os.environ.get(build.MINOR):
+            raise NotOurs(
+                f"{build.MINOR} says which Kubernetes to start, and WAVEGATE_KUBECONFIG names a "
+                "cluster that runs already. Nothing was touched. Unset one of them."
+            )
         context = os.environ.get("WAVEGATE_CONTEXT")
         return cls.attach(Path(named), context, os.environ.get("WAVEGATE_PROMETHEUS_URL"))
 

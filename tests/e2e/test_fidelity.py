@@ -13,7 +13,7 @@ import pytest
 from fidelity import recordings
 from fidelity.scenarios import SCENARIOS, Scenario
 from fidelity.together import Result, play_together
-from support.operator_process import OperatorProcess
+from support.operator_process import OperatorProcess, leader_of
 from wavegate_sandbox import build
 from wavegate_sandbox.cluster import Options, Sandbox
 
@@ -25,9 +25,7 @@ def kill_leader(operators: list[OperatorProcess]) -> Iterator[Callable[[], None]
     """Call it to kill the operator that leads; it is started again after the module."""
 
     def kill() -> None:
-        leading = [o for o in operators if o.metrics().get("wavegate_leader") == 1.0]
-        assert len(leading) == 1
-        leading[0].kill()
+        leader_of(operators).kill()
 
     yield kill
     for operator in operators:
@@ -66,11 +64,10 @@ def test_the_sandbox_shows_what_was_recorded(
 
 def made(options: Options, pace: dict[str, str]) -> dict[str, object]:
     """How and when a recording is made."""
-    kubernetes = build.version_of(build.MODULES / "kubernetes" / "go.mod", "k8s.io/kubernetes")
     return {
         "at": dt.datetime.now(dt.UTC).strftime("%Y-%m-%d"),
         "on": "the sandbox: real etcd, apiserver, controller-manager, scheduler, kwok, operators",
-        "kubernetes": kubernetes,
+        "kubernetes": build.kubernetes_version(),
         "node-monitor-grace-period": options.node_monitor_grace_period,
         "kwok": list(options.extra_args.get("kwok", ())),
         "operators": pace,

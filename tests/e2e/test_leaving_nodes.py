@@ -16,7 +16,7 @@ import pytest
 from support.operator_process import OperatorProcess
 from support.story import Story, channel_spec, digest
 from support.tools import Tool
-from support.workloads import is_ready, node_of
+from support.workloads import node_of, until_lost
 from wavegate.rollout.names import HANDS_OFF_ANNOTATION
 from wavegate_sandbox.cluster import Sandbox
 
@@ -95,7 +95,7 @@ def cleaned_up(story: Story, _home: Path) -> None:
     hands_off(story, "true")
     story.until("b", "hands off", lambda status: status.get("reason") == "HandsOff")
     story.sandbox.crash(node)
-    story.sandbox.wait_for("it is lost", lambda: not is_ready(node_of(story.sandbox, node)), 60)
+    until_lost(story.sandbox, node)
     by_cluster_autoscaler(story, node)
     story.sandbox.cordon(node)
     story.sandbox.remove_node(node)
@@ -162,8 +162,11 @@ def told(
     """The stories by name, told side by side. In each content `a` is on all nodes at first."""
     sandbox.tool("kubectl")
 
+    names = {play: play.__name__.replace("_", "-") for play in PLAYS}
+    homes = {play: tmp_path_factory.mktemp(name) for play, name in names.items()}  # no thread's
+
     def tell(play: Callable[[Story, Path], None]) -> Told:
-        name = play.__name__.replace("_", "-")
+        name = names[play]
         sandbox.request("POST", "/api/v1/namespaces", {"metadata": {"name": name}})
         story = Story(sandbox, name, workers=1)
         agent = channel_spec(name)["agent"]
@@ -171,7 +174,7 @@ def told(
         story.begin({"agent": agent, "rollout": ROLLOUT, "waves": WAVES})
         story.publish("a")
         story.until_phase("a", "Completed")
-        play(story, tmp_path_factory.mktemp(name))
+        play(story, homes[play])
         return story, story.status("b")
 
     with ThreadPoolExecutor(len(PLAYS)) as threads:

@@ -164,7 +164,7 @@ def test_an_operator_that_leads_without_crds_moves_nothing_but_still_reverts_on_
 
     operator.start()
     alone.wait_for("the operator to say so", lambda: says_what_is_missing(operator), PATIENCE)
-    alone.wait_for("it leads", lambda: operator.metrics().get("wavegate_leader") == 1.0)
+    alone.wait_for("it leads", lambda: operator.leads)
     alone.wait_for("passes", lambda: operator.metrics()["wavegate_pass_seconds_count"] > 5)
     assert uids(story) == before
     alone.crash(story.nodes[0])

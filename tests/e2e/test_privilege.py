@@ -14,6 +14,7 @@ import pytest
 
 from support.chart import apply, apply_crds, render
 from support.operator_process import OperatorProcess
+from support.served import as_served
 from support.story import bind_operators, channel_spec, let_agents_run
 from wavegate_sandbox.client import Api
 from wavegate_sandbox.cluster import Options, Sandbox
@@ -103,7 +104,7 @@ def objects(guarded: Sandbox, people: People) -> None:
         "apiVersion": "wavegate.dev/v1alpha1",
         "kind": "SecurityContentChannel",
         "metadata": {"name": "rules"},
-        "spec": channel_spec(AGENTS),
+        "spec": as_served(guarded, channel_spec(AGENTS)),
     }
     for path, body in (
         (CONFIG_MAPS, config_map("settings")),

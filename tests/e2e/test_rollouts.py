@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import requests
 
-from support.operator_process import OperatorProcess
+from support.operator_process import OperatorProcess, leader_of
 from support.story import Story, digest
 from wavegate_sandbox.cluster import Sandbox
 from wavegate_sandbox.exporter import Exporter
@@ -44,13 +44,6 @@ def stories(sandbox: Sandbox, operators: list[OperatorProcess]) -> dict[str, Sto
 
     with ThreadPoolExecutor(len(NAMES)) as threads:
         return dict(zip(NAMES, threads.map(begin, NAMES), strict=True))
-
-
-def leader_of(operators: list[OperatorProcess]) -> OperatorProcess:
-    """The replica that leads, by its own metric."""
-    leading = [o for o in operators if o.running and o.metrics().get("wavegate_leader") == 1.0]
-    assert len(leading) == 1
-    return leading[0]
 
 
 def test_a_good_release_goes_wave_by_wave_and_becomes_stable(stories: dict[str, Story]) -> None:
@@ -180,9 +173,7 @@ def test_when_the_leader_is_killed_the_other_goes_on(
     story.until("b", "on its way", lambda status: status.get("phase") == "Rolling")
     leader.kill()
     other = next(operator for operator in operators if operator is not leader)
-    sandbox.wait_for(
-        "the other replica leads", lambda: other.metrics().get("wavegate_leader") == 1.0, 30
-    )
+    sandbox.wait_for("the other replica leads", lambda: other.leads, 30)
     story.until_phase("b", "Completed")
     leader.start().wait_ready()
 

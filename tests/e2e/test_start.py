@@ -19,6 +19,7 @@ from support.chart import (
     take_other_policies_away,
 )
 from support.operator_process import OperatorProcess
+from support.served import has_mutating_policies
 from support.story import Story
 from support.tools import Tool
 from wavegate.cluster.served import KINDS
@@ -46,7 +47,8 @@ def operator(empty: Sandbox, pace: dict[str, str]) -> OperatorProcess:
 
 @pytest.fixture
 def rendered(empty: Sandbox) -> Rendered:
-    return render(empty.tool("helm"), NAMESPACE, NAMESPACE)
+    stamps = has_mutating_policies(empty)
+    return render(empty.tool("helm"), NAMESPACE, NAMESPACE, stamps=stamps)
 
 
 def until_said(sandbox: Sandbox, operator: OperatorProcess, words: str) -> str:

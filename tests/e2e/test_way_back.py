@@ -11,7 +11,8 @@ from typing import Any
 import pytest
 
 from support.operator_process import OperatorProcess
-from support.story import Story, bind_operators, digest, unbind_operators
+from support.served import by_container, has_image_volumes, has_mutating_policies
+from support.story import Story, bind_operators, channel_spec, digest, unbind_operators
 from wavegate.cluster.projections import revision_view
 from wavegate.rollout.steps import Target
 from wavegate.rollout.templates import REQUIRED, revision_template, targeted
@@ -92,6 +93,8 @@ def add_policy(
     """Install an admission policy for the story, and wait until a dry run meets it: until its
     answer holds `said`, or does not hold it any more if that begins with a `!`.
     """
+    if kind == "mutating" and not has_mutating_policies(story.sandbox):
+        pytest.skip("no MutatingAdmissionPolicy here that could change what is sent")
     name = f"{story.namespace}-policy"
     matched = {"resourceRules": [where], "namespaceSelector": only(story)}
     kinds = POLICY[kind]
@@ -282,6 +285,62 @@ def mutation(expression: str) -> dict[str, Any]:
     """What makes a policy a mutating one."""
     change = {"patchType": "JSONPatch", "jsonPatch": {"expression": f"[{expression}]"}}
     return {"mutations": [change], "reinvocationPolicy": "Never", "failurePolicy": "Fail"}
+
+
+def test_content_that_the_cluster_drops_without_a_word_is_found_before_anything_runs(
+    story: Story, operators: list[OperatorProcess], admit: Admit
+) -> None:
+    """An apiserver without image volumes does so (Kubernetes 1.34); on a newer one a policy does.
+    The agent would be Ready on every node, and have nothing to load.
+    """
+    if has_image_volumes(story.sandbox):
+        drop_image_volumes(story, admit)
+    story.adapts = False
+    story.begin()
+    story.publish("a")
+
+    def not_ready() -> dict[str, Any]:
+        conditions = story.channel_status().get("conditions", [])
+        return next((c for c in conditions if c["type"] == "Ready" and c["status"] == "False"), {})
+
+    condition = story.sandbox.wait_for("the channel to be not Ready", not_ready)
+    assert condition["reason"] == "InvalidTemplate"
+    assert "without: image of volume content" in condition["message"]
+    assert "bind the content by containerImage or configMap" in condition["message"]
+    story.until_phase("a", "Pending")
+    sets = f"/apis/apps/v1/namespaces/{story.namespace}/daemonsets"
+    assert story.sandbox.request("GET", sets)["items"] == []
+    story.apply_channel(by_container(channel_spec(story.namespace)))
+    story.until_phase("a", "Completed")
+    assert story.agents() == story.everywhere_digest("a")
+
+
+def drop_image_volumes(story: Story, admit: Admit) -> None:
+    """Have DaemonSets of the story stored without their volume, if that is an image."""
+    name = f"{story.namespace}-drop"
+    where = {"resourceRules": [rule("apps", "daemonsets", "CREATE")]}
+    has_one = "object.spec.template.spec.?volumes.orValue([]).exists(v, has(v.image))"
+    spec = {
+        "matchConstraints": {**where, "namespaceSelector": only(story)},
+        "matchConditions": [{"name": "an-image-volume", "expression": has_one}],
+        **mutation('JSONPatch{op: "remove", path: "/spec/template/spec/volumes"}'),
+    }
+    admit(POLICY["mutating"], name, {"spec": spec})
+    kinds = POLICY["mutating"].replace("policies", "policybindings")
+    admit(kinds, name, {"spec": {"policyName": name}})
+    labels = {"matchLabels": {"app": "try"}}
+    template = {
+        **channel_spec("nowhere")["agent"]["template"],
+        "metadata": {"labels": {"app": "try"}},
+    }
+    trial = {"metadata": {"name": "try"}, "spec": {"selector": labels, "template": template}}
+    path = f"/apis/apps/v1/namespaces/{story.namespace}/daemonsets"
+
+    def dropped() -> bool:
+        answer = story.sandbox.request("POST", path, trial, params={"dryRun": "All"})
+        return "set-by-wavegate" not in str(answer)
+
+    story.sandbox.wait_for("the policy to act", dropped)
 
 
 @pytest.mark.parametrize("case", ["shared", "missing"])

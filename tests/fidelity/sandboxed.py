@@ -10,6 +10,7 @@ from typing import Any, Self
 
 from fidelity.stage import CHANNEL, HARMS, Stage, node_labels
 from fidelity.trace import KINDS, Body, Change, Trace
+from support.served import as_served, own_name
 from support.story import GROUP, digest
 from wavegate.rollout.names import KIND_LABEL, node_label
 from wavegate.rollout.steps import Target
@@ -153,6 +154,10 @@ class SandboxedStage(Stage):
         self.key = node_label(space, CHANNEL)
 
     def create(self, kind: str, name: str, spec: Mapping[str, Any]) -> None:
+        if kind == "Channel":
+            spec = as_served(self._sandbox, spec)
+        if kind == "Decision":
+            spec = {**spec, **own_name(self._sandbox)}
         body = {
             "apiVersion": "wavegate.dev/v1alpha1",
             "kind": f"SecurityContent{kind}",
@@ -162,6 +167,8 @@ class SandboxedStage(Stage):
         self._sandbox.request("POST", self._path(kind), body)
 
     def change(self, kind: str, name: str, spec: Mapping[str, Any]) -> None:
+        if kind == "Channel":
+            spec = as_served(self._sandbox, spec)
         path = f"{self._path(kind)}/{name}"
         self._sandbox.request("PATCH", path, {"spec": spec}, content_type=MERGE)
 

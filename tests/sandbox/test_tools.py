@@ -11,7 +11,16 @@ import time
 
 import pytest
 
-from wavegate_sandbox.build import GCFLAGS, MODULES, Tool, Workshop, cache_folder, version_of
+from wavegate_sandbox.build import (
+    MINOR,
+    MODULES,
+    Tool,
+    Workshop,
+    cache_folder,
+    chosen_tools,
+    kubernetes_version,
+    version_of,
+)
 from wavegate_sandbox.errors import BuildFailed
 from wavegate_sandbox.progress import Terminal
 
@@ -147,12 +156,46 @@ def test_progress_off_a_terminal_is_a_line_at_start_and_end_of_each_tool(worksho
     assert end == "  [1 of 1] hello: done in 0 s"
 
 
+@pytest.fixture
+def minor(monkeypatch):
+    """Call it with what the environment asks for."""
+    return lambda asked: monkeypatch.setenv(MINOR, asked)
+
+
+def test_another_minor_of_kubernetes_changes_its_programs_and_no_other_tool(minor):
+    minor("")
+    usual, usual_version = Workshop(), kubernetes_version()
+    minor("1.34")
+    older = Workshop()
+    assert kubernetes_version().startswith("v1.34.")
+    assert usual_version.startswith("v1.37.")
+    moved = set()
+    for name in {tool.name for tool in usual.tools}:
+        before, after = (next(t for t in shop.tools if t.name == name) for shop in (usual, older))
+        where = [shop.folder(tool.module, "go") for shop, tool in ((usual, before), (older, after))]
+        if where[0] != where[1]:
+            moved.add(name)
+    assert moved == {"kube-apiserver", "kube-controller-manager", "kube-scheduler", "kubectl"}
+
+
+def test_a_minor_that_cannot_be_built_is_refused_with_those_that_can(minor):
+    minor("1.29")
+    with pytest.raises(BuildFailed, match=r"=1\.29: .* can build 1\.34, 1\.37 \(the default\)"):
+        Workshop()
+
+
+def test_the_default_may_be_asked_for_by_name(minor):
+    minor("")
+    usual = chosen_tools()
+    minor("1.37")
+    assert chosen_tools() == usual
+
+
 def test_programs_report_the_version_that_their_go_mod_names(sandbox):
-    assert "N -l" in GCFLAGS  # the cost table of the README was measured with this
     said = sandbox.request("GET", "/version")["gitVersion"]
     if not sandbox.ours:
         pytest.skip("not our apiserver")
-    assert said == "v1.37.2"
+    assert said == kubernetes_version()
 
 
 def test_the_readme_names_the_versions_that_are_built():

@@ -37,6 +37,13 @@ def test_an_existing_cluster_is_not_touched_unless_its_context_is_named(another,
         Sandbox.attach_or_start()
 
 
+def test_no_kubernetes_can_be_chosen_for_an_existing_cluster(monkeypatch):
+    monkeypatch.setenv("WAVEGATE_KUBECONFIG", "a-file-that-nobody-reads")
+    monkeypatch.setenv("WAVEGATE_KUBERNETES", "1.34")
+    with pytest.raises(NotOurs, match="Unset one of them"):
+        Sandbox.attach_or_start()
+
+
 def test_processes_of_an_existing_cluster_are_not_ours(attached):
     assert not attached.ours
     for act in (

@@ -12,6 +12,8 @@ from typing import Any, Protocol, TypeVar
 
 import yaml
 
+from support.served import has_mutating_policies
+
 T = TypeVar("T")
 REPOSITORY = Path(__file__).resolve().parents[2]
 CHART = REPOSITORY / "charts" / "wavegate"
@@ -107,7 +109,12 @@ class Rendered:
 
 
 def render(
-    helm: Path, namespace: str, release: str = "wavegate", values: tuple[str, ...] = ()
+    helm: Path,
+    namespace: str,
+    release: str = "wavegate",
+    values: tuple[str, ...] = (),
+    *,
+    stamps: bool = True,
 ) -> Rendered:
     """Run `helm template` on the chart.
 
@@ -116,12 +123,13 @@ def render(
         namespace: the release's namespace.
         release: the release's name.
         values: `--set` arguments beyond the image, such as `operator.logLevel=debug`.
+        stamps: whether the cluster that it is for serves MutatingAdmissionPolicies.
 
     Raises:
         subprocess.CalledProcessError: Helm refused; its words are in `stderr`.
     """
     sets = [word for value in (IMAGE, *values) for word in ("--set", value)]
-    sets += ["--api-versions", STAMPS]
+    sets += ["--api-versions", STAMPS] if stamps else []
     done = subprocess.run(
         [str(helm), "template", release, str(CHART), "--namespace", namespace, *sets],
         check=True,
@@ -164,7 +172,10 @@ def apply_policies(plane: ControlPlane, rendered: Rendered) -> None:
 def take_other_policies_away(plane: ControlPlane, release: str) -> None:
     """Take the admission policies of all other releases away."""
     others = f"app.kubernetes.io/name=wavegate,app.kubernetes.io/instance!={release}"
+    stamps = has_mutating_policies(plane)
     for plural in _POLICIES.values():
+        if plural.startswith("mutating") and not stamps:
+            continue
         path = _ADMISSION.format(plural=plural, name="").rstrip("/")
         plane.request("DELETE", path, params={"labelSelector": others})
 

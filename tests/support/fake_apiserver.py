@@ -139,6 +139,8 @@ class Objects:
         self.requests: list[tuple[str, str]] = []
         self.queries: list[dict[str, str]] = []
         self.refuse: Callable[[str, str], int] = lambda _verb, _path: 0
+        self.admit: Callable[[Any], Any] = lambda sent: sent
+        """What is kept of a body that is created."""
         self.on_patch: Callable[[str, Any], None] = lambda _path, _patch: None
         self.version = 100
         server.handler = self.answer
@@ -148,7 +150,9 @@ class Objects:
         self.queries.append(dict(request.query))
         refused = self.refuse(request.method, request.path)
         sent = await request.json() if request.can_read_body else {}
-        status, body = (refused, {}) if refused else self.do(request.method, request.path, sent)
+        dry = "dryRun" in request.query
+        do = self._try_create if dry and request.method == "POST" else self.do
+        status, body = (refused, {}) if refused else do(request.method, request.path, sent)
         return web.json_response(body or {"message": "a test wants it"}, status=status)
 
     def do(self, verb: str, path: str, sent: Any) -> tuple[int, dict[str, Any]]:
@@ -158,7 +162,7 @@ class Objects:
             return 201, {"status": {"resourceRules": [everything], "incomplete": False}}
         if verb == "POST":
             path = f"{path}/{sent['metadata']['name']}"
-            return (409, {}) if path in self.bodies else (201, self.put(path, sent))
+            return (409, {}) if path in self.bodies else (201, self.put(path, self.admit(sent)))
         if verb == "DELETE":
             self.bodies.pop(path, None)
             return 200, {}
@@ -174,6 +178,10 @@ class Objects:
         if wanted not in (None, found["metadata"]["resourceVersion"], found["metadata"].get("uid")):
             return 409, {}
         return 200, self.put(path, merged(found, sent) if verb == "PATCH" else sent)
+
+    def _try_create(self, _: str, path: str, sent: Any) -> tuple[int, dict[str, Any]]:
+        there = f"{path}/{sent['metadata']['name']}" in self.bodies
+        return (409, {}) if there else (201, self.admit(sent))
 
     def put(self, path: str, body: dict[str, Any]) -> dict[str, Any]:
         """Store an object as a test wants it to be; returns it with its new version."""

@@ -12,6 +12,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
@@ -20,6 +21,8 @@ from typing import Any, Self
 from prometheus_client.parser import text_string_to_metric_families
 
 from support.chart import REPOSITORY, ControlPlane, Rendered, apply_policies, apply_rights, render
+from support.served import has_mutating_policies
+from wavegate_sandbox.client import wait_for
 from wavegate_sandbox.control_plane import free_port
 
 _pods = itertools.count(1)
@@ -78,7 +81,8 @@ class OperatorProcess:
         Raises:
             ValueError: an override names a setting that the chart does not have.
         """
-        rendered = render(sandbox.tool("helm"), release_namespace, release_namespace)
+        stamps = has_mutating_policies(sandbox)
+        rendered = render(sandbox.tool("helm"), release_namespace, release_namespace, stamps=stamps)
         apply_rights(sandbox, rendered)
         apply_policies(sandbox, rendered)
         return cls.from_rendered(sandbox, rendered, overrides, folder)
@@ -206,6 +210,12 @@ class OperatorProcess:
             for sample in family.samples
         }
 
+    @property
+    def leads(self) -> bool:
+        """Whether it says that it is the leader; who does not answer is not."""
+        status, text = self.get("/metrics")
+        return status == http.client.OK and "wavegate_leader 1.0" in text.splitlines()
+
     def log_tail(self, lines: int = 40) -> str:
         """The last lines of its log."""
         if not self.log_path.exists():
@@ -246,6 +256,13 @@ class OperatorProcess:
             except subprocess.TimeoutExpired:
                 self._process.kill()
         return self._process.wait()
+
+
+def leader_of(operators: Sequence[OperatorProcess]) -> OperatorProcess:
+    """The one that leads, as soon as one does."""
+    leading = wait_for("one to lead", lambda: [o for o in operators if o.leads])
+    assert len(leading) == 1
+    return leading[0]
 
 
 def command(rendered: Rendered) -> tuple[str, ...]:

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from typing import Any, Self
 
 from support.chart import apply
+from support.served import as_served, own_name
 from wavegate.rollout.names import AGENTS_LABEL
 from wavegate_sandbox.cluster import Sandbox
 from wavegate_sandbox.nodes import NodeSpec
@@ -37,6 +38,8 @@ class Story:
     workers: int = 3
     channel: str = "rules"
     sequence: int = field(default=0)
+    adapts: bool = True
+    """Whether the channel is written as the cluster can have it (`as_served`)."""
 
     @property
     def nodes(self) -> list[str]:
@@ -63,6 +66,8 @@ class Story:
     def apply_channel(self, changes: Mapping[str, Any]) -> None:
         """Create the channel or replace its spec."""
         spec = {**channel_spec(self.namespace), **changes}
+        if self.adapts:
+            spec = as_served(self.sandbox, spec)
         body = {
             "apiVersion": "wavegate.dev/v1alpha1",
             "kind": "SecurityContentChannel",
@@ -121,6 +126,7 @@ class Story:
                 "digest": digest(content or release),
                 "action": action,
                 "reason": "the story wants it",
+                **own_name(self.sandbox),
             },
         }
         self.sandbox.request("POST", self._path("decisions"), body)
@@ -284,4 +290,7 @@ def content_of(pod: dict[str, Any]) -> str:
     """The digest of the content that an agent's pod has; empty for other pods."""
     volumes = pod["spec"].get("volumes", [])
     images = [v["image"]["reference"] for v in volumes if "image" in v]
+    # Where there are no image volumes (see `as_served`).
+    inits = pod["spec"].get("initContainers", [])
+    images += [c["image"] for c in inits if c["name"] == "content"]
     return images[0].partition("@")[2] if images else ""

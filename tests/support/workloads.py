@@ -5,7 +5,8 @@ from collections.abc import Iterator
 from typing import Any
 
 from wavegate_sandbox.cluster import Sandbox
-from wavegate_sandbox.nodes import NodeSpec
+from wavegate_sandbox.errors import TimedOut
+from wavegate_sandbox.nodes import LEASES, NodeSpec
 
 SIDE = "side"
 
@@ -67,6 +68,19 @@ def is_ready(thing: dict[str, Any]) -> bool:
     """Whether a node's or pod's Ready condition is True."""
     conditions = thing["status"].get("conditions", [])
     return any(entry["type"] == "Ready" and entry["status"] == "True" for entry in conditions)
+
+
+def until_lost(sandbox: Sandbox, node: str) -> None:
+    """Wait until a node that stopped is not Ready; what its lease and its labels are is said if it
+    stays Ready.
+    """
+    try:
+        sandbox.wait_for(f"{node} to be lost", lambda: not is_ready(node_of(sandbox, node)), 60)
+    except TimedOut as error:
+        lease = sandbox.request("GET", f"{LEASES}/{node}", check=False)
+        there = node_of(sandbox, node)
+        seen = {key: there["metadata"].get(key) for key in ("labels", "annotations", "uid")}
+        raise TimedOut(f"{error}\nlease: {lease}\nnode: {seen} {there['status']}") from error
 
 
 def node_of(sandbox: Sandbox, name: str) -> dict[str, Any]:

@@ -124,8 +124,8 @@ class Reason(StrEnum):
     )
     InvalidTemplate = _reason(
         "InvalidTemplate",
-        "The apiserver refused the agent's template, or it holds what a revision cannot carry; "
-        "correct the field that the message names.",
+        "The apiserver refused the agent's template or would drop its content, or it holds what a "
+        "revision cannot carry; correct the field that the message names.",
     )
     ImageNotPinned = _reason(
         "ImageNotPinned",

@@ -35,7 +35,7 @@ from wavegate.rollout.observation import RevisionView
 from wavegate.rollout.record import Record
 from wavegate.rollout.steps import CopyContent, CreateRevision, Retarget, Target
 from wavegate.rollout.templates import targeted
-from wavegate.rollout.trial import retarget_patch
+from wavegate.rollout.trial import lost_content, retarget_patch
 
 Body = dict[str, Any]
 
@@ -109,13 +109,27 @@ class Store:
             raise ApiError(422, f"ConfigMap {copied.name} is there already and holds other content")
 
     async def create_revision(self, action: CreateRevision) -> None:
-        """Create a revision's DaemonSet, targeted at the nodes labelled with its attempt."""
+        """Create a revision's DaemonSet, targeted at the nodes labelled with its attempt. One that
+        would be stored without its content is refused (ApiError 422): its agents would be Ready.
+        """
+        try:
+            lost = await self.try_revision(action)
+        except ApiError as error:
+            if error.status != 409:  # it is there already, by us before a crash
+                raise
+            lost = ""
+        if lost:
+            raise ApiError(422, lost)
         body = self._revision(action)
         await self._create("daemonsets", paths.daemon_sets(self._namespace), body)
 
-    async def try_revision(self, action: CreateRevision) -> None:
-        """Let the apiserver check a revision's DaemonSet without storing it."""
-        await self._client.try_create(paths.daemon_sets(self._namespace), self._revision(action))
+    async def try_revision(self, action: CreateRevision) -> str:
+        """Let the apiserver check a revision's DaemonSet without storing it. Returns what it would
+        take away from it; raises ApiError when it refuses it.
+        """
+        sent = self._revision(action)
+        answer = await self._client.try_create(paths.daemon_sets(self._namespace), sent)
+        return lost_content(sent, answer)
 
     def _revision(self, action: CreateRevision) -> Body:
         """A DaemonSet with OnDelete, no history, and no owner, so that neither the deletion of a

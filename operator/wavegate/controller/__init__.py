@@ -1,1 +1,1 @@
-"""The controller: gather → decide → act → record, one channel at a time, again and again."""
+"""The controller: gather → decide → act → record, channel by channel, again and again."""

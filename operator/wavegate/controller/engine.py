@@ -1,7 +1,8 @@
 """The loop: gather → decide → act → record. Level-triggered; each pass starts from what is.
 
 A pass stores what it intends (compare-and-swap) before the next pass does it. Status, events and
-metrics come after, and decide nothing.
+metrics come after, and decide nothing. Channels are worked on side by side: a fence does not wait
+for another channel's slow webhook.
 """
 
 import asyncio
@@ -45,12 +46,16 @@ _HOPELESS: dict[type, tuple[int, ...]] = {
     StoreLedger: TOO_LARGE,
 }
 
+SIDE_BY_SIDE = 10
+"""Channels that are worked on at the same time, at most: each has one request under way, so this
+bounds what the apiserver gets from passes."""
+
 STATUS_SECONDS = 1.0
 """Status of a running release is written at most this often, unless its phase changed."""
 
 
 class Engine:
-    """Works on one channel at a time."""
+    """Works on each channel by itself, one pass at a time."""
 
     def __init__(  # noqa: PLR0913 (its collaborators, wired in one place)
         self,
@@ -80,32 +85,36 @@ class Engine:
         self._refused: dict[Key, tuple[str, str]] = {}
         """Attempt and why the apiserver refused its DaemonSet, content or ledger."""
         self._reported: dict[Key, tuple[float, str]] = {}
-        self.busy_since: float | None = None
-        """When the pass that is under way began."""
 
     async def run(self) -> None:
-        """Work until cancelled, or until this process may not act any more (NotLeader)."""
-        while True:
-            self.busy_since = None
-            key = await self._queue.next()
-            self.busy_since = self._clock()
-            try:
-                with self._metrics.passes.time():
-                    await self._work(key)
-                self._queue.done(key)
-            except ApiError as error:
-                self._metrics.errors.inc()
-                log.warning("Channel %s/%s is taken up again: %s", *key, error)
-                if error.status == FORBIDDEN:
-                    self._bindings.doubt(key[0])
-                self._queue.failed(key, error.retry_after)
-            except (NotLeader, asyncio.CancelledError):
-                raise
-            except Exception:
-                # An unforeseen error of ours must not stop other channels, nor count as success.
-                self._metrics.errors.inc()
-                log.exception("Channel %s/%s: a pass failed unexpectedly", *key)
-                self._queue.failed(key, None)
+        """Work until cancelled, or until this process may not act any more (NotLeader, alone or in
+        a group).
+        """
+        free = asyncio.Semaphore(SIDE_BY_SIDE)
+        async with asyncio.TaskGroup() as passes:
+            while True:
+                await free.acquire()
+                work = passes.create_task(self._pass(await self._queue.next()))
+                work.add_done_callback(lambda _: free.release())
+
+    async def _pass(self, key: Key) -> None:
+        try:
+            with self._metrics.passes.time():
+                await self._work(key)
+            self._queue.done(key)
+        except ApiError as error:
+            self._metrics.errors.inc()
+            log.warning("Channel %s/%s is taken up again: %s", *key, error)
+            if error.status == FORBIDDEN:
+                self._bindings.doubt(key[0])
+            self._queue.failed(key, error.retry_after)
+        except NotLeader:
+            raise
+        except Exception:
+            # An unforeseen error of ours must not stop other channels, nor count as success.
+            self._metrics.errors.inc()
+            log.exception("Channel %s/%s: a pass failed unexpectedly", *key)
+            self._queue.failed(key, None)
 
     async def _work(self, key: Key) -> None:
         forbidden = await self._bindings.lacking(key[0])

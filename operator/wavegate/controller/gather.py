@@ -25,8 +25,8 @@ from wavegate.rollout.steps import CreateRevision
 from wavegate.rollout.templates import bind, find_problem, revision_template, unparked
 
 _ANY_CONTENT = {
-    ContentKind.ImageVolume: "trial.invalid/content",
-    ContentKind.ContainerImage: "trial.invalid/content",
+    ContentKind.ImageVolume: f"trial.invalid/content@sha256:{'0' * 64}",
+    ContentKind.ContainerImage: f"trial.invalid/content@sha256:{'0' * 64}",
     ContentKind.ConfigMap: "trial",
 }
 
@@ -49,7 +49,7 @@ class Gathered:
 
 
 class Gatherer:
-    """Reads the world for one channel at a time."""
+    """Reads the world for one channel."""
 
     def __init__(
         self, client: Client, world: World, soak_floor: float, clock: Callable[[], float]
@@ -253,7 +253,9 @@ class Gatherer:
         return replace(agent, refused=await self._refusal(channel, agent.template))
 
     async def _refusal(self, channel: Channel, template: Mapping[str, Any]) -> str:
-        """Why the apiserver would refuse a revision. It is asked once for each template."""
+        """What the apiserver would refuse of a revision, or take away from it. It is asked once for
+        each template.
+        """
         said = json.dumps([template, channel.spec.content.dump()], sort_keys=True)
         tried, refusal, at = self._tried.get(channel.uid, ("", "", 0.0))
         if tried == said and (not refusal or self._clock() - at < TRY_AGAIN_SECONDS):
@@ -262,13 +264,13 @@ class Gatherer:
         trial = Revision("trial", "", "", "", "", 0, "", 0.0)
         action = CreateRevision(trial, revision_template(bound, channel.name, trial.attempt))
         store = Store(self._client, channel.namespace, channel.name, self._world.fresh)
-        refusal = ""
         try:
-            await store.try_revision(action)
+            refusal = await store.try_revision(action)
         except ApiError as error:
             if error.status not in (400, 403, 409, 422):
                 raise
-            refusal = "" if error.status == 409 else str(error)
+            said_no = f"the apiserver refuses a DaemonSet with this template: {error}"
+            refusal = "" if error.status == 409 else said_no
         self._tried[channel.uid] = (said, refusal, self._clock())
         return refusal
 

@@ -46,12 +46,11 @@ class Leader:
         self._proofs = ProofRunner(client, clock, self._queue.add)
         self._policies = PolicyRunner(client, clock, self._queue.add)
         self._bindings = Bindings(client, clock, self._queue.add, binding)
-        self._engine: Engine | None = None
 
     async def start(self, tasks: asyncio.TaskGroup) -> None:
         """Sync the mirrors; then run the engine in `tasks`. Decisions begin when all is synced."""
         await self.world.start(tasks)
-        self._engine = engine = Engine(
+        engine = Engine(
             world=self.world,
             gatherer=Gatherer(self._client, self.world, self._soak_floor, self._clock),
             actor=Actor(self._client, self.world, self._metrics, self._may_act),
@@ -68,8 +67,8 @@ class Leader:
         tasks.create_task(engine.run())
 
     def busy_seconds(self) -> float:
-        """How long the pass that is under way takes by now; 0 between two passes."""
-        since = self._engine.busy_since if self._engine else None
+        """How long the oldest pass that is under way takes by now; 0 between passes."""
+        since = self._queue.busy_since()
         return 0.0 if since is None else self._clock() - since
 
     def close(self) -> None:

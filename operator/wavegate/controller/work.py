@@ -1,4 +1,4 @@
-"""A keyed work queue: a key waits at most once, is worked on by one worker, and backs off.
+"""A keyed work queue: a key waits at most once, is one worker's at a time, and backs off.
 
 The first event after a quiet moment is taken up at once. In a flood, as when thousands of pods
 start, a pass sees everything that came in the meantime, and the passes keep a short distance.
@@ -32,6 +32,8 @@ class WorkQueue:
         self._rests_until: dict[Key, float] = {}
         self._failures: dict[Key, int] = {}
         self._not_before: dict[Key, float] = {}
+        self._taken: dict[Key, float] = {}
+        """Which are worked on, and since when."""
         self._changed = asyncio.Event()
 
     def add(self, key: Key) -> None:
@@ -55,6 +57,7 @@ class WorkQueue:
         pause = max(retry_after or 0.0, self._backoff(key))
         self._not_before[key] = self._clock() + pause
         self._due.pop(key, None)
+        self._taken.pop(key, None)
         self.later(key, pause)
 
     def done(self, key: Key) -> None:
@@ -62,16 +65,26 @@ class WorkQueue:
         self._failures.pop(key, None)
         self._not_before.pop(key, None)
         remember(self._rests_until, key, self._clock() + REST_SECONDS, _REMEMBERED)
+        self._taken.pop(key, None)
+        self._changed.set()
+
+    def busy_since(self) -> float | None:
+        """When the oldest pass that is under way began; None between passes."""
+        return min(self._taken.values(), default=None)
 
     async def next(self) -> Key:
-        """Wait for the key that is due first."""
+        """Wait for the key that is due first, of those that nobody works on. It is the caller's
+        until he says `done` or `failed`.
+        """
         while True:
             self._changed.clear()
-            key = min((*self._due, *self._woken), key=self._due_at, default=None)
+            waiting = (key for key in (*self._due, *self._woken) if key not in self._taken)
+            key = min(waiting, key=self._due_at, default=None)
             wait = self._due_at(key) - self._clock() if key else None
             if key is not None and wait is not None and wait <= 0:
                 self._due.pop(key, None)
                 self._woken.pop(key, None)
+                self._taken[key] = self._clock()
                 return key
             try:
                 async with asyncio.timeout(wait):

@@ -69,7 +69,8 @@ class AgentSource:
     running_pods: int = 0
     """Nodes on which a parked DaemonSet runs its own pods."""
     refused: str = ""
-    """Why the apiserver would refuse a DaemonSet with this template; empty if it would not."""
+    """What the apiserver would refuse of a DaemonSet with this template, or take away from it, for
+    a person; empty if nothing."""
     ungated: tuple[str, ...] | None = None
     """Kind and name of what it reads that can change without a wave; None when not known."""
 

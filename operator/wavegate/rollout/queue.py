@@ -221,10 +221,7 @@ def _agent_problem(obs: Observation, channel: Channel) -> Problem | None:
         return None
     problem = find_problem(agent.template, channel.spec)
     if problem is None and agent.refused:
-        return Problem(
-            Reason.InvalidTemplate,
-            f"spec.agent: the apiserver refuses a DaemonSet with this template: {agent.refused}",
-        )
+        return Problem(Reason.InvalidTemplate, f"spec.agent: {agent.refused}")
     return problem
 
 

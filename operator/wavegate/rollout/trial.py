@@ -90,6 +90,25 @@ def changed_pod(sent: Mapping[str, Any], answer: Mapping[str, Any]) -> tuple[str
     return _differences(wanted, found)
 
 
+def lost_content(sent: Mapping[str, Any], answer: Mapping[str, Any]) -> str:
+    """What a new DaemonSet would have otherwise than was sent, for a person; empty if nothing.
+
+    An apiserver without image volumes drops them without a word, and the mounts with them: agents
+    would be Ready, and have no content. Source: Kubernetes 1.34, pkg/api/pod/util.go.
+    """
+    wanted, found = (dict(_contents(body["spec"]["template"]["spec"])) for body in (sent, answer))
+    fields = _differences(wanted, found)
+    if not fields:
+        return ""
+    said = f"the apiserver would store a DaemonSet with this template without: {', '.join(fields)}"
+    if not any(field.startswith("image of volume") for field in fields):
+        return f"{said}. Correct the webhook or policy that changes it."
+    return (
+        f"{said}. Image volumes are kept by default since Kubernetes 1.35, unless a webhook or "
+        "policy takes them away: on this cluster bind the content by containerImage or configMap."
+    )
+
+
 def _differences(wanted: Mapping[str, Any], found: Mapping[str, Any]) -> tuple[str, ...]:
     return tuple(name for name, value in wanted.items() if found.get(name) != value)
 
@@ -101,6 +120,18 @@ def _facts(metadata: Mapping[str, Any], pod: Mapping[str, Any]) -> Iterator[tupl
     labels = metadata.get("labels") or {}
     for label in (CHANNEL_LABEL, ATTEMPT_LABEL):
         yield f"label {label}", labels.get(label)
+    yield from _contents(pod)
+    for label, value in (pod.get("nodeSelector") or {}).items():
+        yield f"nodeSelector {label}", value
+    for toleration in pod.get("tolerations") or []:
+        yield f"toleration {json.dumps(toleration, sort_keys=True)}", True
+    if pod.get("priorityClassName"):
+        yield "priorityClassName", pod["priorityClassName"]
+    yield "schedulerName", pod.get("schedulerName", "default-scheduler")
+
+
+def _contents(pod: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
+    """What agents run and read."""
     for container in [*(pod.get("initContainers") or []), *(pod.get("containers") or [])]:
         yield f"image of container {container['name']}", _digest(container.get("image", ""))
     for volume in pod.get("volumes") or []:
@@ -109,13 +140,6 @@ def _facts(metadata: Mapping[str, Any], pod: Mapping[str, Any]) -> Iterator[tupl
             yield f"image of volume {volume['name']}", _digest(reference)
         if "configMap" in volume:
             yield f"ConfigMap of volume {volume['name']}", volume["configMap"].get("name")
-    for label, value in (pod.get("nodeSelector") or {}).items():
-        yield f"nodeSelector {label}", value
-    for toleration in pod.get("tolerations") or []:
-        yield f"toleration {json.dumps(toleration, sort_keys=True)}", True
-    if pod.get("priorityClassName"):
-        yield "priorityClassName", pod["priorityClassName"]
-    yield "schedulerName", pod.get("schedulerName", "default-scheduler")
 
 
 def _placement(pod: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:

@@ -1,5 +1,7 @@
 """Writes of one channel: idempotent, compare-and-swap, and nothing planted is taken for ours."""
 
+import copy
+
 import pytest
 
 from support.builders import agent_template
@@ -127,8 +129,26 @@ async def test_a_revision_that_is_there_already_is_read_back(store, objects, fre
 
 
 async def test_a_trial_is_a_dry_run(store, objects):
-    await store.try_revision(create())
+    assert await store.try_revision(create()) == ""
     assert objects.queries[-1]["dryRun"] == "All"
+    assert objects.bodies == {}
+
+
+async def test_a_revision_that_would_be_stored_without_its_content_is_not_created(store, objects):
+    """As on an apiserver that has no image volumes: it drops them, and says nothing."""
+
+    def without_image_volumes(sent):
+        body = copy.deepcopy(sent)
+        pod = body["spec"]["template"]["spec"]
+        pod["volumes"] = [volume for volume in pod["volumes"] if "image" not in volume]
+        return body
+
+    objects.admit = without_image_volumes
+    assert "image of volume content" in await store.try_revision(create())
+    with pytest.raises(ApiError, match="without: image of volume content") as caught:
+        await store.create_revision(create())
+    assert caught.value.status == 422
+    assert objects.bodies == {}
 
 
 async def test_other_errors_of_a_create_are_raised(store, objects):

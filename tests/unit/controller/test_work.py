@@ -30,13 +30,15 @@ def queue(clock):
 
 
 async def taken(queue):
-    """Keys that are due now, in their order."""
+    """Keys that are due now, in their order. Nobody works on them any more."""
     keys = []
     while True:
         try:
             async with asyncio.timeout(0.01):
                 keys.append(await queue.next())
         except TimeoutError:
+            for key in keys:
+                queue._taken.pop(key)
             return keys
 
 
@@ -47,11 +49,47 @@ async def test_many_events_for_one_key_are_one_pass(queue):
     assert await taken(queue) == [A, B]
 
 
-async def test_a_key_that_was_added_while_it_was_worked_on_is_worked_on_again(queue):
+async def test_a_key_that_was_added_while_it_was_worked_on_is_worked_on_again(queue, clock):
     queue.add(A)
     assert await queue.next() == A
     queue.add(A)
+    assert await taken(queue) == [], "never by two at a time"
+    queue.done(A)
+    clock.now += 0.26
     assert await taken(queue) == [A]
+
+
+async def test_a_key_whose_pass_failed_is_another_s_to_take(queue, clock):
+    queue.add(A)
+    assert await queue.next() == A
+    queue.failed(A, None)
+    clock.now += 10
+    assert await taken(queue) == [A]
+
+
+async def test_it_is_busy_since_the_oldest_pass_under_way_began(queue, clock):
+    assert queue.busy_since() is None
+    queue.add(A)
+    await queue.next()
+    clock.now += 5
+    queue.add(B)
+    await queue.next()
+    assert queue.busy_since() == 100.0
+    queue.done(A)
+    assert queue.busy_since() == 105.0
+    queue.failed(B, None)
+    assert queue.busy_since() is None
+
+
+async def test_who_waits_for_a_key_gets_it_as_soon_as_nobody_works_on_it(queue, clock):
+    queue.add(A)
+    await queue.next()
+    queue.later(A, 0.0)
+    waiting = asyncio.create_task(queue.next())
+    await asyncio.sleep(0.01)
+    assert not waiting.done()
+    queue.done(A)
+    assert await asyncio.wait_for(waiting, 1.0) == A
 
 
 async def test_an_earlier_time_wins_over_a_later_one(queue, clock):

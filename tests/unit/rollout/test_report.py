@@ -166,7 +166,7 @@ TAGGED = [{"name": "agent", "image": "registry.example/agent:1"}]
         ({"agent": AgentSource(missing="agent")}, "AgentTemplateNotFound", "'agent'"),
         ({"agent": AgentSource(template(nodeName="n"))}, "InvalidTemplate", "nodeName"),
         ({"agent": AgentSource(template(schedulerName="x"))}, "InvalidTemplate", "schedulerName"),
-        ({"agent": AgentSource(template(), refused="no")}, "InvalidTemplate", "refuses"),
+        ({"agent": AgentSource(template(), refused="it says no")}, "InvalidTemplate", "says no"),
         ({"agent": AgentSource(template(volumes=[]))}, "MissingVolume", "has: none"),
         ({"agent": AgentSource(template(containers=TAGGED))}, "ImageNotPinned", "agent:1"),
         ({"agent": AgentSource({"spec": {"volumes": 7}})}, "InvalidTemplate", "can't be read"),

@@ -8,7 +8,13 @@ from support.builders import KEY, agent_template, digest
 from wavegate.rollout.observation import RevisionView
 from wavegate.rollout.steps import Target
 from wavegate.rollout.templates import REQUIRED, revision_template
-from wavegate.rollout.trial import agent_pod, changed_pod, changed_revision, retarget_patch
+from wavegate.rollout.trial import (
+    agent_pod,
+    changed_pod,
+    changed_revision,
+    lost_content,
+    retarget_patch,
+)
 
 OTHER = {"labelSelector": {"matchLabels": {"app": "x"}}, "topologyKey": "zone"}
 
@@ -162,3 +168,29 @@ def test_each_field_of_ours_that_a_daemon_set_would_lose_is_named(view, answer, 
     change(answer)
     patch = retarget_patch(view, KEY, Target.NOTHING)
     assert changed_revision(view, patch, answer) == (field,)
+
+
+def daemon_set(pod):
+    return {"spec": {"template": copy.deepcopy(pod)}}
+
+
+@pytest.mark.parametrize("case", HARMLESS)
+def test_what_a_cluster_adds_to_every_daemon_set_takes_no_content_away(pod, case):
+    stored = daemon_set(pod)
+    HARMLESS[case](stored["spec"]["template"])
+    assert lost_content(daemon_set(pod), stored) == ""
+
+
+@pytest.mark.parametrize(
+    ("field", "remedy"),
+    [
+        ("image of volume content", "bind the content by containerImage or configMap"),
+        ("image of container agent", "Correct the webhook or policy"),
+    ],
+)
+def test_content_that_a_daemon_set_would_lose_is_named_with_what_to_do(pod, field, remedy):
+    stored = daemon_set(pod)
+    OURS[field](stored["spec"]["template"])
+    said = lost_content(daemon_set(pod), stored)
+    assert f"without: {field}. " in said
+    assert remedy in said
