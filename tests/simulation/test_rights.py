@@ -109,7 +109,8 @@ def test_a_revert_that_loses_the_binding_says_so_and_goes_on() -> None:
         assert sim.status("b")["phase"] == "Reverting"
         bind(sim, True)
         sim.until_phase("b", "Reverted", 120)
-        assert sim.everywhere("a")
+        assert sim.everywhere("a"), "nodes had no time while nothing could be written"
+        assert sim.status("b")["reason"] == "Reverted"
 
 
 def without_deletion():

@@ -121,10 +121,11 @@ class Engine:
         gathered = await self._gatherer.gather(
             key, self._checks.results(key), self._refused.get(key, ("", ""))[1], forbidden
         )
-        seen = gathered.observation
+        seen, allowed_since = gathered.observation, self._bindings.since(key[0])
         obs = replace(
             seen,
-            watching_since=max(seen.watching_since, self._bindings.since(key[0])),
+            allowed_since=allowed_since,
+            watching_since=max(seen.watching_since, allowed_since),
             way_back=self._proofs.proof(key),
             policies=self._policies.proof(key),
         )

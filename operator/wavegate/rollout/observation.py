@@ -159,6 +159,8 @@ class Observation:
     """What of the cluster we may not see as it is, in words; empty when we see everything."""
     forbidden: str = ""
     """What RBAC does not let us do in this namespace, in words; empty when it lets us do all."""
+    allowed_since: float = 0.0
+    """Since when it lets us do all again, after it did not; 0 = it always did."""
     unreadable: bool = False
     """Objects of our kinds in this namespace can't be read by this version: none of them counts as
     deleted."""
