@@ -117,7 +117,10 @@ def test_a_channel_in_a_namespace_without_the_rolebinding_names_the_command_that
             "content": MAP,
             "waves": [{"name": "canary", "pools": ["canary"], "upTo": "100%"}],
             "pools": channel_spec(story.namespace)["pools"][:1],
-            **template(volumes=[{"name": "content", "configMap": {}}]),
+            **template(
+                nodeSelector={"story": story.namespace},
+                volumes=[{"name": "content", "configMap": {}}],
+            ),
         }
     )
     story.publish("a", content={"configMap": {"name": "rules"}})
