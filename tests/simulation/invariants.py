@@ -150,7 +150,10 @@ class Guard:
             ledger = stored.ledger
             self.books.ledgers[ledger.attempt, ledger.number] = ledger
             self._known = (None, {})
-            self.books.healthy[ledger.attempt] |= {n.name for n in ledger.nodes if n.healthy}
+            well = {n.name for n in ledger.nodes if n.healthy}
+            known = self.books.healthy[ledger.attempt]
+            # A suspect that a sweep takes again has a new baseline: it may be down since its harm.
+            self.books.healthy[ledger.attempt] = (known - {n.name for n in ledger.nodes}) | well
         if stored.record is None:
             return
         self.books.record = stored.record
