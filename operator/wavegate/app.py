@@ -113,6 +113,7 @@ class Operator:
             may_act=lambda: self._leadership.held,
             identity=self._settings.name(),
             soak_floor=self._settings.soak_floor,
+            binding=self._settings.binding(),
         )
         leader.world.hindrance = lambda: self._check.problem
         self._syncing = "the caches are not synced yet"

@@ -39,6 +39,10 @@ class Settings:
     """WAVEGATE_ADMISSION_POLICIES: group/version/plural/name of each. Default none."""
     admission_required: str = "false"
     """WAVEGATE_ADMISSION_REQUIRED: true: without these policies no node moves. Default false."""
+    agents_role: str = "wavegate-agents"
+    """WAVEGATE_AGENTS_ROLE: ClusterRole that messages say to bind. Default wavegate-agents."""
+    service_account: str = "wavegate"
+    """WAVEGATE_SERVICE_ACCOUNT: account that messages say to bind it to. Default wavegate."""
     log_level: str = "info"
     """WAVEGATE_LOG_LEVEL: debug, info, warning or error. Default info."""
 
@@ -66,6 +70,11 @@ class Settings:
         if self.lease_namespace:
             return self.lease_namespace
         return _NAMESPACE_FILE.read_text().strip() if _NAMESPACE_FILE.exists() else "default"
+
+    def binding(self) -> str:
+        """What gives the operator its rights in a namespace, after `kubectl create rolebinding`."""
+        account = f"{self.namespace()}:{self.service_account}"
+        return f"{self.agents_role} --clusterrole={self.agents_role} --serviceaccount={account}"
 
     def policies(self) -> tuple[str, ...]:
         """The admission policies that should be there."""

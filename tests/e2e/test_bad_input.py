@@ -1,12 +1,15 @@
 """What only the operator can know: a condition with reason and exact field, nothing touched."""
 
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from support.operator_process import OperatorProcess
-from support.story import Story, channel_spec, digest
+from support.story import Story, bind_operators, channel_spec, digest, label_for_agents
+from support.tools import paste
 from wavegate_sandbox.cluster import Sandbox
+from wavegate_sandbox.nodes import NodeSpec
 
 MAP = {"configMap": {"volumeName": "content"}}
 
@@ -88,6 +91,7 @@ def test_a_channel_that_cannot_work_says_which_field_and_nothing_is_touched(
 def test_a_channel_in_a_namespace_that_is_not_for_agents_says_so_and_nothing_is_touched(
     story: Story, sandbox: Sandbox, operators: list[OperatorProcess]
 ) -> None:
+    bind_operators(sandbox, story.namespace)
     story.apply_channel({})
     story.publish("a")
     condition = until_not_ready(story, "channels", story.channel)
@@ -96,6 +100,40 @@ def test_a_channel_in_a_namespace_that_is_not_for_agents_says_so_and_nothing_is_
     assert story.until_phase("a", "Pending")["reason"] == "InvalidTemplate"
     sets = f"/apis/apps/v1/namespaces/{story.namespace}/daemonsets"
     assert sandbox.request("GET", sets)["items"] == []
+
+
+def test_a_channel_in_a_namespace_without_the_rolebinding_names_the_command_that_lets_it_go_on(
+    story: Story, sandbox: Sandbox, operators: list[OperatorProcess], tmp_path: Path
+) -> None:
+    """Content and template are things that only the binding lets the operator read."""
+    story.workers = 0
+    label_for_agents(sandbox, story.namespace)
+    path = f"/api/v1/namespaces/{story.namespace}/configmaps"
+    content = {"metadata": {"name": "rules"}, "immutable": True, "data": {"rules": "1"}}
+    sandbox.request("POST", path, content)
+    sandbox.add_nodes([NodeSpec(story.nodes[0], {"story": story.namespace, "pool": "canary"})])
+    story.apply_channel(
+        {
+            "content": MAP,
+            "waves": [{"name": "canary", "pools": ["canary"], "upTo": "100%"}],
+            "pools": channel_spec(story.namespace)["pools"][:1],
+            **template(
+                nodeSelector={"story": story.namespace},
+                volumes=[{"name": "content", "configMap": {}}],
+            ),
+        }
+    )
+    story.publish("a", content={"configMap": {"name": "rules"}})
+    condition = until_not_ready(story, "channels", story.channel)
+    assert condition["reason"] == "NamespaceNotBound"
+    said = story.until("a", "why it waits", lambda s: s.get("reason") == "NamespaceNotBound")
+    assert (said["phase"], said["waitingFor"]) == ("Pending", "Person")
+    assert condition["message"] in said["message"]
+    nothing_is_touched(story, sandbox)
+
+    paste(sandbox, condition["message"].partition("makes one by: ")[2], tmp_path)
+    story.until("a", "its start", lambda s: s.get("phase") == "Rolling", patience=60)
+    story.until_phase("a", "Completed")
 
 
 def test_a_release_for_an_unknown_channel_says_so_and_starts_when_it_is_there(

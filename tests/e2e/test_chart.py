@@ -20,12 +20,14 @@ from support.chart import CHART, IMAGE, Rendered, apply, parse, render
 from support.operator_process import OperatorProcess
 from support.served import has_mutating_policies
 from support.tools import Tool
-from wavegate.cluster.rights import needed_rights
+from wavegate.cluster.rights import agents_rights, needed_rights
 from wavegate_sandbox.client import Api
 from wavegate_sandbox.cluster import Sandbox
 from wavegate_sandbox.kubeconfig import read
 
 NAMESPACE = "wavegate-chart"
+AGENTS = "wavegate-chart-agents"
+"""Where its agents may run, by the chart's value `agentNamespaces`."""
 CHANNELS = "/apis/wavegate.dev/v1alpha1/namespaces/{}/securitycontentchannels"
 DAEMONSETS = "/apis/apps/v1/namespaces/{}/daemonsets"
 
@@ -44,6 +46,18 @@ REFUSED = [
     ("deletecollection", "", "configmaps", "", "default"),
     ("deletecollection", "apps", "daemonsets", "", "default"),
     ("create", "apps", "deployments", "", "default"),
+    ("create", "apps", "daemonsets", "", ""),
+    ("create", "apps", "daemonsets", "", "default"),
+    ("patch", "apps", "daemonsets", "", "kube-system"),
+    ("delete", "apps", "daemonsets", "", "kube-system"),
+    ("get", "", "configmaps", "", "kube-system"),
+    ("update", "", "configmaps", "", "kube-system"),
+    ("delete", "", "configmaps", "", NAMESPACE),
+    ("create", "", "pods", "", NAMESPACE),
+    ("deletecollection", "", "pods", "", "kube-system"),
+    ("create", "events.k8s.io", "events", "", "default"),
+    ("create", "rbac.authorization.k8s.io", "rolebindings", "", AGENTS),
+    ("bind", "rbac.authorization.k8s.io", "clusterroles", "", ""),
     ("list", "coordination.k8s.io", "leases", "", ""),
     ("update", "coordination.k8s.io", "leases", "", "kube-node-lease"),
     ("update", "coordination.k8s.io", "leases", "", "kube-system"),
@@ -77,7 +91,9 @@ def installed(sandbox: Sandbox, helm: Tool) -> Iterator[Rendered]:
     """The chart in a namespace that admits only restricted pods."""
     labels = {"pod-security.kubernetes.io/enforce": "restricted"}
     make_namespace(sandbox, NAMESPACE, labels)
-    helm("install", NAMESPACE, str(CHART), "--namespace", NAMESPACE, "--set", IMAGE)
+    make_namespace(sandbox, AGENTS)
+    values = f"{IMAGE},agentNamespaces[0]={AGENTS}"
+    helm("install", NAMESPACE, str(CHART), "--namespace", NAMESPACE, "--set", values)
     manifest = helm("get", "manifest", NAMESPACE, "--namespace", NAMESPACE)
     yield parse(manifest, NAMESPACE, NAMESPACE)
     helm("uninstall", NAMESPACE, "--namespace", NAMESPACE)
@@ -106,7 +122,7 @@ def path_of(item: dict[str, Any], namespace: str) -> str:
     meta = item["metadata"]
     wide = item["kind"].startswith(("Cluster", "ValidatingAdmission", "MutatingAdmission"))
     where = "" if wide else f"namespaces/{meta.get('namespace')}/"
-    assert where == "" or meta["namespace"] in {namespace, "kube-node-lease"}
+    assert where == "" or meta["namespace"] in {namespace, AGENTS, "kube-node-lease"}
     return f"/{'api' if group == 'v1' else 'apis'}/{group}/{where}{plural}/{meta['name']}"
 
 
@@ -131,7 +147,8 @@ def rights(rules: list[dict[str, Any]]) -> set[Right]:
 
 def rendered_rights(rendered: Rendered, namespace: str) -> set[Right]:
     """Return what the chart grants to its account in a namespace."""
-    own = (rendered.service_account, f"{rendered.service_account}-selfcheck")
+    own = {f"{rendered.service_account}{part}" for part in ("", "-selfcheck")}
+    own |= {f"{rendered.service_account}-agents"} if namespace == AGENTS else set()
     roles = [
         item
         for item in rendered.objects
@@ -326,11 +343,11 @@ def test_every_object_of_the_chart_is_on_the_server(sandbox: Sandbox, installed:
     # Helm asks the cluster whether it serves them.
     stamps = ("MutatingAdmissionPolicy", "MutatingAdmissionPolicyBinding")
     assert kinds == [
-        *["ClusterRole"] * 7,
+        *["ClusterRole"] * 8,
         *["ClusterRoleBinding"] * 2,
         *("Deployment", *(stamps if has_mutating_policies(sandbox) else ())),
         *("PodDisruptionBudget", "Role", "Role"),
-        *("RoleBinding", "RoleBinding", "Service", "ServiceAccount"),
+        *("RoleBinding", "RoleBinding", "RoleBinding", "Service", "ServiceAccount"),
         *["ValidatingAdmissionPolicy"] * 7,
         *["ValidatingAdmissionPolicyBinding"] * 7,
     ]
@@ -369,7 +386,7 @@ def test_the_service_selects_the_pods_of_the_deployment(installed: Rendered) -> 
     assert port["targetPort"] in {item["name"] for item in installed.container["ports"]}
 
 
-@pytest.mark.parametrize("namespace", [NAMESPACE, "kube-node-lease", "default"])
+@pytest.mark.parametrize("namespace", [NAMESPACE, AGENTS, "kube-node-lease", "default"])
 def test_the_account_may_do_what_the_roles_say_and_nothing_else(
     sandbox: Sandbox, account: Api, installed: Rendered, namespace: str
 ) -> None:
@@ -392,10 +409,11 @@ def test_the_self_check_asks_for_the_rights_of_the_roles_and_for_the_policies(
     }
     assert {path.split("/", 2)[2] for path in policies} == made
     asked = needed_rights(NAMESPACE, str(env["WAVEGATE_LEASE_NAME"]), tuple(policies))
-    # Those of the roles in the two namespaces that are named, and of the cluster's.
+    asked |= agents_rights(AGENTS)
+    # Those of the roles in the three namespaces that are named, and of the cluster's.
     granted = {
         (right.verb, right.group, right.resource, right.name)
-        for namespace in (NAMESPACE, "kube-node-lease")
+        for namespace in (NAMESPACE, AGENTS, "kube-node-lease")
         for right in rendered_rights(installed, namespace)
     }
     assert {

@@ -4,6 +4,7 @@ No kubelet runs the operator's pods here, so each test ends the old operator and
 the installed Deployment describes, as a Deployment's controller and a kubelet would.
 """
 
+import shutil
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -14,7 +15,7 @@ import pytest
 
 from support.chart import CHART, IMAGE, parse, take_other_policies_away
 from support.operator_process import OperatorProcess
-from support.story import Story, digest
+from support.story import Story, bind_operators, digest, unbind_operators
 from support.tools import Tool
 from wavegate_sandbox.cluster import Sandbox
 
@@ -74,11 +75,23 @@ def installation(
     take_other_policies_away(sandbox, NAME)
     helm = Tool(sandbox, "helm", tmp_path)
     made = Installation(sandbox, helm, tmp_path)
-    made("install", NAME, str(CHART), "--create-namespace", *PACE)
+    made("install", NAME, str(older_chart(tmp_path)), "--create-namespace", *PACE)
     report_settings("operators of tests/e2e/test_lifecycle.py", {"chart values": PACE[1]})
     yield made
     if made.operator is not None:
         made("uninstall", NAME)
+
+
+def older_chart(folder: Path) -> Path:
+    """A copy of the chart, of the time when the operator might write in all namespaces."""
+    chart = folder / "wavegate"
+    shutil.copytree(CHART, chart)
+    file = chart / "templates" / "clusterrole.yaml"
+    binding = next(part for part in file.read_text().split("---\n") if "ClusterRoleBinding" in part)
+    name = '{{ include "wavegate.name" . }}\n'
+    everywhere = binding.replace(f"  name: {name}", f"  name: {name.strip()}-agents\n", 2)
+    file.write_text(f"{file.read_text()}---\n{everywhere}")
+    return chart
 
 
 def rollout(soak: str) -> dict[str, Any]:
@@ -134,11 +147,16 @@ def test_upgrade_rollback_and_uninstall_with_a_release_in_flight(
     installation: Installation, story: Story, sandbox: Sandbox
 ) -> None:
     begin(story)
+    unbind_operators(sandbox, story.namespace)
     uids = {pod["metadata"]["uid"] for pod in story.pods()}
 
     debug = ("--reuse-values", "--set", "operator.logLevel=debug")
     installation("upgrade", NAME, str(CHART), *debug)
     assert installation.log_level == "debug"
+    story.until("b", "the missing RoleBinding", lambda s: s["reason"] == "NamespaceNotBound")
+    assert_nothing_changed(story)
+    bind_operators(sandbox, story.namespace)
+    story.until("b", "the end of the wait", lambda s: s["reason"] != "NamespaceNotBound")
     assert_nothing_changed(story)
 
     installation("rollback", NAME, "1")

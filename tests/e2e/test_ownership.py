@@ -12,7 +12,7 @@ import pytest
 
 from support.chart import CHART, IMAGE, apply_rights, parse, render
 from support.operator_process import OperatorProcess
-from support.story import GROUP, PATIENCE, Story, digest
+from support.story import GROUP, PATIENCE, RBAC, Story, digest
 from support.tools import Tool
 from wavegate_sandbox.cluster import Options, Sandbox
 from wavegate_sandbox.faults import AgentCrashLoop, Faults
@@ -275,6 +275,13 @@ def test_uninstalled_in_the_documented_order_only_stable_is_left(
         alone.request("DELETE", path)
         assert is_gone(alone, path)
     helm("uninstall", name, *where)
+    Tool(alone, "kubectl", tmp_path)(
+        *("delete", "rolebindings", "--all-namespaces"),
+        *("--field-selector", f"metadata.name={name}-agents"),
+    )
+    path = f"{RBAC}/namespaces/{story.namespace}/rolebindings"
+    left = [item["metadata"]["name"] for item in alone.request("GET", path)["items"]]
+    assert f"{name}-agents" not in left
     delete_crds(alone)
     assert uids(story) == before
     assert story.agents() == story.everywhere_digest("a")

@@ -15,7 +15,7 @@ import pytest
 from support.chart import apply, apply_crds, render
 from support.operator_process import OperatorProcess
 from support.served import as_served
-from support.story import channel_spec, let_agents_run
+from support.story import bind_operators, channel_spec, let_agents_run
 from wavegate_sandbox.client import Api
 from wavegate_sandbox.cluster import Options, Sandbox
 from wavegate_sandbox.kubeconfig import read
@@ -57,9 +57,10 @@ def guarded() -> Iterator[Sandbox]:
         apply_crds(sandbox)
         OperatorProcess.from_chart(sandbox, SYSTEM)
         sandbox.add_nodes([NodeSpec("guarded", {"pool": "guarded"})])
-        for name in (AGENTS, "elsewhere"):
+        for name in (AGENTS, "elsewhere", "unbound"):
             sandbox.request("POST", "/api/v1/namespaces", {"metadata": {"name": name}})
         let_agents_run(sandbox, AGENTS)
+        bind_operators(sandbox, "elsewhere")
         path = f"/api/v1/namespaces/{AGENTS}/serviceaccounts/default"
         sandbox.wait_for(
             "the default account", lambda: "metadata" in sandbox.request("GET", path, check=False)
@@ -258,6 +259,41 @@ def test_the_operators_account_may(people: People, objects: None, write: Write) 
 @pytest.mark.parametrize("write", BEYOND.values(), ids=BEYOND)
 def test_the_operators_account_may_not_write(people: People, objects: None, write: Write) -> None:
     assert_refused(ask(people.operator, write), "the operator may")
+
+
+def in_unbound(write: Write) -> Write:
+    """The same in the namespace that has no RoleBinding."""
+    return write[0], write[1].replace(f"/{AGENTS}/", "/unbound/"), write[2]
+
+
+EVERYWHERE = ("move a node", "unlabel a node", "take its lease")
+WHERE_BOUND = {
+    **{name: write for name, write in OWN_WRITES.items() if name not in EVERYWHERE},
+    "make a revision": (
+        "POST",
+        DAEMON_SETS,
+        daemon_set("new", {"wavegate.dev/kind": "revision", **OURS}),
+    ),
+    "make a record": ("POST", CONFIG_MAPS, config_map("new", {"wavegate.dev/kind": "record"})),
+    "try a pod": ("POST", PODS, pod("new", OURS)),
+    "delete agents": ("DELETE", PODS, None),
+    "tell what happened": (
+        "POST",
+        f"/apis/events.k8s.io/v1/namespaces/{AGENTS}/events",
+        {"metadata": {"name": "new"}},
+    ),
+}
+"""What the operator writes where agents run."""
+
+
+@pytest.mark.parametrize("write", WHERE_BOUND.values(), ids=WHERE_BOUND)
+def test_where_no_rolebinding_is_the_operators_account_may_write_nothing(
+    people: People, objects: None, write: Write
+) -> None:
+    """RBAC says so, whatever policies there are."""
+    answer = ask(people.operator, in_unbound(write))
+    assert answer["reason"] == "Forbidden", answer
+    assert f'User "system:serviceaccount:{SYSTEM}:{SYSTEM}" cannot' in answer["message"]
 
 
 def test_a_revision_can_be_made_only_in_a_namespace_for_agents(

@@ -25,6 +25,7 @@ EVERYTHING = (
     "priorityClassName=system-cluster-critical",
     "prometheusConnections[0].name=thanos",
     "prometheusConnections[0].secretName=reader",
+    "agentNamespaces[0]=agents",
     "admissionPolicies.required=true",
     "networkPolicy.enabled=true",
     "networkPolicy.apiserver.cidrs[0]=10.0.0.1/32",

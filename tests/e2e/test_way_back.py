@@ -12,13 +12,16 @@ import pytest
 
 from support.operator_process import OperatorProcess
 from support.served import by_container, has_image_volumes, has_mutating_policies
-from support.story import Story, channel_spec, digest
+from support.story import Story, bind_operators, channel_spec, digest, unbind_operators
 from wavegate.cluster.projections import revision_view
 from wavegate.rollout.steps import Target
 from wavegate.rollout.templates import REQUIRED, revision_template, targeted
+from wavegate_sandbox.client import Api
 from wavegate_sandbox.cluster import Sandbox
 from wavegate_sandbox.errors import ApiError
+from wavegate_sandbox.kubeconfig import read
 
+SYSTEM = "wavegate-e2e"
 ADMISSION = "/apis/admissionregistration.k8s.io/v1"
 POLICY = {"validating": "validatingadmissionpolicies", "mutating": "mutatingadmissionpolicies"}
 HOSTNAME = "kubernetes.io/hostname"
@@ -28,7 +31,7 @@ SLOW_CANARY = [
     {"name": "all", "upTo": "100%"},
 ]
 
-NAMES = ("closed", "policy", "apart", "node-rule", "shared", "missing")
+NAMES = ("closed", "policy", "unbound", "apart", "node-rule", "shared", "missing")
 
 Admit = Callable[..., Callable[[], None]]
 
@@ -197,6 +200,37 @@ def test_a_policy_that_comes_during_a_wave_is_found_before_the_next(
     remove()
     story.until_phase("b", "Completed")
     assert story.agents() == story.everywhere_digest("b")
+
+
+def test_a_rolebinding_that_is_taken_away_holds_all_and_harm_is_reverted_when_it_is_back(
+    stories: dict[str, Story], sandbox: Sandbox
+) -> None:
+    story = stories["unbound"]
+    story.publish("b")
+    story.until("b", "soaking", lambda s: s.get("wave", {}).get("state") == "Soaking")
+    unbind_operators(sandbox, story.namespace)
+    said = story.until("b", "why nothing moves", lambda s: s["reason"] == "NamespaceNotBound")
+    assert f"kubectl -n {story.namespace} create rolebinding" in said["message"]
+    assert (said["phase"], said["waitingFor"]) == ("Rolling", "Person")
+    path = f"/apis/apps/v1/namespaces/{story.namespace}/daemonsets"
+    (stable, _) = sandbox.request("GET", path)["items"]
+    account = Api(read(sandbox.service_account_kubeconfig(SYSTEM, SYSTEM)))
+    fence = (f"{path}/{stable['metadata']['name']}", {"metadata": {"labels": {"a": "b"}}})
+    refused = account.request(
+        "PATCH", *fence, params={"dryRun": "All"}, content_type=MERGE, check=False
+    )
+    assert f':{SYSTEM}:{SYSTEM}" cannot patch resource "daemonsets"' in refused["message"]
+
+    sandbox.crash(story.nodes[0])
+    story.until("b", "the harm that it sees", lambda s: s["nodes"]["failed"] == 1)
+    assert story.status("b")["phase"] == "Rolling"
+    assert moved(story) == {story.nodes[0]}
+    bind_operators(sandbox, story.namespace)
+    story.until_phase("b", "Reverting", patience=60)
+    sandbox.boot(story.nodes[0])
+    story.until_phase("b", "Reverted")
+    assert moved(story) <= {story.nodes[0]}
+    story.until_agents("stable is everywhere", story.everywhere("a"))
 
 
 def test_pods_that_would_lose_what_keeps_two_agents_apart_are_found(

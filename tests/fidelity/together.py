@@ -7,6 +7,7 @@ from fidelity.sandboxed import FAULTS, Recorder, SandboxedStage
 from fidelity.scenarios import Scenario
 from fidelity.stage import Stage
 from fidelity.trace import Trace
+from support.story import let_agents_run
 from wavegate_sandbox.cluster import Sandbox
 from wavegate_sandbox.faults import Faults
 
@@ -19,9 +20,8 @@ def play_together(
 ) -> dict[str, Result]:
     """Play each scenario once; by name, what came of it."""
     for scenario in scenarios:
-        labels = {"wavegate.dev/agents": "allowed"}
-        body = {"metadata": {"name": _space(scenario), "labels": labels}}
-        sandbox.request("POST", "/api/v1/namespaces", body)
+        sandbox.request("POST", "/api/v1/namespaces", {"metadata": {"name": _space(scenario)}})
+        let_agents_run(sandbox, _space(scenario))
     with Recorder(sandbox) as recorder, Faults(sandbox, FAULTS):
         stages = {
             s.name: SandboxedStage(recorder, sandbox, _space(s), kill_leader, s.workers)

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from wavegate.cluster.client import APPLY_PATCH, JSON_PATCH, ApiError
+from wavegate.cluster.rights import agents_rights
 from wavegate.rollout.excerpts import timestamp
 
 Body = dict[str, Any]
@@ -41,6 +42,9 @@ class Change:
     before: Body | None
     after: Body | None
 
+
+BOUND = {right.resource for right in agents_rights("")}
+"""Kinds that a RoleBinding lets an operator write, or read by name. All else is always allowed."""
 
 FROZEN = ("data", "binaryData", "immutable")
 """Fields of an immutable ConfigMap that can't be changed any more."""
@@ -79,6 +83,8 @@ class Apiserver:
         """Called after each change, in order: controllers, then whoever watches the invariants."""
         self.refuses: list[Callable[[str, str, Body], str]] = []
         """Admission: (verb, plural, object) → why it is refused, or empty."""
+        self.bound = True
+        """There is a RoleBinding that gives operators their rights where agents run."""
         self.tried: dict[tuple[str, str], float] = {}
         """When a dry run last succeeded, by plural and name (empty: of a creation)."""
         self._now = now
@@ -152,6 +158,9 @@ class Apiserver:
     ) -> Body:
         """Answer a request. Raises ApiError as our client would."""
         plural, namespace, name, part = parse(path)
+        everybody = part == "status" or (verb == "GET" and not name)
+        if not self.bound and plural in BOUND and not everybody:
+            raise ApiError(403, f"{plural} is forbidden: User {actor!r} cannot {verb} {path}")
         if verb == "GET":
             return self._read(plural, namespace, name, params, path)
         if verb == "POST":
@@ -171,6 +180,12 @@ class Apiserver:
             return {}
         new = body if verb == "PUT" else patched(old, body, kind)
         return self._change(actor, plural, old, new, part, dry="dryRun" in params)
+
+    def rules(self) -> Body:
+        """What an operator may do where agents run, as a review of its rules says it."""
+        everything = {"verbs": ["*"], "apiGroups": ["*"], "resources": ["*"]}
+        rules = [everything] if self.bound else []
+        return {"status": {"resourceRules": rules, "incomplete": False}}
 
     def watch(self, path: str, params: Mapping[str, str], wake: Callable[[], None]) -> Stream:
         """Open a watch from `resourceVersion` on. Raises ApiError 410 when that is too old."""

@@ -12,6 +12,7 @@ from typing import Any
 
 from simulation.apiserver import Apiserver, Stream, selector
 from wavegate.cluster.client import ApiError, Client, Params
+from wavegate.cluster.reviews import RULES
 
 BOOKMARK_SECONDS = 60.0
 
@@ -96,6 +97,8 @@ class Line(Client):
         timeout: float = 0.0,
     ) -> dict[str, Any]:
         self._alive()
+        if path == RULES:  # takes no time, so that stories of other things stay as they are
+            return self._server.rules()
         self.requests += 1
         await asyncio.sleep(self._rng.uniform(*self._weather.request))
         self._alive()

@@ -130,6 +130,7 @@ class SimOperator:
             may_act=lambda: self.believes or leadership.held,
             identity=identity,
             soak_floor=self._soak_floor,
+            binding="agents",
         )
         try:
             if not self.believes:

@@ -16,7 +16,7 @@ from wavegate.__main__ import main
 from wavegate.cluster.client import Client
 
 A_LIFE_BEGINS = "a life begins"
-_DECIDES_NOTHING = ("/leases", "/status", "/events", "/selfsubjectaccessreviews")
+_DECIDES_NOTHING = ("/leases", "/status", "/events", "reviews")
 _DIES_WITH_PARENT = (1, signal.SIGKILL)  # PR_SET_PDEATHSIG
 _request = Client._request
 

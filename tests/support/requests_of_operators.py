@@ -1,4 +1,4 @@
-"""What the operator's accounts asked of a control plane, by its audit log, held against the role.
+"""What the operator's accounts asked of a control plane, by its audit log, held against the roles.
 
 Each worker of a test run has a control plane of its own, so what counts is the union of them all:
 a right that no operator used in the whole suite is one too many, and a refusal by RBAC is one too
@@ -53,7 +53,7 @@ def read(audit_log: Path) -> tuple[set[Use], set[Use]]:
 
 def rights(rendered: Rendered) -> set[Use]:
     """What the chart grants to its account."""
-    own = (rendered.service_account, f"{rendered.service_account}-selfcheck")
+    own = {f"{rendered.service_account}{part}" for part in ("", "-agents", "-selfcheck")}
     return {
         use
         for item in rendered.objects

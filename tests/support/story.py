@@ -10,12 +10,15 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Self
 
+from support.chart import apply
 from support.served import as_served, own_name
 from wavegate.rollout.names import AGENTS_LABEL
 from wavegate_sandbox.cluster import Sandbox
 from wavegate_sandbox.nodes import NodeSpec
 
 GROUP = "/apis/wavegate.dev/v1alpha1"
+REVIEWS = "/apis/authorization.k8s.io/v1/subjectaccessreviews"
+RBAC = "/apis/rbac.authorization.k8s.io/v1"
 FINAL = ("Completed", "Reverted", "Rejected", "Superseded")
 PATIENCE = 90.0
 """Seconds that a story may take until its next turn; the usual is a quarter of it."""
@@ -202,6 +205,48 @@ class Story:
 
 
 def let_agents_run(sandbox: Sandbox, namespace: str) -> None:
+    """Label a namespace as one for agents, and give the operators their rights there."""
+    label_for_agents(sandbox, namespace)
+    bind_operators(sandbox, namespace)
+
+
+def bind_operators(sandbox: Sandbox, namespace: str) -> None:
+    """Make the RoleBinding of each operator whose roles are installed."""
+    ours = {"labelSelector": "app.kubernetes.io/name=wavegate"}
+    bindings = sandbox.request("GET", f"{RBAC}/clusterrolebindings", params=ours)["items"]
+    for binding in bindings:
+        (account,) = binding["subjects"]
+        if binding["roleRef"]["name"] == account["name"]:  # the first of its roles
+            bind(sandbox, namespace, f"{account['name']}-agents", account)
+
+
+def bind(sandbox: Sandbox, namespace: str, role: str, account: Mapping[str, Any]) -> None:
+    """As `kubectl create rolebinding`, by the name that the operator tells; waits until it acts."""
+    body = {
+        "apiVersion": "rbac.authorization.k8s.io/v1",
+        "kind": "RoleBinding",
+        "metadata": {"name": role},
+        "roleRef": {"apiGroup": "rbac.authorization.k8s.io", "kind": "ClusterRole", "name": role},
+        "subjects": [account],
+    }
+    apply(sandbox, f"{RBAC}/namespaces/{namespace}/rolebindings/{role}", body)
+    asked = {"verb": "create", "resource": "configmaps", "namespace": namespace}
+    user = f"system:serviceaccount:{account['namespace']}:{account['name']}"
+    review = {"spec": {"user": user, "resourceAttributes": asked}}
+
+    def acts() -> bool:
+        answer = sandbox.request("POST", REVIEWS, review)
+        return bool(answer["status"]["allowed"])
+
+    sandbox.wait_for(f"the RoleBinding {role} to act", acts)
+
+
+def unbind_operators(sandbox: Sandbox, namespace: str) -> None:
+    """Take all RoleBindings of a namespace away."""
+    sandbox.request("DELETE", f"{RBAC}/namespaces/{namespace}/rolebindings")
+
+
+def label_for_agents(sandbox: Sandbox, namespace: str) -> None:
     """Label a namespace as one for agents."""
     body = {"metadata": {"labels": {AGENTS_LABEL: "allowed"}}}
     sandbox.request("PATCH", f"/api/v1/namespaces/{namespace}", body)

@@ -56,6 +56,7 @@ def test_a_right_is_used_where_it_holds() -> None:
     deployment = {"kind": "Deployment", "metadata": {"name": "w"}, "spec": pod}
     objects = (
         role("ClusterRole", "w", None, "get", "patch"),
+        role("ClusterRole", "w-agents", None, "update"),
         role("ClusterRole", "people", None, "delete"),
         role("Role", "w-leader", "system", "create"),
         role("Role", "w-leases", LEASES, "list"),
@@ -65,6 +66,7 @@ def test_a_right_is_used_where_it_holds() -> None:
     assert granted == {
         Use("get", "", "leases"),
         Use("patch", "", "leases"),
+        Use("update", "", "leases"),
         Use("create", "", "leases", OWN),
         Use("list", "", "leases", LEASES),
     }
@@ -77,4 +79,5 @@ def test_a_right_is_used_where_it_holds() -> None:
         "create leases in own namespace",
         "list leases in kube-node-lease",
         "patch leases",
+        "update leases",
     ]

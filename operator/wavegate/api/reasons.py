@@ -168,6 +168,12 @@ class Reason(StrEnum):
         "written for it, not even a revert; remove the annotation to go on from what is there.",
     )
 
+    NamespaceNotBound = _reason(
+        "NamespaceNotBound",
+        "RBAC does not let the operator write in the channel's namespace, so nothing starts or "
+        "moves there and a revert waits; make the RoleBinding, or do else what the message names.",
+    )
+
     NotProven = _reason(
         "NotProven",
         "The channel has no spec.loadedProof, so no node says which content its agent loaded: a "

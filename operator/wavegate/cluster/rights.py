@@ -1,7 +1,8 @@
-"""The rights that the operator needs, each with what it is for. The chart's roles grant exactly
-these: a test holds both against each other.
+"""The rights that the operator needs: in all namespaces, and where agents run. The chart's roles
+grant exactly these, each with what it is for: a test holds both against each other.
 """
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 from wavegate.api import GROUP, Channel, Decision, Release
@@ -33,37 +34,53 @@ class Right:
 
 _EVERYWHERE = (
     ("", "nodes", "list watch patch"),
-    ("", "pods", "list watch deletecollection create"),
-    ("", "configmaps", "get list watch create update delete"),
-    ("apps", "daemonsets", "get list watch create patch delete"),
-    ("events.k8s.io", "events", "create"),
+    ("", "pods", "list watch"),
+    ("", "configmaps", "list watch"),
+    ("apps", "daemonsets", "list watch"),
     *((GROUP, kind.plural, "get list watch") for kind in (Channel, Release)),
     (GROUP, Decision.plural, "list watch"),
     *((GROUP, f"{kind.plural}/status", "patch") for kind in KINDS),
 )
+_WITH_AGENTS = (
+    ("", "pods", "create deletecollection"),
+    ("", "configmaps", "get create update delete"),
+    ("apps", "daemonsets", "get create patch delete"),
+    ("events.k8s.io", "events", "create"),
+)
 
 
 def needed_rights(namespace: str, lease: str, policies: tuple[str, ...] = ()) -> frozenset[Right]:
-    """All rights. `namespace` and `lease` are where the leader's Lease is; `policies` are admission
-    policies that are looked for, as `group/version/plural/name`.
+    """The rights without which nothing works. `namespace` and `lease` are where the leader's Lease
+    is; `policies` are admission policies that are looked for, as `group/version/plural/name`.
     """
     leases = ("coordination.k8s.io", "leases", "")
     return frozenset(
         {
-            *(
-                Right(verb, group, *_split(resource))
-                for group, resource, verbs in _EVERYWHERE
-                for verb in verbs.split()
-            ),
+            *_spelled(_EVERYWHERE),
             Right("create", *leases, namespace),
             Right("get", *leases, namespace, lease),
             Right("update", *leases, namespace, lease),
             Right("list", *leases, NODE_LEASES),
-            # Only as dry runs: whether the policies prove who decided.
-            *(Right(verb, GROUP, Decision.plural, name=FORGED) for verb in ("create", "patch")),
             *(_policy(path) for path in policies),
         }
     )
+
+
+def agents_rights(namespace: str) -> frozenset[Right]:
+    """What is needed besides in a namespace in which agents run."""
+    # Only as dry runs: whether the policies prove who decided.
+    forged = (
+        Right(verb, GROUP, Decision.plural, "", namespace, FORGED) for verb in ("create", "patch")
+    )
+    return frozenset((*_spelled(_WITH_AGENTS, namespace), *forged))
+
+
+def _spelled(
+    rules: tuple[tuple[str, str, str], ...], namespace: str = EVERYWHERE
+) -> Iterator[Right]:
+    for group, resource, verbs in rules:
+        for verb in verbs.split():
+            yield Right(verb, group, *_split(resource), namespace)
 
 
 def _split(resource: str) -> tuple[str, str]:

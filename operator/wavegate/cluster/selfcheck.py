@@ -1,4 +1,5 @@
-"""Asks the cluster at start for what this operator needs: CRDs of its version, rights, policies.
+"""Asks the cluster at start for what this operator needs everywhere: CRDs of its version, rights,
+policies. What it may do where agents run is asked for each namespace: see controller/bindings.py.
 
 Nothing is refused for good: what is missing is said once, in the log and at /readyz, is looked for
 again every few seconds, and the operator goes on by itself when it is there. Until then no node
@@ -13,6 +14,7 @@ from typing import Any
 
 from wavegate.api import GROUP, VERSION, Resource
 from wavegate.api.needed import needed_fields, served_fields
+from wavegate.cluster import reviews
 from wavegate.cluster.client import ApiError, Client
 from wavegate.cluster.rights import Right
 from wavegate.cluster.served import KINDS, ServedKinds
@@ -25,11 +27,9 @@ AGAIN_SECONDS = 300.0
 """Between two looks at CRDs and policies when all is there. Rights are asked for once: a request
 that is refused later says so itself.
 """
-_REVIEWS = "/apis/authorization.k8s.io/v1/selfsubjectaccessreviews"
 _SCHEMAS = f"/openapi/v3/apis/{GROUP}/{VERSION}"
-_AT_ONCE = 8
 _NAMED = 5
-"""Most fields or rights that one line names."""
+"""Most fields that one line names."""
 
 
 class SelfCheck:
@@ -117,38 +117,8 @@ class SelfCheck:
 
     async def _rights(self) -> list[str]:
         """Ask for the rights that were not granted yet."""
-        gate = asyncio.Semaphore(_AT_ONCE)
-
-        async def granted(right: Right) -> bool:
-            async with gate:
-                return await self._may(right)
-
-        answers = await asyncio.gather(*map(granted, self._unproven))
-        self._unproven = [r for r, yes in zip(self._unproven, answers, strict=True) if not yes]
-        if not self._unproven:
-            return []
-        lacking = _some(map(str, self._unproven))
-        todo = "install the roles of this version (helm upgrade, or kubectl apply)"
-        return [f"RBAC does not allow the operator to {lacking}: {todo}"]
-
-    async def _may(self, right: Right) -> bool:
-        attributes = {
-            "verb": right.verb,
-            "group": right.group,
-            "resource": right.resource,
-            "subresource": right.subresource,
-            "namespace": right.namespace,
-            "name": right.name,
-        }
-        body = {"spec": {"resourceAttributes": attributes}}
-        try:
-            answer = await self._client.create(_REVIEWS, body)
-        except ApiError as error:
-            if error.status != 403:
-                raise
-            log.warning("Whether the operator may %s can't be asked: %s", right, error)
-            return True  # what is not allowed then is refused when it is tried, and said
-        return bool(answer["status"].get("allowed"))
+        self._unproven = await reviews.not_granted(self._client, self._unproven)
+        return [reviews.in_words(self._unproven)] if self._unproven else []
 
     async def _missing_policies(self) -> AsyncIterator[str]:
         for path in self._policies:

@@ -15,6 +15,7 @@ from wavegate.cluster.client import ApiError
 from wavegate.cluster.events import EventRecorder
 from wavegate.cluster.status import StatusWriter
 from wavegate.controller.act import Actor, NotLeader
+from wavegate.controller.bindings import Bindings
 from wavegate.controller.candidates import Candidates
 from wavegate.controller.checks import CheckRunner
 from wavegate.controller.gather import Gathered, Gatherer
@@ -34,7 +35,8 @@ from wavegate.telemetry.metrics import Metrics
 
 log = logging.getLogger(__name__)
 
-NEVER = (400, 403, 404, 413, 422)
+FORBIDDEN = 403
+NEVER = (400, FORBIDDEN, 404, 413, 422)
 """Answers that the same request gets again."""
 TOO_LARGE = (413,)
 """What a ledger can be refused for without hope; anything else may pass."""
@@ -64,6 +66,7 @@ class Engine:
         checks: CheckRunner,
         proofs: ProofRunner,
         policies: PolicyRunner,
+        bindings: Bindings,
         statuses: StatusWriter,
         events: EventRecorder,
         metrics: Metrics,
@@ -72,6 +75,7 @@ class Engine:
     ) -> None:
         self._world, self._gatherer, self._actor = world, gatherer, actor
         self._checks, self._proofs, self._policies = checks, proofs, policies
+        self._bindings = bindings
         self._statuses, self._events = statuses, events
         self._metrics, self._queue, self._clock = metrics, queue, clock
         self._live = LiveGates(metrics)
@@ -101,6 +105,8 @@ class Engine:
         except ApiError as error:
             self._metrics.errors.inc()
             log.warning("Channel %s/%s is taken up again: %s", *key, error)
+            if error.status == FORBIDDEN:
+                self._bindings.doubt(key[0])
             self._queue.failed(key, error.retry_after)
         except NotLeader:
             raise
@@ -111,11 +117,15 @@ class Engine:
             self._queue.failed(key, None)
 
     async def _work(self, key: Key) -> None:
+        forbidden = await self._bindings.lacking(key[0])
         gathered = await self._gatherer.gather(
-            key, self._checks.results(key), self._refused.get(key, ("", ""))[1]
+            key, self._checks.results(key), self._refused.get(key, ("", ""))[1], forbidden
         )
+        seen, allowed_since = gathered.observation, self._bindings.since(key[0])
         obs = replace(
-            gathered.observation,
+            seen,
+            allowed_since=allowed_since,
+            watching_since=max(seen.watching_since, allowed_since),
             way_back=self._proofs.proof(key),
             policies=self._policies.proof(key),
         )
@@ -126,12 +136,15 @@ class Engine:
         if obs.channel is None and not gathered.record_version:
             await self._report_or_later(key, obs, Step(), now)
             return
+        self._bindings.ensure(key, rolling=rollout is not None)
         step = decide(obs, now)
-        if step.record is not None:
-            await self._save(key, gathered, step.record)
-            self._queue.later(key, 0.0)
-        elif step.actions:
-            await self._act(key, obs, step)
+        try:
+            await self._carry_out(key, gathered, obs, step)
+        except ApiError:
+            if forbidden:  # people must see why nothing is done
+                self._policies.ensure(key, obs)
+                await self._report_or_later(key, obs, step, now)
+            raise
         if step.requeue is not None:
             self._queue.later(key, step.requeue)
         next_query = self._checks.ensure(key, obs)
@@ -145,6 +158,13 @@ class Engine:
                 self._world.look(key, since)
         if step.record is None:
             await self._report_or_later(key, obs, step, now)
+
+    async def _carry_out(self, key: Key, gathered: Gathered, obs: Observation, step: Step) -> None:
+        if step.record is not None:
+            await self._save(key, gathered, step.record)
+            self._queue.later(key, 0.0)
+        elif step.actions:
+            await self._act(key, obs, step)
 
     async def _save(self, key: Key, gathered: Gathered, record: Record) -> None:
         if _begins(gathered.observation.record.rollout, record.rollout):
@@ -172,6 +192,8 @@ class Engine:
             rollout = obs.record.rollout
             if rollout is None or error.status not in hopeless:
                 raise
+            if error.status == FORBIDDEN and await self._bindings.look(obs.namespace):
+                raise  # by RBAC, which may change; a policy of admission refuses with it, too
             self._refused[key] = (rollout.attempt, str(error))
             self._queue.later(key, 0.0)
 

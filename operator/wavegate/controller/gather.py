@@ -65,8 +65,12 @@ class Gatherer:
         self._kept: dict[Key, Kept] = {}
         """Of channels that roll out or bake: the others are looked at too seldom."""
 
-    async def gather(self, key: Key, checks: CheckResults, refused: str) -> Gathered:
-        """Gather what is known of channel `key`. Raises ApiError when something can't be read."""
+    async def gather(
+        self, key: Key, checks: CheckResults, refused: str, forbidden: str = ""
+    ) -> Gathered:
+        """Gather what is known of channel `key`. Raises ApiError when something can't be read.
+        `forbidden` as in the observation: then nothing is asked for but what all may see.
+        """
         namespace, name = key
         world = self._world
         stored = world.stored.items.get((namespace, record_name(name)))
@@ -95,7 +99,9 @@ class Gatherer:
             record=known,
             nodes=kept.of(_by_name, nodes),
             gone=kept.of(_by_name, gone),
-            agent=await self._agent_with_inputs(channel, known, revisions),
+            agent=AgentSource()
+            if forbidden
+            else await self._agent_with_inputs(channel, known, revisions),
             releases=releases,
             decisions=self._decisions(namespace, releases),
             revisions=revisions,
@@ -103,11 +109,12 @@ class Gatherer:
             leases=dict(world.leases),
             checks=checks.get(known.rollout.attempt, {}) if known.rollout else {},
             bake_checks=checks.get(known.bake.attempt, {}) if known.bake else {},
-            contents=await self._contents(namespace, releases, known),
+            contents=await self._contents(namespace, () if forbidden else releases, known),
             agents=agents,
             bake_agents=bake_agents,
             # A revert asks nothing of them, and does not wait for them.
-            blind=world.blind() or (agents.blind if rolling else ""),
+            blind=world.blind() or forbidden or (agents.blind if rolling else ""),
+            forbidden=forbidden,
             unreadable=bool(world.missing)
             or any(space == namespace for _, space, _ in world.unreadable),
             soak_floor=self._soak_floor,

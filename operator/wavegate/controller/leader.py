@@ -1,4 +1,6 @@
-"""All that a leading process runs, wired in one place: mirrors, queue, checks, proofs, engine."""
+"""All that a leading process runs, wired in one place: mirrors, queue, checks, proofs, bindings,
+engine.
+"""
 
 import asyncio
 from collections.abc import Callable
@@ -7,6 +9,7 @@ from wavegate.cluster.client import Client
 from wavegate.cluster.events import EventRecorder
 from wavegate.cluster.status import StatusWriter
 from wavegate.controller.act import Actor
+from wavegate.controller.bindings import Bindings
 from wavegate.controller.checks import CheckRunner
 from wavegate.controller.engine import Engine
 from wavegate.controller.gather import Gatherer
@@ -19,7 +22,9 @@ from wavegate.telemetry.prometheus import PrometheusReader
 
 
 class Leader:
-    """See the module. `may_act` is asked before every write; `clock` never jumps."""
+    """See the module. `may_act` is asked before every write; `clock` never jumps; `binding` is the
+    command of `Bindings`.
+    """
 
     def __init__(  # noqa: PLR0913 (what it is wired from)
         self,
@@ -31,6 +36,7 @@ class Leader:
         may_act: Callable[[], bool],
         identity: str,
         soak_floor: float,
+        binding: str,
     ) -> None:
         self._client, self._reader, self._metrics, self._clock = client, reader, metrics, clock
         self._may_act, self._identity, self._soak_floor = may_act, identity, soak_floor
@@ -39,6 +45,7 @@ class Leader:
         self._checks = CheckRunner(reader, clock, self._queue.add, metrics)
         self._proofs = ProofRunner(client, clock, self._queue.add)
         self._policies = PolicyRunner(client, clock, self._queue.add)
+        self._bindings = Bindings(client, clock, self._queue.add, binding)
 
     async def start(self, tasks: asyncio.TaskGroup) -> None:
         """Sync the mirrors; then run the engine in `tasks`. Decisions begin when all is synced."""
@@ -50,6 +57,7 @@ class Leader:
             checks=self._checks,
             proofs=self._proofs,
             policies=self._policies,
+            bindings=self._bindings,
             statuses=StatusWriter(self._client),
             events=EventRecorder(self._client, self._identity),
             metrics=self._metrics,
@@ -64,8 +72,9 @@ class Leader:
         return 0.0 if since is None else self._clock() - since
 
     def close(self) -> None:
-        """Stop asking Prometheus, and trying the way back and the policies."""
+        """Stop asking Prometheus and RBAC, and trying the way back and the policies."""
         self._checks.close()
         self._proofs.close()
         self._policies.close()
+        self._bindings.close()
         self._reader.close()

@@ -40,9 +40,13 @@ class PolicyRunner:
             task.cancel()
 
     def ensure(self, key: Key, obs: Observation) -> None:
-        """Try the policies if a decision, or a new process, wants it."""
+        """Try the policies if a decision, or a new process, wants it. Without the right to try it
+        nothing is known.
+        """
         at, (namespace, _) = decisions.proof_wanted_at(obs), key
-        if at is None:
+        if obs.forbidden:
+            self._proofs.pop(namespace, None)
+        if at is None or obs.forbidden:
             return
         self._waiting[namespace].add(key)
         task = self._running.get(namespace)

@@ -39,6 +39,8 @@ def _stopped(obs: Observation) -> Reason | None:
     if obs.record.lost is not None:
         return Reason.StateLost
     rollout = obs.record.rollout
+    if obs.forbidden and rollout is not None:
+        return Reason.NamespaceNotBound
     return rollout.paused if rollout and rollout.phase is Phase.Rolling else None
 
 

@@ -23,9 +23,10 @@ def lacking(obs: Observation, rollout: Rollout, now: float) -> tuple[Lack, ...]:
 
 def waits_since(obs: Observation, rollout: Rollout, left: tuple[Lack, ...], now: float) -> float:
     """Since when the nodes had time. For how long an agent that restarted is Ready, a new leader
-    does not know, so it gives these the whole time to show.
+    does not know, so it gives these the whole time to show. Nor had they any while RBAC kept us
+    from giving stable back.
     """
-    since = rollout.reverting_since or now
+    since = max(rollout.reverting_since or now, obs.allowed_since)
     if any(lack.reason is Reason.RevertedAgentsUnwell for lack in left):
         since = max(since, obs.watching_since)
     return min(now, since)

@@ -55,6 +55,8 @@ def prepare(obs: Observation, rollout: Rollout, now: float) -> Step:
     view, stable = obs.revision(rollout.candidate), obs.record.stable
     if view is not None and view.targets(obs.key, Target.NOTHING):
         return revert.begin(obs, rollout, Reason.FencedByHand, _fenced(rollout), now)
+    if obs.forbidden:
+        return wait(f"a person: {obs.forbidden}")
     release = obs.release(rollout.candidate.release_uid)
     if view is None and obs.channel and release and obs.moved(rollout.attempt):
         # A record of the past: these nodes would all get the content at once, without a ledger.

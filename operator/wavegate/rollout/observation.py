@@ -141,7 +141,7 @@ class Observation:
     """ConfigMaps with content that releases name, and our own copies, by name."""
     soak_floor: float = 180.0
     watching_since: float = 0.0
-    """Since when this operator sees everything: what was before it is not soak."""
+    """Since when this operator sees everything, and may write: what was before it is not soak."""
     seen_at: float = 0.0
     """All that happened to nodes and pods before this time is in here."""
     labelled_at: Mapping[tuple[int, int], float] = field(default_factory=dict)
@@ -157,6 +157,10 @@ class Observation:
     bake_agents: AgentPods = field(default_factory=AgentPods)
     blind: str = ""
     """What of the cluster we may not see as it is, in words; empty when we see everything."""
+    forbidden: str = ""
+    """What RBAC does not let us do in this namespace, in words; empty when it lets us do all."""
+    allowed_since: float = 0.0
+    """Since when it lets us do all again, after it did not; 0 = it always did."""
     unreadable: bool = False
     """Objects of our kinds in this namespace can't be read by this version: none of them counts as
     deleted."""

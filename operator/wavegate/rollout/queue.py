@@ -32,6 +32,7 @@ def _channel_problem(obs: Observation) -> Problem | None:
         return None
     return (
         _hands_off(obs)
+        or _forbidden(obs)
         or lost.problem(obs)
         or _stable_gone(obs)
         or _agent_problem(obs, channel)
@@ -190,6 +191,10 @@ def _hands_off(obs: Observation) -> Problem | None:
     )
 
 
+def _forbidden(obs: Observation) -> Problem | None:
+    return Problem(Reason.NamespaceNotBound, obs.forbidden) if obs.forbidden else None
+
+
 def _stable_gone(obs: Observation) -> Problem | None:
     stable = obs.record.stable
     if stable is None or obs.revision(stable) is not None:
@@ -268,6 +273,8 @@ def _empty_pools(obs: Observation, channel: Channel) -> set[str]:
 def _content_problem(obs: Observation, release: Release) -> Problem | None:
     name = release.spec.content.reference
     content = obs.contents.get(name)
+    if content is None and obs.forbidden:  # not looked for
+        return None
     if content is None:
         return Problem(
             Reason.ContentNotFound,

@@ -210,9 +210,11 @@ def _phase(
         if obs.hands_off or (lost.is_lost(obs) and not lost.in_position(obs)):
             return Phase.Reverting, paused or Reason.Reverting, WaitingFor.Person
         reason = rollout.incident.reason if rollout.incident else Reason.Reverting
-        return Phase.Reverting, reason, WaitingFor.Node
+        return Phase.Reverting, reason, WaitingFor.Person if obs.forbidden else WaitingFor.Node
     if paused:
         return Phase.Paused, paused, WaitingFor.Person
+    if obs.forbidden:
+        return Phase.Rolling, Reason.NamespaceNotBound, WaitingFor.Person
     if rollout.waves and rollout.waves[-1].state is WaveState.AwaitingApproval:
         return Phase.Rolling, Reason.AwaitingApproval, WaitingFor.Person
     if worst(step.findings) is Verdict.HOLD:
@@ -243,11 +245,11 @@ def _message(
     """One line for the person on call. Seconds that tick are left out: no write per second."""
     phase, reason = is_in
     if rollout.incident:
-        waiting = step.waiting if phase is Phase.Reverting else ""
+        waiting = (obs.forbidden or step.waiting) if phase is Phase.Reverting else ""
         return rollout.incident.message + (f"; waiting for {waiting}" if waiting else "")
     if not rollout.waves:
-        why = "".join(f"; {finding.message}" for finding in step.findings[:1])
-        preparing = f"The candidate's DaemonSet is being prepared{why}"
+        why = obs.forbidden or next((finding.message for finding in step.findings), "")
+        preparing = "The candidate's DaemonSet is being prepared" + (f"; {why}" if why else "")
         return reason.meaning if phase is Phase.Paused else preparing
     stuck = movable.describe(movable.not_movable(obs, rollout))
     if rollout.promoting:
@@ -263,7 +265,8 @@ def _message(
     if phase is Phase.Paused:
         head = f"{reason.meaning} {head}"
         why = why if step.findings else ""
-    parts = (head, why, "" if stuck in why else stuck, suspect_report.clause(obs, rollout, now))
+    more = (part for part in (obs.forbidden, stuck) if part not in why)
+    parts = (head, why, *more, suspect_report.clause(obs, rollout, now))
     return "; ".join(part for part in parts if part)
 
 

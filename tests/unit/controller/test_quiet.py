@@ -9,8 +9,10 @@ from support import fleet
 from support.builders import CHANNEL, SPACE
 from wavegate.cluster import paths
 from wavegate.cluster.events import EventRecorder
+from wavegate.cluster.reviews import RULES
 from wavegate.cluster.status import StatusWriter
 from wavegate.controller.act import Actor
+from wavegate.controller.bindings import Bindings
 from wavegate.controller.checks import CheckRunner
 from wavegate.controller.engine import Engine
 from wavegate.controller.gather import Gatherer
@@ -48,6 +50,7 @@ class Operator:
             checks=CheckRunner(None, clock, self.queue.add),
             proofs=ProofRunner(client, clock, self.queue.add),
             policies=PolicyRunner(client, clock, self.queue.add),
+            bindings=Bindings(client, clock, self.queue.add, "agents"),
             statuses=StatusWriter(client),
             events=EventRecorder(client, "me"),
             metrics=metrics,
@@ -95,9 +98,10 @@ def operator(client, objects):
 
 
 def writes(objects):
-    """Requests that store something, since the last look: a dry run does not."""
+    """Requests that store something, since the last look: a dry run or a review does not."""
     pairs = zip(objects.requests, objects.queries, strict=True)
-    found = [r for r, query in pairs if r[0] != "GET" and "dryRun" not in query]
+    stored = (r for r, query in pairs if r[0] != "GET" and "dryRun" not in query)
+    found = [request for request in stored if request[1] != RULES]
     objects.requests.clear()
     objects.queries.clear()
     return found

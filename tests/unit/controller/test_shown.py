@@ -65,3 +65,10 @@ def test_the_phase_is_shown_and_a_revert_is_neither_paused_nor_held(rolling, met
     assert value(metrics, "wavegate_rollout_phase", phase="Rolling") == 0
     assert value(metrics, "wavegate_rollout_paused", reason="HoldTimeout") is None
     assert value(metrics, "wavegate_wave_held") == 0
+
+
+def test_a_rollout_that_rbac_stops_calls_a_person_until_it_may_go_on(rolling, metrics, show):
+    show(replace(rolling, forbidden="no RoleBinding"))
+    assert value(metrics, "wavegate_rollout_paused", reason="NamespaceNotBound") == 1
+    show(rolling)
+    assert value(metrics, "wavegate_rollout_paused", reason="NamespaceNotBound") is None
