@@ -123,17 +123,27 @@ class Machines:
         found = self.controller.next_look(renewed + self.speeds.grace)
         asyncio.get_running_loop().call_at(found, self._lost, name, machine.died_at)
 
-    def boot(self, name: str) -> None:
-        """The machine starts (again): another bootID, its pods' containers started anew."""
+    def boot(self, name: str, late: float = 0.0) -> None:
+        """The machine starts (again): another bootID, its pods' containers started anew. Its
+        kubelet tells of the node so many seconds later than of the pods.
+        """
         machine = self.machines[name]
         node = self.server.find("nodes", name)
         if node is None:
             return
         machine.alive, machine.boots = True, machine.boots + 1
         machine.renewed_until = self._now()
-        status = self._status(machine, "True")
-        self.server.update(f"kubelet {name}", "nodes", node, status=status)
+        if late:
+            asyncio.get_running_loop().call_later(late, self._tell_boot, machine)
+        else:
+            self._tell_boot(machine)
         self._take_over_pods(name)
+
+    def _tell_boot(self, machine: Machine) -> None:
+        node = self.server.find("nodes", machine.name)
+        if node is not None and machine.alive:
+            status = self._status(machine, "True")
+            self.server.update(f"kubelet {machine.name}", "nodes", node, status=status)
 
     def reappear(self, name: str) -> None:
         """A machine that was only out of reach: the same boot, and its pods ran on."""
@@ -153,6 +163,12 @@ class Machines:
         if stored is None or not self.machines[name].alive:
             return
         self._report(name, stored, ready=False, restarts=_restarts(stored) + 1, ended=(why, code))
+
+    def restart_at_once(self, name: str, pod: Body) -> None:
+        """The agent's container ends for the first time: it is started anew without back-off."""
+        stored = self._current(pod)
+        if stored is not None and self.machines[name].alive:
+            self._report(name, stored, ready=True, restarts=_restarts(stored) + 1)
 
     def recover(self, name: str, pod: Body) -> None:
         """Its back-off is over: the container runs, and goes on running."""

@@ -136,6 +136,19 @@ class Story(Simulation):
         super().crash(node)
         super().boot(node)
 
+    def reboot_in_parts(self, node: str, late: float) -> None:
+        """The same; the kubelet tells of its pods, and so many seconds later of the node."""
+        self.say("machine", f"{{}}: rebooted; tells its bootID {late:g} s after its pods", [node])
+        super().crash(node)
+        self.act(lambda: self.machines.boot(node, late))
+        self.machines.machines[node].beat = 0.0
+
+    def restart_agent(self, node: str) -> None:
+        """Its container ends, once."""
+        self.say("machine", "{}: its agent ended, and was started anew", [node])
+        [pod] = self.pods(node)
+        self.act(lambda: self.machines.restart_at_once(node, pod))
+
     def cut_off(self, *nodes: str) -> None:
         """Nothing is heard of these machines any more; on them all goes on."""
         self.say("machine", "{}: their network is gone", nodes)

@@ -14,7 +14,7 @@ from simulation.invariants import CHECKS, OWED, BrokenInvariant
 from simulation.machines import crash_loops
 from simulation.reporting import Reporter
 from support.builders import digest
-from wavegate.api import WaveState
+from wavegate.api import Reason, WaveState
 from wavegate.cluster import paths
 from wavegate.cluster import status as statuses
 from wavegate.cluster.store import Store
@@ -88,6 +88,22 @@ def canary_drained(sim: Simulation) -> None:
     sim.until("b soaks", lambda: in_state(sim, WaveState.Soaking))
     sim.act(lambda: sim.autoscaler.shrink("canary-1", 2.0))
     sim.run(200)
+
+
+def crash_on_a_cordoned_canary(sim: Simulation) -> None:
+    """The canary is cordoned for a reboot, and its agent crashes once, late in the soak. No reboot
+    comes.
+    """
+    sim.publish("a")
+    sim.until_phase("a", "Completed", 600)
+    sim.publish("b")
+    sim.until("b soaks", lambda: in_state(sim, WaveState.Soaking))
+    node = sim.server.find("nodes", "canary-1")
+    spec = {**node["spec"], "unschedulable": True}
+    sim.act(lambda: sim.server.update("people", "nodes", node, spec=spec))
+    sim.run(sim.record.rollout.planned.soak - 5)
+    sim.act(lambda: sim.machines.restart_at_once("canary-1", sim.pods("canary-1")[0]))
+    sim.until_phase("b", "Reverted", 200)
 
 
 def silent_agent(sim: Simulation) -> None:
@@ -228,6 +244,27 @@ def passes_on_nothing(patch) -> None:
     missing, nobody = soak._missing, "a node that could give evidence"
     patch.setattr(excused, "again", lambda *_: None)
     patch.setattr(soak, "_missing", lambda *a: missing(*a).replace(nobody, ""))
+
+
+def takes_a_crash_on_a_cordoned_node_for_its_reboot(patch) -> None:
+    """Whoever is cordoned for a reboot has rebooted when its agent was restarted."""
+    _leaves_out(patch, Reason.AgentRestarted, Reason.RebootAwaited)
+
+
+def passes_while_a_bootid_is_awaited(patch) -> None:
+    """What may be a reboot keeps nobody waiting."""
+    _leaves_out(patch, Reason.RebootAwaited)
+
+
+def _leaves_out(patch, *reasons: Reason) -> None:
+    judge_nodes = judge.judge_nodes
+
+    def trusting(obs, *args):
+        for found in judge_nodes(obs, *args):
+            if found.reason not in reasons or not obs.nodes[found.node].announced:
+                yield found
+
+    patch.setattr(judge, "judge_nodes", trusting)
 
 
 def believes_without_a_report(patch) -> None:
@@ -393,6 +430,8 @@ MUTATIONS = (
     Mutation(5, waits_for_nodes_before_it_fences, promises.a_fence_costs_two_writes),
     Mutation(6, passes_on_time_alone, on(dead_in_the_soak)),
     Mutation(6, passes_on_nothing, on(canary_drained)),
+    Mutation(6, takes_a_crash_on_a_cordoned_node_for_its_reboot, on(crash_on_a_cordoned_canary)),
+    Mutation(6, passes_while_a_bootid_is_awaited, on(crash_on_a_cordoned_canary)),
     Mutation(6, believes_without_a_report, on(silent_agent)),
     Mutation(6, looks_at_its_own_pods_only, on(carried_to_a_crash)),
     Mutation(6, ends_a_revert_by_its_own_pods, on(carried_to_a_crash_loop)),
@@ -415,6 +454,7 @@ RUNS = {
     "one liar": on(one_liar),
     "dead in the soak": on(dead_in_the_soak),
     "canary drained": on(canary_drained),
+    "crash on a cordoned canary": on(crash_on_a_cordoned_canary),
     "silent agent": on(silent_agent),
     "carried to a crash": on(carried_to_a_crash),
     "carried to a crash loop": on(carried_to_a_crash_loop),

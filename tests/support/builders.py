@@ -54,7 +54,8 @@ def make_release(name: str, sequence: int, content: str = "", **spec: Any) -> Re
     body: dict[str, Any] = {"channel": CHANNEL, "version": name, "sequence": sequence}
     body["content"] = {"image": image}
     uid = f"uid-{name}-{sequence}"
-    metadata = {"name": name, "namespace": SPACE, "uid": uid, "generation": 1}
+    metadata: dict[str, Any] = {"name": name, "namespace": SPACE, "uid": uid, "generation": 1}
+    metadata["creationTimestamp"] = timestamp(spec.pop("made", 1_000_000))
     return Release.parse({"metadata": metadata, "spec": body | spec})
 
 
@@ -86,6 +87,8 @@ class SimNode:
     announced_at: float = 0.0
     bad: frozenset[str] = frozenset()
     lost_at: float | None = None
+    left: str = ""
+    """What the operator remembers: the boot before this one, if it was rebooted as announced."""
     seen: tuple[bool, int] | None = None
     """Ready and number of boots, as the operator saw it last; and when it saw the last loss."""
 
@@ -113,6 +116,7 @@ class SimNode:
             self.announced_at,
             self.bad,
             self.lost_at,
+            self.left,
         )
 
 
@@ -131,6 +135,8 @@ class SimPod:
     seen_since: float = 0.0
     deleting: bool = False
     restarts: int = 0
+    seen_restarts: tuple[int, float] = (0, 0.0)
+    """How often it had restarted when the operator looked, and when it saw that first."""
     waiting: str = ""
     said: str = ""
     """What its agent reports as loaded; empty: nothing."""
@@ -152,6 +158,7 @@ class SimPod:
             restarts=self.restarts,
             waiting=self.waiting,
             annotations={LOADED_DIGEST_ANNOTATION: self.said} if self.said else {},
+            restarted_at=self.seen_restarts[1] if self.restarts else None,
         )
 
 

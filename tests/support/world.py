@@ -9,7 +9,7 @@ call. What must always hold is asserted by the watchers, on every single pass.
 
 import itertools
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from support import answers
@@ -26,7 +26,7 @@ from support.builders import (
     summary,
 )
 from wavegate.api import Channel, Decision, Release
-from wavegate.evidence import CheckResult, Ledger, NodeView, announcement
+from wavegate.evidence import CheckResult, Ledger, NodeView, announcement, left_as_announced
 from wavegate.rollout import transitions
 from wavegate.rollout.decide import decide
 from wavegate.rollout.observation import (
@@ -177,10 +177,10 @@ class SimCluster:
         self.watching_since = self.now
         for node in self.nodes.values():
             node.label_seen, node.announced = self.now, ""
-            node.lost_at = node.seen = None
+            node.lost_at, node.left, node.seen = None, "", None
             self._note_announcement(node)
         for pod in self.pods:
-            pod.seen_since = self.now
+            pod.seen_since, pod.seen_restarts = self.now, (pod.restarts, self.now)
 
     # What is seen
 
@@ -314,6 +314,10 @@ class SimCluster:
 
     def _note_announcement(self, node: SimNode) -> None:
         leaving, ready = node.is_leaving(), self.is_ready(node)
+        if node.seen is not None:
+            ready_then, boot = node.seen
+            then = replace(node, boot=boot).view(ready_then)
+            node.left = left_as_announced(then, node.boot_id, leaving=leaving)
         node.announced_at = node.announced_at if node.announced else self.now
         node.announced = announcement(node.announced, node.boot_id, leaving=leaving, ready=ready)
 
@@ -434,3 +438,5 @@ class SimCluster:
             ready = pod.ready and self.is_ready(self.nodes[pod.node])
             if ready != pod.seen_ready:
                 pod.seen_ready, pod.seen_since = ready, self.now
+            if pod.restarts != pod.seen_restarts[0]:
+                pod.seen_restarts = pod.restarts, self.now

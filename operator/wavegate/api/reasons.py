@@ -277,10 +277,6 @@ class Reason(StrEnum):
         "WavePassed",
         "Every node of the wave gave positive evidence; the next wave opens.",
     )
-    Swept = _reason(
-        "Swept",
-        "Every existing node carries the candidate's label; the candidate becomes stable next.",
-    )
     Promoting = _reason(
         "Promoting",
         "The candidate is made the revision for all nodes; wait.",
@@ -425,6 +421,12 @@ class Reason(StrEnum):
         "AgentRestarted",
         "The agent's container restarted on the candidate; look at `kubectl logs --previous` of "
         "the pod.",
+    )
+    RebootAwaited = _reason(
+        "RebootAwaited",
+        "The agent restarted on a node whose drain or reboot was announced, so nothing moves for "
+        "30 s: if the node has another bootID by then it is excused, else the restart is harm; "
+        "wait.",
     )
     AgentNotReady = _reason(
         "AgentNotReady",

@@ -24,6 +24,7 @@ from wavegate.evidence import (
     announcement,
     bad_conditions,
     is_leaving,
+    left_as_announced,
 )
 from wavegate.rollout.names import (
     ATTEMPT_LABEL,
@@ -81,6 +82,7 @@ def node_view(body: Mapping[str, Any], old: NodeView | None, now: float) -> Node
     same = old if old and old.uid == metadata["uid"] else None
     before = same.announced if same else ""
     announced = announcement(before, boot_id, leaving=leaving, ready=ready)
+    left = left_as_announced(same, boot_id, leaving=leaving)
     return NodeView(
         name=metadata["name"],
         uid=metadata["uid"],
@@ -92,7 +94,8 @@ def node_view(body: Mapping[str, Any], old: NodeView | None, now: float) -> Node
         sides=_sides(metadata["uid"], labels, old, now),
         announced=announced,
         bad=bad_conditions(conditions),
-        announced_at=same.announced_at if same and same.announced else now,
+        announced_at=_announced_at(same, now, announced, left),
+        left=left,
         lost_at=_lost_at(same, now, ready=ready, boot_id=boot_id),
     )
 
@@ -112,6 +115,8 @@ def pod_view(body: Mapping[str, Any], old: PodView | None, now: float) -> PodVie
     if same and ready and same.restarts != restarts:
         same = None  # it was not Ready in between, though we did not see that
     since = (same.ready_since if ready else same.unready_since) if same else None
+    known = old if old and old.uid == metadata["uid"] else None
+    restarted_at = known.restarted_at if known and known.restarts == restarts else now
     return PodView(
         name=metadata["name"],
         namespace=metadata["namespace"],
@@ -128,6 +133,7 @@ def pod_view(body: Mapping[str, Any], old: PodView | None, now: float) -> PodVie
         waiting=_waiting(containers),
         last_exit=_last_exit(containers),
         annotations=_short(metadata.get("annotations") or {}),
+        restarted_at=restarted_at if restarts else None,
     )
 
 
@@ -251,6 +257,13 @@ def _sides(
 def _short(annotations: Mapping[str, str]) -> dict[str, str]:
     """What can be a report of the loaded content; the rest would take memory for nothing."""
     return {k: v for k, v in annotations.items() if len(v) <= MAX_REPORT}
+
+
+def _announced_at(same: NodeView | None, now: float, announced: str, left: str) -> float:
+    """0 of a node that nobody announced: what says nothing must not make it look changed."""
+    if not announced and not left:
+        return 0.0
+    return same.announced_at if same and (same.announced or not announced) else now
 
 
 def _lost_at(same: NodeView | None, now: float, *, ready: bool, boot_id: str) -> float | None:

@@ -22,6 +22,10 @@ from wavegate.rollout.steps import (
 )
 from wavegate.telemetry.metrics import Metrics
 
+CONFIRMED_SECONDS = 1.0
+"""A batch that takes longer, as when the apiserver is slow, asks again whether the record is still
+the one that was decided on: another process may have fenced it, or moved others, meanwhile."""
+
 
 class NotLeader(Exception):  # noqa: N818 (a state, not an error)
     """This process may not act any more: its lease was not renewed in time."""
@@ -102,7 +106,12 @@ class Actor:
         self, store: Store, obs: Observation, action: MoveNodes | UnlabelNodes
     ) -> None:
         moved = self._metrics.moved.labels(obs.namespace, obs.name)
+        clock = asyncio.get_running_loop().time
+        confirmed = clock()
         for name, uid in action.nodes:
+            if clock() - confirmed > CONFIRMED_SECONDS:
+                await self._confirm(store, obs)
+                confirmed = clock()
             self.check()
             if isinstance(action, UnlabelNodes):
                 await store.unlabel_node(name, uid, action.attempt)

@@ -167,6 +167,8 @@ class Engine:
             await self._act(key, obs, step)
 
     async def _save(self, key: Key, gathered: Gathered, record: Record) -> None:
+        if _begins(gathered.observation.record.rollout, record.rollout):
+            await self._gatherer.confirm_channel(gathered.observation)
         self._actor.check()
         await self._actor.store(key).save_record(record, gathered.record_version)
         await self._tell(gathered.observation, record)
@@ -266,6 +268,13 @@ class Engine:
             if decided is not None:
                 await self._statuses.write(decision, decided, stamp)
         self._shown.show(key, obs)
+
+
+def _begins(before: Rollout | None, after: Rollout | None) -> bool:
+    """Whether a plan is frozen."""
+    if after is None or after.phase is not Phase.Pending:
+        return False
+    return before is None or before.attempt != after.attempt
 
 
 def _difference(before: Rollout | None, after: Rollout) -> Told | None:

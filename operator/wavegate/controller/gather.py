@@ -157,6 +157,22 @@ class Gatherer:
             self._kept[key] = kept
         return kept
 
+    async def confirm_channel(self, obs: Observation) -> None:
+        """Raise ApiError 409 if the channel is not what was decided on any more. Channels and
+        releases are watched apart, so a release may be seen before an edit that was made earlier;
+        a plan is frozen by what is stored.
+        """
+        key = (obs.namespace, obs.name)
+        body, watched = await self._get(paths.ours(Channel.plural, *key)), self._world.ours
+        if body is not None:
+            self._world.take(Channel, None, body)
+        now = watched[Channel.plural].get(key) if body is not None else None
+        unreadable = (Channel.plural, *key) in self._world.unreadable
+        if unreadable or now is None or obs.channel is None or _terms(now) != _terms(obs.channel):
+            raise ApiError(
+                409, "the channel is not as it was seen; a release starts by its new spec"
+            )
+
     async def _look_for_missing(self, key: Key, record: Record) -> None:
         """A deletion reverts. So what the record speaks of and our watches do not show is asked
         for by name: they may lag behind the record, which another leader may have written.
@@ -334,6 +350,11 @@ class Gatherer:
             if error.status != 404:
                 raise
             return None
+
+
+def _terms(channel: Resource) -> tuple[object, ...]:
+    """What of a channel decides anything: all but its status."""
+    return channel.uid, channel.generation, channel.metadata.annotations
 
 
 def _by_name(nodes: Mapping[Key, NodeView]) -> dict[str, NodeView]:

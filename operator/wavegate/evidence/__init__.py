@@ -20,6 +20,7 @@ from wavegate.evidence.nodes import (
     bad_conditions,
     is_leaving,
     judge_node,
+    left_as_announced,
 )
 from wavegate.evidence.observation import (
     EVERY_NODE,
@@ -91,6 +92,7 @@ __all__ = [
     "judge_loaded",
     "judge_node",
     "judge_selected",
+    "left_as_announced",
     "lost_nodes",
     "median_of",
     "most_by_chance",

@@ -70,6 +70,19 @@ def announcement(before: str, boot_id: str, *, leaving: bool, ready: bool) -> st
     return (before or boot_id) if leaving else ""
 
 
+def left_as_announced(before: NodeView | None, boot_id: str, *, leaving: bool) -> str:
+    """`NodeView.left` of a machine that was `before` so, and is on this boot. The cordon must be
+    there after the reboot too, or the node was down already when it was seen last: one that was
+    taken back meanwhile may have been so before the machine died.
+    """
+    if before is None:
+        return ""
+    if boot_id == before.boot_id:
+        return before.left
+    announced = before.announced == before.boot_id and (leaving or not before.ready)
+    return before.boot_id if announced else ""
+
+
 def judge_node(
     baseline: LedgerNode,
     node: NodeView | None,

@@ -50,6 +50,8 @@ class NodeView:
     """Types of its conditions that say that something is wrong, other than Kubernetes' own."""
     lost_at: float | None = None
     """When we last saw it stop being Ready, or with another bootID; None: never yet."""
+    left: str = ""
+    """The boot before this one, if it was rebooted out of that as announced."""
 
     def attempt(self, key: str) -> str | None:
         """The attempt that this node is labelled with on the channel `key`."""
@@ -80,6 +82,8 @@ class PodView:
     """When we first saw it not Ready without a break; None while it is Ready."""
     annotations: Mapping[str, str] = field(default_factory=dict)
     """Those that are short enough to be a digest."""
+    restarted_at: float | None = None
+    """When we first saw that its containers restarted as often as they have; None: they did not."""
 
 
 @dataclass(frozen=True, slots=True)

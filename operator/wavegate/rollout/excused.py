@@ -31,7 +31,7 @@ def note(
     entries, marks, left = baselines(obs, rollout), dict(rollout.excused), []
     for finding in failed:
         entry = entries.get(finding.node or "")
-        mark = excuse(obs, marks, entry, finding) if entry is not None else None
+        mark = excuse(obs, rollout.excused, entry, finding) if entry is not None else None
         if entry is None or mark is None or not _fits({**marks, entry.name: mark}):
             left.append(finding)
         else:

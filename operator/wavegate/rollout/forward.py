@@ -44,7 +44,7 @@ from wavegate.rollout.steps import (
 )
 from wavegate.rollout.templates import bind, revision_template
 
-_BRAKES = (Reason.LeaseStale, Reason.ViewStale)
+_BRAKES = (Reason.LeaseStale, Reason.RebootAwaited, Reason.ViewStale)
 
 BATCH = 50
 """Most nodes that one pass labels: the lease is checked before each batch."""
@@ -154,7 +154,9 @@ def _approval(obs: Observation, rollout: Rollout) -> Step | None:
 
 
 def _paused(obs: Observation, rollout: Rollout, findings: tuple[Finding, ...], now: float) -> Step:
-    """No node moves and no wave opens; evidence is collected all the same."""
+    """No node moves and no wave opens; evidence is collected all the same. A soak that runs goes
+    on. None begins: till then the wave is not done, so that any harm in the first one still fails.
+    """
     collected = soak.advance(obs, rollout, findings, now)
     return collected or wait("a person to resume")
 
@@ -316,6 +318,8 @@ def _create(obs: Observation, rollout: Rollout, now: float) -> Step:
     candidate, channel = rollout.candidate, obs.channel
     release = obs.release(candidate.release_uid)
     problem = queue.channel_problem(obs)
+    if obs.unreadable and (channel is None or release is None):
+        return _unreadable(obs, rollout)
     if obs.refused or problem or channel is None or release is None or obs.agent.template is None:
         why = obs.refused or (problem.message if problem else "the channel or release is gone")
         return revert.begin(obs, rollout, Reason.InvalidTemplate, why, now)
@@ -330,6 +334,17 @@ def _create(obs: Observation, rollout: Rollout, now: float) -> Step:
             return revert.begin(obs, rollout, Reason.ContentMutable, why, now)
     bound = bind(obs.agent.template, channel.spec, reference)
     return act(CreateRevision(candidate, revision_template(bound, obs.name, candidate.attempt)))
+
+
+def _unreadable(obs: Observation, rollout: Rollout) -> Step:
+    """Hold what can't be begun: nothing of ours is taken for gone while any of it can't be read."""
+    message = (
+        f"channel {obs.name} or release {rollout.candidate.release} can't be read by this version, "
+        "or its CRD is gone, so nothing is begun; the operator's log names the field: correct it, "
+        "or run the version that wrote it"
+    )
+    found = Finding(Verdict.HOLD, Reason.ViewStale, message)
+    return replace(wait(message), findings=(found,))
 
 
 def _fenced(rollout: Rollout) -> str:

@@ -23,7 +23,7 @@ from wavegate.evidence import (
     standing,
 )
 from wavegate.rollout import labels, loaded, suspects
-from wavegate.rollout.marks import anew, is_away, softened
+from wavegate.rollout.marks import anew, is_away, or_reboot, softened
 from wavegate.rollout.observation import Observation
 from wavegate.rollout.periods import evidence_since
 from wavegate.rollout.record import Rollout
@@ -131,7 +131,8 @@ def judge_nodes(
         lease_seen = obs.leases.get(name)
         yield from judge_node(entry, node, lease_seen, now, overdue=overdue)
         if node is not None:
-            yield from judge_agent(name, pods, overdue=overdue)
+            for finding in judge_agent(name, pods, overdue=overdue):
+                yield or_reboot(obs, entry, standing(pods), finding, now)
             yield from _selected(obs, rollout, entry, theirs.get(name, ()), now)
 
 
@@ -145,7 +146,8 @@ def _selected(
     for pod in agents_since(entry, pods) or (None,):
         unwell_for = _unwell_for(obs, node, [pod] if pod else leaving, obs.agents.lost, now)
         overdue = unwell_for > rollout.plan.progress_deadline
-        yield from judge_selected(entry.name, pod, overdue=overdue)
+        for finding in judge_selected(entry.name, pod, overdue=overdue):
+            yield or_reboot(obs, entry, pod, finding, now)
 
 
 def _doubtful(

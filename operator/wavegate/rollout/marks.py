@@ -10,14 +10,24 @@ import hashlib
 from collections.abc import Mapping
 from dataclasses import replace
 
-from wavegate.api import Reason
-from wavegate.evidence import LEASE_STALE_SECONDS, Finding, LedgerNode, NodeView, PodView
+from wavegate.api import GateKind, Reason
+from wavegate.evidence import (
+    LEASE_STALE_SECONDS,
+    Finding,
+    LedgerNode,
+    NodeView,
+    PodView,
+    Verdict,
+)
 from wavegate.rollout.observation import Observation
 
 Marks = Mapping[str, str]
 """By name: a short hash of machine and boot, or NOT_WATCHED."""
 NOT_WATCHED = ""
 """The mark of a node that is gone."""
+REBOOT_SECONDS = 30.0
+"""A kubelet that boots tells of its pods and of its node by requests of their own, and of the node
+every 10 s: by then the new bootID is there, or the machine did not reboot."""
 EXCUSABLE = frozenset(
     {
         Reason.NodeNotReady,
@@ -47,8 +57,9 @@ def left_as_announced(obs: Observation, marks: Marks, entry: LedgerNode) -> str 
     """The node's mark, if its drain or removal was announced in time."""
     node, before = obs.nodes.get(entry.name), obs.gone.get(entry.name)
     known = entry.name in marks
-    if node is not None and node.uid == entry.uid and _announced(obs, node, entry, known=known):
-        return machine(node)
+    same = node if node is not None and node.uid == entry.uid else None
+    if same and (_announced(obs, same, entry, known=known) or _is_back(obs, marks, same, entry)):
+        return machine(same)
     if before is None or (node is not None and node.uid == before.uid):
         return NOT_WATCHED if node is None and known else None
     was_it = before.uid == entry.uid or known
@@ -62,9 +73,45 @@ def _announced(obs: Observation, node: NodeView, entry: LedgerNode, *, known: bo
     """
     if known or not node.announced:
         return bool(node.announced)
+    return node.announced == entry.boot_id and _was_well(obs, node, entry)
+
+
+def _is_back(obs: Observation, marks: Marks, node: NodeView, entry: LedgerNode) -> bool:
+    """Whether this boot is the announced one: out of the boot of the baseline, or of that which the
+    node is marked with. Whoever announced it may have let the node back since.
+    """
+    if not node.left:
+        return False
+    mark = marks.get(entry.name)
+    if mark is not None:
+        return machine(replace(node, boot_id=node.left)) == mark
+    return node.left == entry.boot_id and _was_well(obs, node, entry)
+
+
+def _was_well(obs: Observation, node: NodeView, entry: LedgerNode) -> bool:
     heard = obs.leases.get(node.name, node.announced_at)
-    alive = node.announced_at - heard <= LEASE_STALE_SECONDS
-    return alive and node.announced == entry.boot_id and node.bad <= {*entry.bad}
+    return node.announced_at - heard <= LEASE_STALE_SECONDS and node.bad <= {*entry.bad}
+
+
+def or_reboot(
+    obs: Observation, entry: LedgerNode, pod: PodView | None, finding: Finding, now: float
+) -> Finding:
+    """The finding. Of an agent that restarted where a reboot is announced: for REBOOT_SECONDS, that
+    the bootID is awaited. That stops moves and passes nothing, and if the machine did not boot, it
+    is harm then. A crash loop, or running out of memory, is so at once.
+    """
+    node, at = obs.nodes.get(entry.name), pod.restarted_at if pod else None
+    if finding.reason is not Reason.AgentRestarted or node is None or pod is None or at is None:
+        return finding
+    same = (node.uid, node.boot_id) == (entry.uid, entry.boot_id)
+    over = pod.waiting or now - at > REBOOT_SECONDS
+    if over or not same or not _announced(obs, node, entry, known=False):
+        return finding
+    message = (
+        f"the agent on node {entry.name} restarted, whose drain or reboot was announced; for "
+        f"{REBOOT_SECONDS:.0f} s its bootID is awaited, which tells if it was the machine"
+    )
+    return Finding(Verdict.WAIT, Reason.RebootAwaited, message, entry.name, gate=GateKind.Agents)
 
 
 def anew(name: str, node: NodeView | None, mark: str) -> LedgerNode:

@@ -100,6 +100,20 @@ def is_open(obs: Observation, release: Release) -> bool:
     return not release.deletion_timestamp and release.spec.sequence > floor(obs.record)
 
 
+def overtaken_by(record: Record, release: Release) -> str:
+    """Name of the release that started while this one waited, with a sequence that is as high; ""
+    when that was before this one was made. The first start that is remembered counts, so that the
+    answer stays. The apiserver's timestamps are rounded down to whole seconds.
+    """
+    starts = [(o.started_at, o.release, o.sequence) for o in record.outcomes]
+    if record.rollout is not None:
+        running = record.rollout.candidate
+        starts.append((record.rollout.started_at, running.release, running.sequence))
+    passed = (start for start in starts if start[2] >= release.spec.sequence)
+    at, name, _ = min(passed, default=(0.0, "", 0))
+    return name if at >= release.created else ""
+
+
 def start(obs: Observation, channel: Channel, release: Release, now: float) -> Rollout:
     """Freeze the plan of a new attempt."""
     attempt = attempt_id(release.uid, obs.record.attempts + 1, now)

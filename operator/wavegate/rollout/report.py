@@ -248,8 +248,8 @@ def _message(
         waiting = (obs.forbidden or step.waiting) if phase is Phase.Reverting else ""
         return rollout.incident.message + (f"; waiting for {waiting}" if waiting else "")
     if not rollout.waves:
-        lacks = f"; {obs.forbidden}" if obs.forbidden else ""
-        preparing = f"The candidate's DaemonSet is being prepared{lacks}"
+        why = obs.forbidden or next((finding.message for finding in step.findings), "")
+        preparing = "The candidate's DaemonSet is being prepared" + (f"; {why}" if why else "")
         return reason.meaning if phase is Phase.Paused else preparing
     stuck = movable.describe(movable.not_movable(obs, rollout))
     if rollout.promoting:
@@ -330,8 +330,11 @@ def _queue_place(obs: Observation, release: Release) -> tuple[Phase, str, str, W
     if release.spec.sequence <= lowest or (
         running is not None and release.spec.sequence <= running.candidate.sequence
     ):
-        message = f"sequence {release.spec.sequence} is not newer than what ran here before"
-        return Phase.Superseded, Reason.NotNewer, message, WaitingFor.Nothing
+        newer = queue.overtaken_by(obs.record, release)
+        late = f"sequence {release.spec.sequence} is not newer than what ran here before"
+        message = f"release {newer} is newer" if newer else late
+        reason = Reason.Superseded if newer else Reason.NotNewer
+        return Phase.Superseded, reason, message, WaitingFor.Nothing
     if release.spec.suspend:
         return Phase.Pending, Reason.Suspended, Reason.Suspended.meaning, WaitingFor.Person
     return _turn(obs, release)

@@ -5,7 +5,7 @@ few nodes must not be able to hold a release. So past its deadline, what is abou
 chance explains them makes these suspects.
 """
 
-from wavegate.api import Reason, WaveState
+from wavegate.api import GateKind, Reason, WaveState
 from wavegate.evidence import Finding, Verdict, silent_nodes
 from wavegate.rollout import exposure, soak, suspects
 from wavegate.rollout.judge import judged_nodes
@@ -22,9 +22,12 @@ def overdue(
     if not rollout.waves or rollout.promoting:
         return {}
     found = [f for f in findings if f.reason in _SILENCE and f.verdict is Verdict.HOLD]
-    found += _without_data(obs, rollout, now) + _restless(obs, rollout, now)
-    away = suspects.aside(obs, rollout)
-    return {f.node: f for f in found if f.node is not None and f.node not in away}
+    found += _without_data(obs, rollout, now) + _restless(obs, rollout, findings, now)
+    away, late = suspects.aside(obs, rollout), dict[str, Finding]()
+    for finding in found:  # what is known best comes first
+        if finding.node is not None and finding.node not in away:
+            late.setdefault(finding.node, finding)
+    return late
 
 
 def alike(findings: tuple[Finding, ...]) -> set[str]:
@@ -45,17 +48,21 @@ def _without_data(obs: Observation, rollout: Rollout, now: float) -> list[Findin
     return [_of(name, Reason.CheckNoData) for name in sorted(lacking)]
 
 
-def _restless(obs: Observation, rollout: Rollout, now: float) -> list[Finding]:
-    """Nodes that interrupted a soak until its bound, or that never settle."""
-    wave, plan = rollout.waves[-1], rollout.plan
-    if soak.is_over_bound(obs, rollout, now):
-        return [_of(name, Reason.Unsteady) for name in wave.unsteady]
+def _restless(
+    obs: Observation, rollout: Rollout, findings: tuple[Finding, ...], now: float
+) -> list[Finding]:
+    """Nodes that interrupted a soak until its bound, or that never settle. Not one that is silent,
+    or whose agent is unwell, just now: that has a deadline of its own, and a name that says more.
+    """
+    wave, plan, restless = rollout.waves[-1], rollout.plan, tuple[str, ...]()
     patience = plan.progress_deadline + soak.BOUND * plan.settle
-    if wave.state is not WaveState.Moving or wave.moved_at is None:
-        return []
-    if now - wave.moved_at <= patience:
-        return []
-    return [_of(name, Reason.Unsteady) for name in exposure.measure(obs, rollout, now).in_flight]
+    moved_at = wave.moved_at if wave.state is WaveState.Moving else None
+    if soak.is_over_bound(obs, rollout, now):
+        restless = wave.unsteady
+    elif moved_at is not None and now - moved_at > patience:
+        restless = exposure.measure(obs, rollout, now).in_flight
+    own = {f.node for f in findings if f.gate is GateKind.Agents or f.reason in _SILENCE}
+    return [_of(name, Reason.Unsteady) for name in restless if name not in own]
 
 
 def _of(node: str, reason: Reason) -> Finding:

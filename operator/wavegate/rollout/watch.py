@@ -139,6 +139,8 @@ def missing(obs: Observation, bake: Bake, nodes: Mapping[str, LedgerNode], now: 
     well = {n for n in nodes if n in ready and n in obs.nodes and obs.nodes[n].ready} - harmed
     baking = obs.once(_as_baking, bake)
     well -= loaded.unproven(baking, bake.rollout, well) | changed_agents(baking, nodes)
+    found = judge_nodes(baking, bake.rollout, nodes, now)
+    well -= {f.node for f in found if f.reason is Reason.RebootAwaited}
     unproven = sorted(set(nodes) - well - harmed)
     if not well:
         return "a node that has had it since its waves and could give evidence"

@@ -277,6 +277,54 @@ def test_an_announcement_is_of_the_boot_on_which_the_node_was_ready_then(seen, e
 @pytest.mark.parametrize(
     ("seen", "expected"),
     [
+        ([("u", "1", "True", CORDONED), ("u", "2", "True", CORDONED)], "1"),
+        ([("u", "1", "True", CORDONED), ("u", "2", "True", CORDONED), ("u", "2", "True", {})], "1"),
+        ([("u", "1", "True", CORDONED), ("u", "1", "False", {}), ("u", "2", "True", {})], "1"),
+        # The cordon was taken back, before the boot or at a time that nobody knows.
+        ([("u", "1", "True", CORDONED), ("u", "1", "True", {}), ("u", "2", "True", {})], ""),
+        ([("u", "1", "True", CORDONED), ("u", "2", "True", {})], ""),
+        ([("u", "1", "True", {}), ("u", "2", "True", CORDONED)], ""),
+        # Announced was the boot before this one only.
+        (
+            [
+                ("u", "1", "True", CORDONED),
+                ("u", "2", "True", CORDONED),
+                ("u", "2", "True", {}),
+                ("u", "3", "True", {}),
+            ],
+            "",
+        ),
+        (
+            [
+                ("u", "1", "True", CORDONED),
+                ("u", "2", "True", CORDONED),
+                ("u", "3", "True", CORDONED),
+            ],
+            "",
+        ),
+        ([("old", "1", "True", CORDONED), ("u", "2", "True", CORDONED)], ""),
+    ],
+)
+def test_which_boot_a_machine_left_as_announced_is_known_by_the_order(seen, expected):
+    found = None
+    for uid, boot, ready, spec in seen:
+        found = node_view(a_node(uid=uid, boot=boot, ready=ready, **spec), found, 0.0)
+    assert found.left == expected
+
+
+def test_an_announcement_keeps_its_time_until_another_comes():
+    found, times = None, []
+    cordons = (False, True, True, False, True)
+    for now, (boot, cordoned) in enumerate(zip("11222", cordons, strict=True), 1):
+        body = a_node(boot=boot, ready="True", **(CORDONED if cordoned else {}))
+        found = node_view(body, found, float(now))
+        times.append(found.announced_at)
+    assert times == [0.0, 2.0, 2.0, 2.0, 5.0]
+
+
+@pytest.mark.parametrize(
+    ("seen", "expected"),
+    [
         ([("u", "True", "1")], None),
         ([("u", "False", "1")], None),
         ([("u", "True", "1"), ("u", "Unknown", "1")], 1.0),
@@ -327,6 +375,16 @@ def test_since_when_a_pod_is_ready_is_measured_by_our_own_clock():
     assert pod_view(a_pod("False"), gone, 12.0).unready_since == 10.0
     assert pod_view(a_pod(), gone, 13.0).ready_since == 13.0
     assert pod_view(a_pod(uid="other"), first, 9.0).ready_since == 9.0
+
+
+def test_when_a_pod_restarted_last_is_measured_by_our_own_clock():
+    none, once, twice = ([{"restartCount": n}] for n in (0, 1, 2))
+    found, times = None, []
+    for now, statuses in enumerate((none, once, once, twice, twice), 1):
+        found = pod_view(a_pod(containerStatuses=statuses), found, float(now))
+        times.append(found.restarted_at)
+    assert times == [None, 2.0, 2.0, 4.0, 4.0]
+    assert pod_view(a_pod(containerStatuses=once), None, 7.0).restarted_at == 7.0
 
 
 def test_a_restart_that_we_saw_only_the_end_of_interrupts_being_ready():

@@ -10,6 +10,8 @@ from support.invariants import with_stable
 from support.world import SimCluster
 from wavegate.cluster import paths
 from wavegate.cluster.client import ApiError
+from wavegate.cluster.projections import encode_record
+from wavegate.controller import act
 from wavegate.controller.act import Actor, NotLeader
 from wavegate.controller.world import World
 from wavegate.rollout.decide import decide
@@ -142,6 +144,59 @@ async def test_a_batch_stops_at_the_node_at_which_the_lease_is_lost(
     labelled = [body for body in objects.bodies.values() if "labels" in body["metadata"]]
     assert len(labelled) == len(objects.requests) == 2
     assert metrics.moved.labels("agents", "rules")._value.get() == 2
+
+
+@pytest.fixture
+def rolling(objects):
+    """The observation of a release that is about to move three nodes, and the action."""
+    sim = SimCluster(channel=make_channel())
+    sim.add_nodes("canary", 1)
+    sim.add_nodes("workers", 2)
+    with_stable(sim)
+    sim.publish("b", 2)
+    sim.step_until(lambda: sim.record.rollout and sim.record.rollout.waves)
+    objects.put(RECORD, stored(sim.record, 1))
+    for name, node in sim.nodes.items():
+        objects.put(paths.node(name), {"metadata": {"name": name, "uid": node.uid}})
+    nodes = tuple((name, node.uid) for name, node in sim.nodes.items())
+    return sim.observe(), (MoveNodes(nodes, sim.record.rollout.attempt),)
+
+
+RECORD = paths.config_maps("agents", "wavegate-record-rules")
+
+
+def stored(record, version):
+    metadata = {"name": "wavegate-record-rules", "resourceVersion": str(version)}
+    labels = {"wavegate.dev/kind": "record", "wavegate.dev/channel": "rules"}
+    return {"metadata": metadata | {"labels": labels}, "data": encode_record(record)}
+
+
+def patched(objects):
+    return [path for verb, path in objects.requests if verb == "PATCH"]
+
+
+async def test_a_slow_batch_stops_when_another_process_has_written_the_record(
+    actor, rolling, objects, monkeypatch
+):
+    obs, actions = rolling
+    monkeypatch.setattr(act, "CONFIRMED_SECONDS", 0.0)
+
+    def another_writes(verb, _path):
+        if verb == "PATCH" and len(patched(objects)) == 2:
+            other = replace(obs.record, attempts=obs.record.attempts + 1)
+            objects.put(RECORD, stored(other, 2))
+        return 0
+
+    objects.refuse = another_writes
+    with pytest.raises(ApiError) as caught:
+        await actor.act(obs, actions)
+    assert caught.value.status == 409
+    assert len(patched(objects)) == 2
+
+
+async def test_a_quick_batch_asks_for_the_record_once(actor, rolling, objects):
+    await actor.act(*rolling)
+    assert [verb for verb, _ in objects.requests] == ["GET", "PATCH", "PATCH", "PATCH"]
 
 
 async def test_a_daemon_set_that_is_gone_is_an_error_and_no_crash(actor, sim):

@@ -464,6 +464,34 @@ def test_nodes_that_are_cordoned_and_rebooted_are_excused(baking, restart):
     sim.run(700, until=baked(sim, "b"))
 
 
+@pytest.mark.parametrize("boots", [True, False])
+def test_a_restart_on_a_cordoned_node_waits_for_the_bootid_in_a_bake_too(baking, boots):
+    sim = baking()
+    drain(sim, "workers-2")
+    sim.pod_on("workers-2").restarts = 1
+    sim.run(20)
+    assert sim.record.bake.suspects == ()
+    sim.nodes["workers-2"].boot += boots
+    sim.run(20)
+    harmed = [suspect.node for suspect in sim.record.bake.suspects]
+    assert harmed == ([] if boots else ["workers-2"])
+    assert [*sim.record.bake.excused] == (["workers-2"] if boots else [])
+
+
+def test_a_bake_does_not_end_well_while_bootids_are_awaited(baking):
+    sim = baking()
+    for name in ("workers-2", "workers-3"):
+        drain(sim, name)
+    sim.step_until(lambda: sim.now >= sim.record.bake.until - 5)
+    for name in ("workers-2", "workers-3"):
+        sim.pod_on(name).restarts = 1
+    sim.run(20)
+    assert "2 nodes to be Ready" in status(sim, "b")["message"]
+    sim.run(30)
+    assert sim.record.block_of(digest("b"))
+    assert sim.record.last_baked is None or sim.record.last_baked.release != "b"
+
+
 @pytest.mark.parametrize("taint", ["ToBeDeletedByClusterAutoscaler", "karpenter.sh/disrupted"])
 def test_nodes_that_an_autoscaler_removes_are_excused_also_after_a_restart(baking, taint):
     sim = baking(agent={"template": tolerant()})

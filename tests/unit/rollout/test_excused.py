@@ -1,5 +1,7 @@
 """A node that leaves as announced is no harm to a rollout, and no evidence for it either."""
 
+from dataclasses import replace
+
 import pytest
 
 from support.builders import agent_template, digest
@@ -178,8 +180,123 @@ def test_a_cordon_that_is_followed_by_a_crash_of_the_agent_excuses_nothing(soaki
     sim = soaking()
     announce(sim, canary(sim))
     sim.pod_on(canary(sim)).restarts = 1
-    sim.run(3)
+    sim.run(int(marks.REBOOT_SECONDS) + 2)
     assert incident(sim).reason == "AgentRestarted"
+
+
+def test_a_restart_on_a_cordoned_node_waits_for_the_bootid_that_explains_it(soaking):
+    """A kubelet that boots may tell of its pods before it tells of its node."""
+    sim = soaking()
+    gone = canary(sim)
+    announce(sim, gone)
+    sim.pod_on(gone).restarts = 1
+    sim.run(20)
+    obs = sim.observe()
+    shown = report.release_status(obs, sim.releases["b"], decide(obs, sim.now), sim.now)
+    assert (shown["phase"], shown["nodes"]["failed"]) == ("Rolling", 0)
+    assert "its bootID is awaited" in shown["message"]
+    sim.nodes[gone].boot += 1
+    sim.run(5)
+    assert [w.state for w in sim.record.rollout.waves][:1] == [WaveState.Excused]
+    sim.run(400, until=ended(sim, "b"))
+    assert phase_of(sim, "b") == ("Completed", "Completed")
+
+
+def test_while_a_bootid_is_awaited_nothing_moves_and_no_wave_passes(make_sim):
+    sim = with_stable(make_sim(workers=6, waves=[{"name": "all", "upTo": "100%"}]))
+    sim.publish("b", 2)
+    sim.run(400, until=lambda: "b" in sim.running().values())
+    (cordoned,) = before = moved(sim)
+    announce(sim, cordoned)
+    sim.pod_on(cordoned).restarts = 1
+    sim.run(int(marks.REBOOT_SECONDS) - 2)
+    assert moved(sim) == before
+    assert wave(sim).state is WaveState.Moving
+
+
+def test_a_crash_that_ends_a_soak_on_a_cordoned_node_passes_no_wave(soaking):
+    sim = soaking()
+    gone = canary(sim)
+    announce(sim, gone)
+    sim.step_until(lambda: wave(sim).state is WaveState.Judging)
+    sim.pod_on(gone).restarts = 1
+    sim.run(int(marks.REBOOT_SECONDS) + 5)
+    sim.run(400, until=ended(sim, "b"))
+    assert [w.state for w in sim.record.outcomes[0].waves] == [WaveState.Failed]
+    assert sim.record.block_of(digest("b"))
+
+
+@pytest.mark.parametrize("how", ["loop", "memory", "not announced"])
+def test_what_no_reboot_looks_like_is_harm_at_once_on_a_cordoned_node(soaking, how, monkeypatch):
+    sim = soaking()
+    gone = canary(sim)
+    if how != "not announced":
+        announce(sim, gone)
+    sim.harms[digest("b")], sim.victims = "loop" if how == "loop" else "", frozenset({gone})
+    if how == "memory":
+        view = type(sim.pod_on(gone)).view
+        monkeypatch.setattr(
+            type(sim.pod_on(gone)),
+            "view",
+            lambda pod: replace(view(pod), last_exit="OOMKilled" if pod.restarts else ""),
+        )
+    pod = sim.pod_on(gone)
+    pod.restarts, pod.waiting = 1, "CrashLoopBackOff" if how == "loop" else ""
+    sim.work()
+    sim.work()
+    assert incident(sim).reason == ("AgentOOMKilled" if how == "memory" else "AgentRestarted")
+
+
+def test_an_agent_that_goes_on_crashing_on_a_cordoned_node_is_not_waited_for_again(soaking):
+    sim = soaking()
+    announce(sim, canary(sim))
+    sim.pod_on(canary(sim)).restarts = 1
+    sim.run(10)
+    sim.pod_on(canary(sim)).restarts = 2
+    sim.pod_on(canary(sim)).waiting = "CrashLoopBackOff"
+    sim.work()
+    sim.work()
+    assert incident(sim).reason == "AgentRestarted"
+
+
+def test_a_node_that_booted_and_was_let_back_between_two_passes_is_excused(soaking):
+    """The watch has told of both, one after the other."""
+    sim = soaking()
+    gone = canary(sim)
+    announce(sim, gone)
+    sim.revive(gone)
+    sim.tick()
+    sim.nodes[gone].unschedulable = False
+    sim.run(5)
+    assert [w.state for w in sim.record.rollout.waves][:1] == [WaveState.Excused]
+    sim.revive(gone)  # and again, unannounced
+    sim.run(3)
+    assert incident(sim).reason == "NodeRebooted"
+
+
+def test_a_node_that_was_down_as_announced_may_come_back_at_any_time(soaking):
+    """Nobody looked between its boot and the end of its cordon."""
+    sim = soaking()
+    gone = canary(sim)
+    announce(sim, gone)
+    sim.die(gone)
+    sim.run(60)
+    assert sim.record.rollout.excused
+    sim.revive(gone)
+    sim.nodes[gone].unschedulable = False
+    sim.run(5)
+    assert incident(sim) is None
+
+
+def test_a_boot_that_is_seen_with_the_end_of_the_cordon_only_is_harm(soaking):
+    """The cordon may have been taken back before the machine died."""
+    sim = soaking()
+    gone = canary(sim)
+    announce(sim, gone)
+    sim.revive(gone)
+    sim.nodes[gone].unschedulable = False
+    sim.run(3)
+    assert incident(sim).reason == "NodeRebooted"
 
 
 @pytest.mark.parametrize(

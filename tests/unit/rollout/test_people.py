@@ -47,3 +47,32 @@ def test_an_agent_that_is_evicted_long_after_its_move_may_come_back(sim):
     sim.publish("b", 2)
     sim.run(600, until=ended(sim, "b"))
     assert phase_of(sim, "b") == ("Completed", "Completed")
+
+
+def test_a_soak_that_runs_goes_on_in_a_pause_and_none_begins_in_it(sim):
+    """Time is all that this costs, and a first wave that is not done fails by any harm."""
+    sim.publish("b", 2)
+    sim.run(600, until=lambda: state(sim) is WaveState.Soaking)
+    sim.publish("b", 2, suspend=True)
+    sim.run(5)
+    assert state(sim) is WaveState.Soaking
+    sim.delete_pod("canary-0")
+    sim.run(200)
+    assert state(sim) is WaveState.Moving
+    assert sim.record.rollout.waves[-1].interrupted
+    sim.die("canary-0")
+    sim.run(600, until=ended(sim, "b"))
+    assert phase_of(sim, "b")[0] == "Reverted"
+    assert sim.record.block_of(digest("b"))
+
+
+def test_a_wave_that_was_paused_before_its_soak_soaks_when_it_is_resumed(sim):
+    sim.publish("b", 2)
+    sim.run(600, until=lambda: state(sim) is WaveState.Moving and "b" in sim.running().values())
+    sim.publish("b", 2, suspend=True)
+    sim.run(200)
+    assert (state(sim), sim.record.rollout.waves[-1].soak_began) == (WaveState.Moving, None)
+    sim.publish("b", 2)
+    sim.run(10, until=lambda: state(sim) is WaveState.Soaking)
+    sim.run(600, until=ended(sim, "b"))
+    assert phase_of(sim, "b") == ("Completed", "Completed")

@@ -9,6 +9,7 @@ from support.invariants import ended
 from wavegate.api import Reason, Release
 from wavegate.evidence import Finding, Verdict
 from wavegate.rollout import report
+from wavegate.rollout.decide import decide
 from wavegate.rollout.observation import AgentSource, ContentView
 from wavegate.rollout.record import Record
 from wavegate.rollout.steps import Step
@@ -26,8 +27,8 @@ def ready(obs):
     return condition
 
 
-def map_release(name, sequence, reference):
-    body = make_release(name, sequence).model_dump(by_alias=True)
+def map_release(name, sequence, reference, **spec):
+    body = make_release(name, sequence, **spec).model_dump(by_alias=True)
     body["spec"]["content"] = {"configMap": {"name": reference}}
     return Release.parse(body)
 
@@ -36,7 +37,8 @@ def map_release(name, sequence, reference):
     ("sequence", "spec", "expected"),
     [
         (2, {}, ("Pending", "Queued", "Nothing")),
-        (1, {}, ("Superseded", "NotNewer", "Nothing")),
+        (1, {"made": 1_500_000}, ("Superseded", "NotNewer", "Nothing")),
+        (1, {}, ("Superseded", "Superseded", "Nothing")),
         (2, {"suspend": True}, ("Pending", "Suspended", "Person")),
     ],
 )
@@ -86,7 +88,7 @@ def test_a_config_map_that_can_t_be_used_says_why(sim, content, reason):
 
 def test_an_old_release_is_superseded_though_its_config_map_is_not_read_any_more(sim):
     sim.channel = make_channel(content={"configMap": {"volumeName": "content"}})
-    old = map_release("old", 1, "cleaned-up")
+    old = map_release("old", 1, "cleaned-up", made=1_500_000)
     status = report.release_status(sim.observe(), old, Step(), 1_000_000.0)
     assert (status["phase"], status["reason"]) == ("Superseded", "NotNewer")
     assert [c["status"] for c in status["conditions"] if c["type"] == "Ready"] == ["True"]
@@ -114,7 +116,43 @@ def test_of_several_that_wait_the_newest_is_queued_and_the_others_are_superseded
     assert said(obs, sim.releases["d"]) == ("Pending", "Queued", "Nothing")
     assert said(obs, sim.releases["c"]) == ("Superseded", "Superseded", "Nothing")
     assert said(obs, sim.releases["a"])[0] == "Completed"
-    assert said(obs, make_release("old", 2, "older"))[1] == "NotNewer"
+    assert said(obs, make_release("old", 2, "older", made=int(sim.now)))[1] == "NotNewer"
+
+
+def test_what_was_said_of_an_overtaken_release_stays_and_so_of_one_that_came_too_late(sim):
+    sim.publish("b", 2)
+    sim.run(60, until=lambda: sim.record.rollout and sim.record.rollout.waves)
+    sim.publish("c", 3, made=int(sim.now))
+    sim.publish("late", 2, "late", made=int(sim.now))
+    sim.publish("d", 4, made=int(sim.now))
+    heard = {"c": set(), "late": set()}
+    sim.watchers.append(
+        lambda sim, obs, _: [said_.add(said(obs, sim.releases[n])) for n, said_ in heard.items()]
+    )
+    sim.run(900, until=ended(sim, "d"))
+    sim.publish("e", 5, made=int(sim.now))
+    sim.run(900, until=ended(sim, "e"))
+    assert heard == {
+        "c": {("Superseded", "Superseded", "Nothing")},
+        "late": {("Superseded", "NotNewer", "Nothing")},
+    }
+
+
+def test_a_rollout_waits_to_begin_while_its_channel_can_t_be_read_and_says_so(sim):
+    """As after a change of the CRD: what can't be read is neither gone nor wrong."""
+    sim.publish("b", 2)
+    sim.step_until(lambda: sim.record.rollout is not None and not sim.record.rollout.waves)
+    sim.work()
+    sim.tick()
+    obs = replace(sim.observe(), channel=None, agent=AgentSource(), unreadable=True)
+    assert obs.revision(obs.record.rollout.candidate) is None
+    step = decide(obs, sim.now)
+    assert (step.record, step.actions) == (None, ())
+    status = report.release_status(obs, sim.releases["b"], step, sim.now)
+    assert (status["phase"], status["reason"]) == ("Rolling", "ViewStale")
+    assert "channel rules or release b can't be read" in status["message"]
+    sim.run(900, until=ended(sim, "b"))
+    assert said(sim.observe(), sim.releases["b"])[0] == "Completed"
 
 
 def test_a_running_release_shows_its_wave_and_a_hold_its_reason(sim):
