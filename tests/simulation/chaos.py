@@ -283,6 +283,8 @@ class Chaos:
             wanted = _wanted(record, self.sim.server.find("nodes", name), self.sim.key)
             if running == [(wanted, False)] and self._is_known_bad(wanted):
                 continue
+            if running == [(_promoted(record), True)]:
+                continue  # its DaemonSet is for all nodes already, so who joins gets it at once
             if running != ([(wanted, True)] if wanted else []):
                 found.append(f"{name} runs {running}, not {wanted}")
         return found
@@ -324,6 +326,12 @@ def _wanted(record: Record, node: Body | None, key: str) -> str:
     if rollout is not None and labels.get(key) == rollout.attempt:
         return rollout.candidate.digest
     return record.stable.digest if record.stable else ""
+
+
+def _promoted(record: Record) -> str:
+    """The content that becomes stable, once all nodes carry it; "" while none does."""
+    rollout = record.rollout
+    return rollout.candidate.digest if rollout is not None and rollout.promoting else ""
 
 
 def _pool(node: Body) -> str:

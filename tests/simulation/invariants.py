@@ -29,7 +29,7 @@ from simulation.reasons import changes_carry_reasons
 from wavegate.api import Phase, Reason, WaveState
 from wavegate.cluster.projections import stored_config_map
 from wavegate.evidence import Ledger
-from wavegate.rollout.names import KIND_LABEL, LOADED_DIGEST_ANNOTATION
+from wavegate.rollout.names import KIND_LABEL, LOADED_DIGEST_ANNOTATION, ledger_name
 from wavegate.rollout.record import Record, Rollout, WaveRun
 from wavegate.rollout.transitions import HARM
 
@@ -323,11 +323,20 @@ def reverts_end_on_evidence(guard: Guard, sim: Simulation, change: Change) -> It
     guard.counted[6] += 1
     for wave in rollout.waves:
         ledger = guard.books.ledgers.get((rollout.attempt, wave.ledger))
-        for entry in ledger.nodes[: wave.moved] if ledger else ():
+        name = ledger_name(rollout.attempt, wave.ledger)
+        if ledger is None or sim.server.find("configmaps", name, SPACE) is None:
+            continue  # a backup took it away: nobody knows how these agents were
+        for entry in ledger.nodes[: wave.moved]:
             node, opened = sim.server.find("nodes", entry.name), wave.opened_at - START
             if node is not None and entry.healthy and node["metadata"]["uid"] == entry.uid:
                 for lack in guard.books.others.unwell(entry.name, opened, sim.now, guard.lag):
                     yield f"{outcome.release} is Reverted; {lack}"
+
+
+def _of_its_waves(guard: Guard, rollout: Rollout) -> set[str]:
+    """The nodes of its waves. A backup takes waves away, whose nodes it has moved already."""
+    ledgers = (guard.books.ledgers.get((rollout.attempt, wave.ledger)) for wave in rollout.waves)
+    return {entry.name for ledger in ledgers if ledger is not None for entry in ledger.nodes}
 
 
 def exposure_is_bounded(guard: Guard, sim: Simulation, change: Change) -> Iterator[str]:
@@ -347,7 +356,7 @@ def exposure_is_bounded(guard: Guard, sim: Simulation, change: Change) -> Iterat
     for name in moved - settled:
         if (is_settled := _settled(guard, sim, name, rollout)) is not None:
             (settled if is_settled else brief).add(name)
-    in_flight = sorted((moved - settled - brief) & healthy)
+    in_flight = sorted((moved - settled - brief) & healthy & _of_its_waves(guard, rollout))
     count = len(settled) + len(brief)
     allowed = min(limit, max(1, count))
     if len(in_flight) > allowed:
