@@ -27,8 +27,14 @@ demo: setup  ## The main job on a real control plane: a good release, then a bad
 # cores so much that operators lose their leases.) One at a time on a cluster that they share.
 SIDE_BY_SIDE := $(if $(WAVEGATE_KUBECONFIG),,-n 3 --dist loadfile --no-loadscope-reorder)
 
+# Before the tests and not in them: a compiler beside them takes the processor from machines that
+# must renew their leases.
+.PHONY: tools
+tools: setup  ## Compile the tools of the sandbox and of the tests, if they are not in the cache
+	$(RUN) -m wavegate_sandbox build --all
+
 .PHONY: test
-test: setup  ## All tests: unit, then end to end on the real control plane
+test: $(if $(WAVEGATE_KUBECONFIG),setup,tools)  ## All tests: unit, then end to end on the real control plane
 	$(RUN) -m pytest $(SIDE_BY_SIDE)
 
 .PHONY: test-unit
@@ -38,6 +44,7 @@ test-unit: setup  ## Only the tests that need no control plane
 KUBERNETES := 1.34
 .PHONY: test-minor
 test-minor: setup  ## End to end on another minor of Kubernetes (KUBERNETES=1.34), built from source first
+	WAVEGATE_KUBERNETES=$(KUBERNETES) $(RUN) -m wavegate_sandbox build --all
 	WAVEGATE_KUBERNETES=$(KUBERNETES) $(RUN) -m pytest -rs $(SIDE_BY_SIDE) tests/e2e
 
 .PHONY: renders

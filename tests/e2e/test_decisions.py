@@ -12,7 +12,7 @@ import pytest
 from support.chart import Rendered, apply, apply_policies, render
 from support.operator_process import OperatorProcess
 from support.served import has_mutating_policies
-from support.story import GROUP, Story, digest
+from support.story import GROUP, Story, bind_operators, digest
 from wavegate.api import DecisionAction
 from wavegate.cluster.forged import FORGED, REFUSED
 from wavegate_sandbox.client import Api
@@ -35,6 +35,7 @@ def chart(sandbox: Sandbox, operators: list[OperatorProcess]) -> Rendered:
     stamps = has_mutating_policies(sandbox)
     rendered = render(sandbox.tool("helm"), SYSTEM, SYSTEM, stamps=stamps)
     apply(sandbox, f"/api/v1/namespaces/{SPACE}", namespace(SPACE))
+    bind_operators(sandbox, SPACE)
     for action in ACTIONS:
         allow(sandbox, person(action), action.lower())
     allow(sandbox, "nobody", "get")
