@@ -44,30 +44,30 @@ class Tool:
 
 
 TOOLS = (
-    Tool("kube-apiserver", "kubernetes", "k8s.io/kubernetes/cmd/kube-apiserver", "core", 180),
+    Tool("kube-apiserver", "kubernetes", "k8s.io/kubernetes/cmd/kube-apiserver", "core", 214),
     Tool(
         "kube-controller-manager",
         "kubernetes",
         "k8s.io/kubernetes/cmd/kube-controller-manager",
         "core",
-        57,
+        61,
     ),
     Tool("kube-scheduler", "kubernetes", "k8s.io/kubernetes/cmd/kube-scheduler", "core", 7),
-    Tool("kwok", "kubernetes", "sigs.k8s.io/kwok/cmd/kwok", "core", 9),
+    Tool("kwok", "kubernetes", "sigs.k8s.io/kwok/cmd/kwok", "core", 10),
     # Without the clients of all cloud providers; static and file service discovery stay.
     Tool(
         "prometheus",
         "kubernetes",
         "github.com/prometheus/prometheus/cmd/prometheus",
         "core",
-        39,
+        56,
         "remove_all_sd",
     ),
-    Tool("etcd", "etcd", "go.etcd.io/etcd/server/v3", "core", 15),
-    Tool("kubectl", "kubernetes", "k8s.io/kubernetes/cmd/kubectl", "extra", 13),
-    Tool("helm", "kubernetes", "helm.sh/helm/v4/cmd/helm", "extra", 14),
+    Tool("etcd", "etcd", "go.etcd.io/etcd/server/v3", "core", 18),
+    Tool("kubectl", "kubernetes", "k8s.io/kubernetes/cmd/kubectl", "extra", 16),
+    Tool("helm", "kubernetes", "helm.sh/helm/v4/cmd/helm", "extra", 21),
     # A Go module of its own: this version asks for older k8s.io packages than Kubernetes 1.37 has.
-    Tool("kube-state-metrics", "kube-state-metrics", "k8s.io/kube-state-metrics/v2", "extra", 65),
+    Tool("kube-state-metrics", "kube-state-metrics", "k8s.io/kube-state-metrics/v2", "extra", 110),
 )
 CORE = tuple(tool.name for tool in TOOLS if tool.group == "core")
 EXTRA = tuple(tool.name for tool in TOOLS if tool.group == "extra")
