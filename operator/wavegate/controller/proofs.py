@@ -64,5 +64,6 @@ class ProofRunner:
             log.exception("%s/%s: the dry run of the way back has an unreadable answer", *key)
             problem = f"the way back is unknown: the answer to its dry run can't be read ({error})"
         ledger = rollout.waves[-1].ledger
-        self._proofs[key] = RevertProof(rollout.attempt, ledger, asked_at, problem)
+        tried = way_back.uids(revisions)
+        self._proofs[key] = RevertProof(rollout.attempt, ledger, asked_at, problem, tried)
         self._wake(key)

@@ -84,6 +84,8 @@ class RevertProof:
     asked_at: float
     problem: str = ""
     """Which write is refused or changed, by what, and what to do; empty when none is."""
+    tried: frozenset[str] = frozenset()
+    """UIDs of the DaemonSets that it was about. One that is gone, or made anew, is another."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,9 +6,11 @@ the ledger, whose number no other wave has, and it grows old. A refusal holds th
 blamed, and it goes on by itself.
 """
 
+from collections.abc import Iterable
+
 from wavegate.api import Phase, Reason, WaveState
 from wavegate.evidence import Finding, Verdict
-from wavegate.rollout.observation import Observation, RevertProof
+from wavegate.rollout.observation import Observation, RevertProof, RevisionView
 from wavegate.rollout.record import Rollout
 from wavegate.rollout.waves import has_moved_any
 
@@ -55,8 +57,18 @@ def _proof(obs: Observation, rollout: Rollout) -> RevertProof | None:
     proof = obs.way_back
     if proof is None or not rollout.waves:
         return None
-    wanted = (rollout.attempt, rollout.waves[-1].ledger)
-    return proof if (proof.attempt, proof.ledger) == wanted else None
+    wanted = (rollout.attempt, rollout.waves[-1].ledger, uids(revisions(obs, rollout)))
+    return proof if (proof.attempt, proof.ledger, proof.tried) == wanted else None
+
+
+def revisions(obs: Observation, rollout: Rollout) -> tuple[RevisionView | None, ...]:
+    """The DaemonSets of a revert as they are: the candidate's and stable's."""
+    return obs.revision(rollout.candidate), obs.revision(obs.record.stable)
+
+
+def uids(of: Iterable[RevisionView | None]) -> frozenset[str]:
+    """What a proof about these DaemonSets is bound to."""
+    return frozenset(view.uid for view in of if view is not None and view.uid)
 
 
 def _is_unmoved(obs: Observation, rollout: Rollout) -> bool:

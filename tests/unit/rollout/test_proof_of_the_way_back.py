@@ -1,0 +1,40 @@
+"""A proof of the way back is about the DaemonSets that were tried, and no others."""
+
+from dataclasses import replace
+
+import pytest
+
+from support.invariants import with_stable
+from support.world import SimCluster
+from wavegate.rollout import way_back
+from wavegate.rollout.observation import RevertProof
+
+
+@pytest.fixture
+def obs():
+    """Release b is about to open its first wave."""
+    sim = SimCluster()
+    sim.add_nodes("canary", 1)
+    sim.add_nodes("workers", 2)
+    with_stable(sim)
+    sim.publish("b", 2)
+    sim.step_until(lambda: sim.record.rollout is not None and sim.record.rollout.waves)
+    seen = sim.observe()
+    known = {attempt: replace(r, uid=f"uid-{attempt}") for attempt, r in seen.revisions.items()}
+    return replace(seen, revisions=known)
+
+
+def proven(obs, tried):
+    rollout = obs.record.rollout
+    proof = RevertProof(rollout.attempt, rollout.waves[-1].ledger, 0.0, tried=frozenset(tried))
+    return way_back.is_proven(replace(obs, way_back=proof), rollout, 1.0)
+
+
+# Was: a wave opened by the proof that was made while stable's DaemonSet was deleted, which had
+# tried the candidate only (random story 979353473).
+def test_it_counts_only_if_both_were_tried_as_they_are_now(obs):
+    both = [f"uid-{obs.record.stable.attempt}", f"uid-{obs.record.rollout.candidate.attempt}"]
+    assert proven(obs, both)
+    assert not proven(obs, both[1:]), "stable was not there"
+    assert not proven(obs, ["another", both[1]]), "stable was made anew since"
+    assert not proven(obs, [])
