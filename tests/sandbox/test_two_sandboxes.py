@@ -2,7 +2,16 @@
 
 import pytest
 
-from support.workloads import create, daemon_set, fleet, is_ready, label, node_of, running
+from support.workloads import (
+    create,
+    daemon_set,
+    fleet,
+    is_ready,
+    label,
+    node_of,
+    running,
+    until_lost,
+)
 from wavegate_sandbox import identity
 from wavegate_sandbox.client import wait_for
 from wavegate_sandbox.cluster import Sandbox
@@ -77,11 +86,7 @@ def test_a_machine_crashes_by_content_and_comes_back_as_another_boot(attached):
         with Faults(attached, {"sha256:bb": NodeCrash(after_seconds=0.5)}) as faults:
             label(attached, bad, "candidate")
             attached.wait_for("the crash", lambda: faults.first("crash"))
-            attached.wait_for(
-                "the node controller to notice",
-                lambda: not is_ready(node_of(attached, bad)),
-                timeout=40,
-            )
+            until_lost(attached, bad, timeout=40)
             silent = renewal(attached, bad)
             boot_id = attached.boot(bad)
             attached.wait_for("Ready again", lambda: is_ready(node_of(attached, bad)))

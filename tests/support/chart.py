@@ -5,14 +5,14 @@ read from what `helm template` prints, so that a test runs what a user's cluster
 """
 
 import subprocess
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
 import yaml
 
-from support.served import has_mutating_policies
+from support.served import Asks, has_mutating_policies
 
 T = TypeVar("T")
 REPOSITORY = Path(__file__).resolve().parents[2]
@@ -40,24 +40,11 @@ _POLICIES = {
 }
 
 
-class ControlPlane(Protocol):
+class ControlPlane(Asks, Protocol):
     """What this code needs of the sandbox."""
 
     def tool(self, name: str) -> Path:
         """Return the path of a built tool."""
-        ...
-
-    def request(
-        self,
-        method: str,
-        path: str,
-        body: Any = None,
-        *,
-        params: Mapping[str, str] | None = None,
-        content_type: str | None = None,
-        check: bool = True,
-    ) -> dict[str, Any]:
-        """Send one request as admin and return the decoded answer."""
         ...
 
     def wait_for(self, what: str, predicate: Callable[[], T], timeout: float = 30) -> T:

@@ -21,6 +21,18 @@ def with_stable(sim: SimCluster) -> SimCluster:
     return sim
 
 
+def about_to_open() -> SimCluster:
+    """Release b is about to open its first wave; nothing is known of its way back. a is stable."""
+    sim = SimCluster()
+    sim.add_nodes("canary", 1)
+    sim.add_nodes("workers", 2)
+    with_stable(sim)
+    sim.publish("b", 2)
+    sim.step_until(lambda: sim.record.rollout is not None and sim.record.rollout.waves)
+    assert sim.record.rollout.waves[-1].state is WaveState.Pending
+    return sim
+
+
 def phase_of(sim: SimCluster, release: str) -> tuple[str, str]:
     """Phase and reason in which a release ended, or empty."""
     outcome = next((o for o in sim.record.outcomes if o.release == release), None)

@@ -213,8 +213,10 @@ class OperatorProcess:
     @property
     def leads(self) -> bool:
         """Whether it says that it is the leader; who does not answer is not."""
-        status, text = self.get("/metrics")
-        return status == http.client.OK and "wavegate_leader 1.0" in text.splitlines()
+        try:
+            return self.metrics()["wavegate_leader"] == 1
+        except OperatorGoneError:
+            return False
 
     def log_tail(self, lines: int = 40) -> str:
         """The last lines of its log."""

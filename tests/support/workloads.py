@@ -70,12 +70,14 @@ def is_ready(thing: dict[str, Any]) -> bool:
     return any(entry["type"] == "Ready" and entry["status"] == "True" for entry in conditions)
 
 
-def until_lost(sandbox: Sandbox, node: str) -> None:
+def until_lost(sandbox: Sandbox, node: str, timeout: float = 60) -> None:
     """Wait until a node that stopped is not Ready; what its lease and its labels are is said if it
     stays Ready.
     """
     try:
-        sandbox.wait_for(f"{node} to be lost", lambda: not is_ready(node_of(sandbox, node)), 60)
+        sandbox.wait_for(
+            f"{node} to be lost", lambda: not is_ready(node_of(sandbox, node)), timeout
+        )
     except TimedOut as error:
         lease = sandbox.request("GET", f"{LEASES}/{node}", check=False)
         there = node_of(sandbox, node)

@@ -7,14 +7,13 @@ from typing import Any
 
 from wavegate.cluster.client import ApiError, Client
 from wavegate.cluster.rights import Right
+from wavegate.rollout.record import some
 
 log = logging.getLogger(__name__)
 
 ACCESS = "/apis/authorization.k8s.io/v1/selfsubjectaccessreviews"
 RULES = "/apis/authorization.k8s.io/v1/selfsubjectrulesreviews"
 _AT_ONCE = 8
-_NAMED = 5
-"""Most rights that one line names."""
 
 
 async def not_granted(client: Client, rights: Iterable[Right]) -> list[Right]:
@@ -47,9 +46,7 @@ async def not_granted_in(client: Client, namespace: str, rights: Collection[Righ
 
 def in_words(rights: Collection[Right]) -> str:
     """What a person has to do about rights that are not granted."""
-    listed = [str(right) for right in sorted(rights)]
-    more = f" and {len(listed) - _NAMED} more" if len(listed) > _NAMED else ""
-    lacking = ", ".join(listed[:_NAMED]) + more
+    lacking = some([str(right) for right in sorted(rights)])
     todo = "install the roles of this version (helm upgrade, or kubectl apply)"
     return f"RBAC does not allow the operator to {lacking}: {todo}"
 

@@ -18,6 +18,7 @@ from wavegate.cluster import reviews
 from wavegate.cluster.client import ApiError, Client
 from wavegate.cluster.rights import Right
 from wavegate.cluster.served import KINDS, ServedKinds
+from wavegate.rollout.record import some
 
 log = logging.getLogger(__name__)
 
@@ -28,8 +29,6 @@ AGAIN_SECONDS = 300.0
 that is refused later says so itself.
 """
 _SCHEMAS = f"/openapi/v3/apis/{GROUP}/{VERSION}"
-_NAMED = 5
-"""Most fields that one line names."""
 
 
 class SelfCheck:
@@ -158,12 +157,6 @@ def _too_old(kind: type[Resource], schema: Mapping[str, Any]) -> str:
     if not lacking:
         return ""
     return (
-        f"the CRD {kind.plural}.{GROUP} is older than this operator and lacks {_some(lacking)}: "
+        f"the CRD {kind.plural}.{GROUP} is older than this operator and lacks {some(lacking)}: "
         "apply the files in crds/ of this version (Helm does not upgrade CRDs)"
     )
-
-
-def _some(names: Iterable[str]) -> str:
-    listed = list(names)
-    more = f" and {len(listed) - _NAMED} more" if len(listed) > _NAMED else ""
-    return ", ".join(listed[:_NAMED]) + more

@@ -163,10 +163,8 @@ class Gatherer:
         a plan is frozen by what is stored.
         """
         key = (obs.namespace, obs.name)
-        body, watched = await self._get(paths.ours(Channel.plural, *key)), self._world.ours
-        if body is not None:
-            self._world.take(Channel, None, body)
-        now = watched[Channel.plural].get(key) if body is not None else None
+        there = await self._look_for(Channel, *key)
+        now = self._world.ours[Channel.plural].get(key) if there else None
         unreadable = (Channel.plural, *key) in self._world.unreadable
         if unreadable or now is None or obs.channel is None or _terms(now) != _terms(obs.channel):
             raise ApiError(
@@ -186,10 +184,12 @@ class Gatherer:
         if all(release.uid != candidate.release_uid for release in self._releases(key)):
             await self._look_for(Release, namespace, candidate.release)
 
-    async def _look_for(self, kind: type[Resource], namespace: str, name: str) -> None:
+    async def _look_for(self, kind: type[Resource], namespace: str, name: str) -> bool:
+        """Take in what is stored; returns whether it is there."""
         body = await self._get(paths.ours(kind.plural, namespace, name))
         if body is not None:
             self._world.take(kind, None, body)
+        return body is not None
 
     def _releases(self, key: Key) -> tuple[Release, ...]:
         namespace, name = key

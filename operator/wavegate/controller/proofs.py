@@ -46,13 +46,14 @@ class ProofRunner:
             self._proofs.pop(key, None)
             self._running.pop(key, None)
             return
-        candidate, now = obs.revision(rollout.candidate), self._clock()
+        (candidate, stable), now = way_back.revisions(obs, rollout), self._clock()
         task = self._running.get(key)
         if candidate is None or (task is not None and not task.done()):
             return
         if pause_reason(obs, now) is None and way_back.is_due(obs, rollout, now):
-            revisions = (candidate, obs.revision(obs.record.stable))
-            self._running[key] = asyncio.create_task(self._try(key, obs, rollout, revisions))
+            self._running[key] = asyncio.create_task(
+                self._try(key, obs, rollout, (candidate, stable))
+            )
 
     async def _try(
         self, key: Key, obs: Observation, rollout: Rollout, revisions: Revisions

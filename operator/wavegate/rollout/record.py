@@ -4,7 +4,7 @@ Whatever is intended is stored here before it is done, so that a new leader fini
 one began, and a stale leader can't begin anything. The status of our kinds only mirrors it.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Self
 
@@ -18,6 +18,8 @@ MAX_HISTORY = 5
 MAX_BLOCKED = 100
 MAX_MESSAGE = 1_024
 """Bytes of one message, as UTF-8: a record must always fit, and people read the beginning."""
+MAX_NAMED = 5
+"""Most things that one line names."""
 
 UNOPENED = (WaveState.Pending, WaveState.AwaitingApproval)
 """No node was moved in a wave that is in one of these states."""
@@ -29,6 +31,12 @@ def brief(text: str) -> str:
     if len(raw) <= MAX_MESSAGE:
         return text
     return raw[: MAX_MESSAGE - 3].decode(errors="ignore") + "…"
+
+
+def some(names: Sequence[str]) -> str:
+    """The first MAX_NAMED of them in one line, and how many more there are."""
+    more = f" and {len(names) - MAX_NAMED} more" if len(names) > MAX_NAMED else ""
+    return ", ".join(names[:MAX_NAMED]) + more
 
 
 @dataclass(frozen=True, slots=True)

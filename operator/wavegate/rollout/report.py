@@ -32,10 +32,8 @@ from wavegate.rollout import (
 )
 from wavegate.rollout.decide import pause_reason
 from wavegate.rollout.observation import Observation
-from wavegate.rollout.record import Outcome, Rollout
+from wavegate.rollout.record import Outcome, Rollout, some
 from wavegate.rollout.steps import Problem, Step
-
-_MAX_INPUTS = 5
 
 
 def channel_status(obs: Observation) -> dict[str, Any]:
@@ -78,9 +76,8 @@ def _inputs(obs: Observation) -> Iterator[dict[str, Any]]:
     ungated = obs.agent.ungated
     if ungated is None:
         return
-    more = f" and {len(ungated) - _MAX_INPUTS} more" if len(ungated) > _MAX_INPUTS else ""
     message = (
-        f"The agent reads {', '.join(ungated[:_MAX_INPUTS])}{more}: whoever changes one changes it "
+        f"The agent reads {some(ungated)}: whoever changes one changes it "
         "on all nodes at once, past the waves. Make ConfigMaps immutable, or publish it as content."
     )
     problem = Problem(Reason.UngatedInput, message) if ungated else None

@@ -8,7 +8,7 @@ from wavegate.api import Reason
 from wavegate.evidence import smallest_effect
 from wavegate.rollout import suspects
 from wavegate.rollout.observation import Observation
-from wavegate.rollout.record import Rollout, WaveRun
+from wavegate.rollout.record import Rollout, WaveRun, some
 from wavegate.rollout.waves import baseline_of
 
 MAX_SHOWN = 10
@@ -64,8 +64,7 @@ def unproven(obs: Observation, rollout: Rollout) -> str:
     ]
     if not names:
         return ""
-    more = f" and {len(names) - 5} more" if len(names) > 5 else ""
-    return f"without proof on {', '.join(names[:5])}{more}: look there"
+    return f"without proof on {some(names)}: look there"
 
 
 def news(before: Rollout | None, after: Rollout | None) -> Told | None:

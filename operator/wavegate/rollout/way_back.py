@@ -61,7 +61,9 @@ def _proof(obs: Observation, rollout: Rollout) -> RevertProof | None:
     return proof if (proof.attempt, proof.ledger, proof.tried) == wanted else None
 
 
-def revisions(obs: Observation, rollout: Rollout) -> tuple[RevisionView | None, ...]:
+def revisions(
+    obs: Observation, rollout: Rollout
+) -> tuple[RevisionView | None, RevisionView | None]:
     """The DaemonSets of a revert as they are: the candidate's and stable's."""
     return obs.revision(rollout.candidate), obs.revision(obs.record.stable)
 

@@ -6,9 +6,7 @@ import pytest
 from aiohttp import web
 
 from support.fake_apiserver import until
-from support.invariants import with_stable
-from support.world import SimCluster
-from wavegate.api import WaveState
+from support.invariants import about_to_open
 from wavegate.controller.proofs import ProofRunner
 
 KEY = ("agents", "rules")
@@ -16,15 +14,7 @@ KEY = ("agents", "rules")
 
 @pytest.fixture
 def sim():
-    """Release b is about to open its first wave; nothing was proven."""
-    found = SimCluster()
-    found.add_nodes("canary", 1)
-    found.add_nodes("workers", 2)
-    with_stable(found)
-    found.publish("b", 2)
-    found.step_until(lambda: found.record.rollout is not None and found.record.rollout.waves)
-    assert found.record.rollout.waves[-1].state is WaveState.Pending
-    return found
+    return about_to_open()
 
 
 @pytest.fixture

@@ -4,22 +4,15 @@ from dataclasses import replace
 
 import pytest
 
-from support.invariants import with_stable
-from support.world import SimCluster
+from support.invariants import about_to_open
 from wavegate.rollout import way_back
 from wavegate.rollout.observation import RevertProof
 
 
 @pytest.fixture
 def obs():
-    """Release b is about to open its first wave."""
-    sim = SimCluster()
-    sim.add_nodes("canary", 1)
-    sim.add_nodes("workers", 2)
-    with_stable(sim)
-    sim.publish("b", 2)
-    sim.step_until(lambda: sim.record.rollout is not None and sim.record.rollout.waves)
-    seen = sim.observe()
+    """Release b is about to open its first wave, and both DaemonSets have a UID."""
+    seen = about_to_open().observe()
     known = {attempt: replace(r, uid=f"uid-{attempt}") for attempt, r in seen.revisions.items()}
     return replace(seen, revisions=known)
 
