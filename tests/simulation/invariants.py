@@ -26,6 +26,7 @@ from simulation.hands import Hands, drained
 from simulation.machines import HOST
 from simulation.others import Others
 from simulation.reasons import changes_carry_reasons
+from simulation.starts import Reverts, nothing_starts_too_soon
 from wavegate.api import Phase, Reason, WaveState
 from wavegate.cluster.projections import stored_config_map
 from wavegate.evidence import Ledger
@@ -73,6 +74,7 @@ class Books:
     """Agents of someone else."""
     had_agent: set[str] = field(default_factory=set)
     hands: Hands = field(default_factory=Hands)
+    reverts: Reverts = field(default_factory=Reverts)
     begun: set[tuple[str, int]] = field(default_factory=set)
     """Waves of which a node was labelled: attempt and number of the ledger."""
     fenced: set[str] = field(default_factory=set)
@@ -127,6 +129,7 @@ class Guard:
 
     def _note(self, sim: Simulation, change: Change) -> None:
         self.books.hands.note(change, sim.key)
+        self.books.reverts.note(self, change)
         if change.plural == "configmaps":
             self._note_stored(sim, change)
         elif change.plural == "pods":
@@ -492,6 +495,7 @@ CHECKS: tuple[tuple[int, Check], ...] = (
     (2, waves_open_in_order),
     (2, the_way_back_is_proven),
     (4, nothing_moves_after_a_fail),
+    (4, nothing_starts_too_soon),
     (3, exposure_is_bounded),
     (6, waves_pass_on_evidence),
     (6, reverts_end_on_evidence),

@@ -118,6 +118,13 @@ class Wave(ApiModel):
     approval: Approval | None = None
 
 
+class Breaker(ApiModel):
+    """So many reverts by harm within this time, and nothing starts until a person says so."""
+
+    reverts: int = 2
+    within: Duration = Duration.parse("24h")
+
+
 class Rollout(ApiModel):
     """Pace and limits of a rollout."""
 
@@ -128,6 +135,8 @@ class Rollout(ApiModel):
     hold_timeout: Duration = Duration.parse("30m")
     bake: Duration = Duration.parse("24h")
     on_failure: OnFailure = OnFailure.Revert
+    cool_down: Duration = Duration.parse("30m")
+    breaker: Breaker = Breaker()
 
 
 class Prometheus(ApiModel):

@@ -378,6 +378,9 @@ class Record:
     """The watch over stable after its completion; None when it is over."""
     last_baked: Revision | None = None
     """The newest revision that ended its bake well: its DaemonSet is always kept."""
+    resumed_at: float = 0.0
+    """A person let releases start again after the reverts that had ended by then: see `cooldown`.
+    """
 
     def ended(self, phase: Phase, reason: Reason, message: str, now: float) -> Self:
         """Return a copy in which the running rollout has ended so; without one, an equal copy."""
