@@ -16,6 +16,7 @@ from simulation import (
     scenarios_bad,
     scenarios_carrier,
     scenarios_failure,
+    scenarios_fetch,
     scenarios_good,
     scenarios_leaving,
     scenarios_loaded,
@@ -27,6 +28,7 @@ from simulation.scenarios import SCENARIOS
 FOLDER = Path(__file__).parent / "stories"
 WRITES = os.environ.get("WAVEGATE_WRITE_STORIES") == "1"
 MODULES = (
+    scenarios_fetch,
     scenarios_good,
     scenarios_bad,
     scenarios_people,
