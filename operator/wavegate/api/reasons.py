@@ -474,8 +474,8 @@ class Reason(StrEnum):
     )
     CannotFetch = _reason(
         "CannotFetch",
-        "A node cannot get the image, Secret or ConfigMap of the candidate, so the wave is held, and "
-        "after 2 minutes the node goes back to stable and is tried again later; look at the pod's "
+        "A node cannot get the image, Secret or ConfigMap of the candidate, so the wave is held; "
+        "after 2 minutes the node goes back to stable, to be tried again later; look at the pod's "
         "events and repair the registry, the pull secret or the object.",
     )
     Unschedulable = _reason(
