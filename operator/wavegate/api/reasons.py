@@ -482,7 +482,7 @@ class Reason(StrEnum):
         "Unschedulable",
         "The candidate's pod does not start on its node (no room, a volume, a long pull), so past "
         "progressDeadline the wave is held and the node goes back to stable; look at the pod's "
-        "events. One that was evicted, or is gone, counts as harmed then, without a block.",
+        "events (one that ran and is gone counts as harmed then, without a block).",
     )
     NotMovable = _reason(
         "NotMovable",
