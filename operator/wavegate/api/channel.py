@@ -102,10 +102,11 @@ class Content(ApiModel):
 
 
 class Pool(ApiModel):
-    """Nodes by label."""
+    """Nodes by label. The nodes of a `critical` one come after those of the others."""
 
     name: str
     selector: LabelSelector
+    critical: bool = False
 
 
 class Wave(ApiModel):
@@ -198,12 +199,13 @@ class LoadedProof(ApiModel):
 
 DEFAULT_WAVES = (
     Wave(name="first-node", up_to=IntOrPercent(1)),
-    Wave(name="5-percent", up_to=IntOrPercent(5, is_percent=True)),
+    Wave(name="each-stratum", up_to=IntOrPercent(5, is_percent=True)),
     Wave(name="25-percent", up_to=IntOrPercent(25, is_percent=True)),
     Wave(name="half", up_to=IntOrPercent(50, is_percent=True)),
     Wave(name="all", up_to=IntOrPercent(100, is_percent=True)),
 )
-"""The plan of a channel without `waves`: over all pools together."""
+"""The plan of a channel without `waves`: over all ordinary pools together. The second takes one
+node of each stratum that has proved nothing yet."""
 
 EARLY_SOAK = Duration.parse("15m")
 """Default soak of the first two waves."""
@@ -229,9 +231,11 @@ class ChannelSpec(ApiModel):
     def planned_waves(self) -> tuple[Wave, ...]:
         """Return the waves with `pools` and `soak` filled in; the default plan when none is set.
 
-        Soak is the wave's own, else the rollout's, else 15 m for the first two waves, then 10 m.
+        A wave that names no pool is about all that are not critical, or all if each is. Soak is the
+        wave's own, else the rollout's, else 15 m for the first two waves, then 10 m.
         """
-        every_pool = tuple(pool.name for pool in self.pools)
+        ordinary = tuple(pool.name for pool in self.pools if not pool.critical)
+        every_pool = ordinary or tuple(pool.name for pool in self.pools)
         return tuple(
             wave.model_copy(
                 update={

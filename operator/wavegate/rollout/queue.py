@@ -3,9 +3,9 @@
 from collections.abc import Sequence
 
 from wavegate.api import Channel, ContentKind, HostState, OnFailure, Phase, Reason, Release
-from wavegate.evidence import CheckSpec, LoadedProof, presets
+from wavegate.evidence import CheckSpec, LoadedProof, NodeView, presets
 from wavegate.evidence.loaded import PROOF_CHECK
-from wavegate.rollout import lost
+from wavegate.rollout import groups, lost
 from wavegate.rollout.compatible import version_problem
 from wavegate.rollout.names import (
     HANDS_OFF_ANNOTATION,
@@ -16,7 +16,7 @@ from wavegate.rollout.names import (
 )
 from wavegate.rollout.observation import Observation
 from wavegate.rollout.placement import membership
-from wavegate.rollout.record import Plan, PlannedWave, Record, Revision, Rollout
+from wavegate.rollout.record import Plan, Record, Revision, Rollout
 from wavegate.rollout.steps import Problem
 from wavegate.rollout.templates import find_problem
 
@@ -128,19 +128,20 @@ def start(obs: Observation, channel: Channel, release: Release, now: float) -> R
         since=now,
         loaded=release.spec.content.loaded_digest or "",
     )
-    return Rollout(candidate, freeze(channel), Phase.Pending, started_at=now)
+    template = obs.agent.template
+    carriers = obs.carriers(template) if template is not None else obs.nodes
+    plan = freeze(channel, tuple(carriers.values()))
+    return Rollout(candidate, plan, Phase.Pending, started_at=now)
 
 
-def freeze(channel: Channel) -> Plan:
-    """The plan that this channel's spec means now."""
+def freeze(channel: Channel, nodes: Sequence[NodeView] = ()) -> Plan:
+    """The plan that this channel's spec means now, for these nodes that would carry the agent."""
     rollout = channel.spec.rollout
     waves, prometheus = channel.spec.planned_waves(), channel.spec.prometheus
+    by_default = not channel.spec.waves
     return Plan(
         pools=channel.spec.pools,
-        waves=tuple(
-            PlannedWave(w.name, w.pools, w.up_to, float(w.soak or 0.0), w.approval is not None)
-            for w in waves
-        ),
+        waves=groups.expand(channel.spec.pools, waves, nodes, by_default=by_default),
         max_unavailable=rollout.max_unavailable,
         settle=float(rollout.settle),
         progress_deadline=float(rollout.progress_deadline),
