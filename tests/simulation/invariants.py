@@ -293,6 +293,7 @@ def _lacks(
 ) -> Iterator[str]:
     """What is missing of a node's evidence."""
     soak = rollout.plan.waves[min(rollout.wave, len(rollout.plan.waves) - 1)].soak
+    soak *= not wave.last  # so few nodes that they only have to settle
     machine, judged_at = sim.machines.machines.get(name), (wave.judged_since or START) - START
     if machine is None:
         return

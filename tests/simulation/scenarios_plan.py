@@ -3,7 +3,7 @@
 from simulation.machines import crash_loops
 from simulation.scenarios import scenario
 from simulation.story import Story
-from wavegate.api import Phase
+from wavegate.api import Phase, WaveState
 from wavegate.rollout.names import CANARY_LABEL, CONTROL_PLANE_LABEL, ZONE_LABEL
 
 NEW_KERNEL = {"kernelVersion": "6.18.1"}
@@ -110,3 +110,41 @@ def a_wave_in_three_zones(story: Story) -> None:
     story.until_ended("b", Phase.Completed)
     moved = [n.partition("-")[0] for n in story.moves if not n.startswith("canary")]
     assert sorted(moved[:4]) == [*zones, "workers"]
+
+
+@scenario(canaries=0, workers=1, before="")
+def a_fleet_of_one_node(story: Story) -> None:
+    """One node, and a channel without waves of its own
+    Nothing else could notice harm before all is lost, so a person is asked, for as long as it
+    takes.
+    """
+    story.apply_channel(waves=[], pools=pools()[1:2])
+    story.publish("a")
+    story.run(7_200)
+    assert not story.moved()
+    story.people(
+        "decide: Approve wave first-node of a",
+        lambda: story.decide("fine", "a", "Approve", wave="first-node"),
+    )
+    story.until_ended("a", Phase.Completed)
+    assert story.everywhere("a")
+
+
+@scenario(canaries=0, workers=30, before="")
+def small_pools_in_steps(story: Story) -> None:
+    """A pool of one node and one of six, beside one of thirty
+    The single node waits for a larger pool; of the six at most one, one and two get the content in
+    one wave, whatever share of all a wave takes.
+    """
+    story.add_nodes("canary", 1)
+    six = story.add_nodes("payments", 6)
+    story.apply_channel(waves=[], pools=pools())
+    story.publish("a")
+    counts: list[int] = []
+    for wave in ("25-percent", "half", "all"):
+        story.until_wave(wave, WaveState.Soaking)
+        counts.append(len({n for n in story.moves if n in six}))
+    story.until_ended("a", Phase.Completed)
+    steps = [after - before for before, after in zip([0, *counts], counts, strict=False)]
+    assert max(steps) <= 2, counts
+    assert story.everywhere("a")

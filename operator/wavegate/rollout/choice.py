@@ -8,15 +8,19 @@ The first planned wave may take several: a channel's own first wave says by itse
 there are, and that of the default plan is one node.
 """
 
-from collections.abc import Iterable
+from collections import Counter
+from collections.abc import Container, Iterable, Sequence
 
 from wavegate.api import WaveState
 from wavegate.evidence import NodeView
+from wavegate.rollout.groups import Groups
 from wavegate.rollout.names import CANARY_LABEL
 from wavegate.rollout.observation import Observation
 from wavegate.rollout.record import Group, PlannedWave, Rollout
 from wavegate.rollout.strata import code_of, code_then
 
+SMALL = 10
+"""A pool with fewer nodes goes in steps of its own, whatever share the wave takes of all."""
 PREFERRED, NEVER = "preferred", "never"
 EARLY_WAVES = 2
 """In so many first waves a node that is labelled `never` is not taken."""
@@ -78,6 +82,46 @@ def _under_way(obs: Observation, rollout: Rollout) -> set[str]:
         for entry in entries
         if entry.healthy and entry.name in having
     }
+
+
+def in_steps(
+    groups: Groups,
+    wave: PlannedWave,
+    members: Sequence[NodeView],
+    having: Container[str],
+    nodes: Iterable[NodeView],
+) -> list[NodeView]:
+    """Of nodes in their order those that small pools let go now: one, one more, then half of what
+    is left. What stays behind comes in the wave after, or in a sweep.
+    """
+    if not wave.staged:
+        return list(nodes)
+    own = frozenset(wave.pools)
+    pools = [(node, groups.pools_of(node) & own) for node in members]
+    size = Counter(pool for _, names in pools for pool in names)
+    has = Counter(pool for node, names in pools if node.name in having for pool in names)
+    room = {
+        pool: 1 if has[pool] < 2 else max(1, (count - has[pool]) // 2)
+        for pool, count in size.items()
+        if count < SMALL
+    }
+    found = []
+    for node in nodes:
+        small = [pool for pool in groups.pools_of(node) & own if pool in room]
+        if all(room[pool] for pool in small):
+            found.append(node)
+            for pool in small:
+                room[pool] -= 1
+    return found
+
+
+def not_alone(groups: Groups, nodes: Sequence[NodeView]) -> list[NodeView]:
+    """Of nodes in their order those that are not the only one of their pool; all, if all are. A
+    larger pool comes first.
+    """
+    size = Counter(pool for node in nodes for pool in groups.pools_of(node))
+    found = [n for n in nodes if any(size[pool] > 1 for pool in groups.pools_of(n))]
+    return found or list(nodes)
 
 
 def first_of_each(

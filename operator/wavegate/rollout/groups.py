@@ -5,8 +5,9 @@ whatever pool selects it; one in a pool that is `critical` only in waves that na
 no pool selects is a group, too, so that nothing is left to chance.
 """
 
+from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from wavegate.api import IntOrPercent, Pool, Wave
 from wavegate.evidence import NodeView
@@ -73,6 +74,19 @@ def is_ordinary(plan: Plan, nodes: Iterable[NodeView]) -> bool:
     return all(groups.stage(node) == 0 for node in nodes)
 
 
+def has_no_canary(pools: Iterable[Pool], nodes: Iterable[NodeView]) -> bool:
+    """Whether no pool of these nodes has two: nothing could notice harm before all is lost. What no
+    pool selects, and the control plane, count as pools.
+    """
+    groups = groups_of(pools)
+    size = Counter(
+        pool
+        for node in nodes
+        for pool in (["control plane"] if node.control_plane else groups.pools_of(node) or ["none"])
+    )
+    return max(size.values(), default=0) == 1
+
+
 def expand(
     pools: tuple[Pool, ...],
     waves: tuple[Wave, ...],
@@ -91,9 +105,12 @@ def expand(
             float(w.soak or 0.0),
             w.approval is not None,
             per_stratum=by_default and w.name == EACH_STRATUM,
+            staged=by_default,
         )
         for w in waves
     ]
+    if by_default and has_no_canary(pools, nodes):
+        planned[0] = replace(planned[0], approval=True, no_canary=True)
     groups, soak = groups_of(pools), planned[-1].soak
     named = {name for wave in planned for name in wave.pools}
     critical = tuple(pool.name for pool in pools if pool.critical and pool.name not in named)

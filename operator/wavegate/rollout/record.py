@@ -85,6 +85,10 @@ class PlannedWave:
     per_stratum: bool = False
     """It takes one node of each stratum that has proved nothing yet, at most `up_to`."""
     group: Group = Group.Pools
+    staged: bool = False
+    """Small pools go in steps of their own; see `choice`."""
+    no_canary: bool = False
+    """It needs its approval as no other node would notice harm before all is lost."""
     added: bool = False
     """It was added for nodes that no wave of the channel takes; there may be none by then."""
 

@@ -7,6 +7,7 @@ release starts, so that its plan can be shown.
 
 import hashlib
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 
 from wavegate.api import IntOrPercent
 from wavegate.evidence import Ledger, LedgerNode, NodeView, PodView, agents_then, is_well
@@ -40,9 +41,9 @@ def choose(obs: Observation, rollout: Rollout, wave: PlannedWave) -> tuple[list[
     if not members:
         return [], int(not _is_empty(obs, rollout, wave))
     known, aside = baseline_of(obs), labels.set_aside(obs, rollout)
-    having = sum(1 for n in members if n.name in known and n.attempt(obs.key) == rollout.attempt)
+    has = {n.name for n in members if n.name in known and n.attempt(obs.key) == rollout.attempt}
     most = sum(1 for n in members if n.name not in aside)
-    lacking = max(0, min(wave.up_to.resolve(len(members)), most) - having)
+    lacking = max(0, min(wave.up_to.resolve(len(members)), most) - len(has))
     # One that has the label and stands in no ledger must come into one: where nothing is stable,
     # its label is not taken back, and after a restored backup all nodes may be like that.
     fit = [
@@ -58,11 +59,15 @@ def choose(obs: Observation, rollout: Rollout, wave: PlannedWave) -> tuple[list[
     if rollout.plan.agents:  # a node without one proves less: such come last
         theirs = obs.agents_on()
         ordered.sort(key=lambda node: not agents_then(theirs.get(node.name, ())))
+    belongs = groups.groups_of(rollout.plan.pools)
+    if wave.staged and rollout.wave == 0:
+        ordered = choice.not_alone(belongs, ordered)
+    ordered = choice.in_steps(belongs, wave, members, has, ordered)
     if rollout.wave == 0:
         return ordered[:lacking], lacking
     firsts, others = choice.one_of_each(obs, rollout, ordered)
     if wave.per_stratum:
-        return choice.first_of_each(wave, firsts, len(members), having)
+        return choice.first_of_each(wave, firsts, len(members), len(has))
     if ordered and not firsts and not others:
         return [], 0  # all wait for the first of their stratum
     return [*firsts, *others][:lacking], lacking
@@ -107,15 +112,21 @@ def most_at_last(obs: Observation, rollout: Rollout) -> int:
 
 def sweep(obs: Observation, rollout: Rollout) -> list[NodeView]:
     """The nodes for the ledger of this sweep; a last one stays small whatever joined meanwhile.
-    Critical and control-plane nodes wait for the others, and most of a stratum for its first.
+    Critical and control-plane nodes wait for the others, most of a stratum for its first, and small
+    pools go in steps, if they did so before.
     """
-    turn = groups.lowest(rollout.plan, rest(obs, rollout))
+    turn, plan = groups.lowest(rollout.plan, rest(obs, rollout)), rollout.plan
     suspects = {suspect.node for suspect in rollout.suspects}
     turn.sort(key=lambda node: (not _is_fit(node), node.name in suspects))
     firsts, others = choice.one_of_each(obs, rollout, turn)
     fit = {code_of(node) for node in firsts if _is_fit(node)}
     ill = [n for n in turn if not _is_fit(n) and n not in others and code_of(n) not in fit]
     left = [*(node for node in firsts if _is_fit(node)), *others, *ill]
+    if plan.waves[0].staged and not rollout.waves[-1].last:
+        all_pools = replace(plan.waves[0], pools=tuple(pool.name for pool in plan.pools))
+        there, has = list(fleet(obs, rollout).values()), obs.moved(rollout.attempt)
+        names = {node.name for node in has}
+        left = choice.in_steps(groups.groups_of(plan.pools), all_pools, there, names, left)
     return left[: most_at_last(obs, rollout)] if rollout.waves[-1].last else left
 
 

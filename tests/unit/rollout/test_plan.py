@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from support.builders import make_channel
 from support.walks import walk
 from wavegate.evidence import NodeView
+from wavegate.rollout import queue
 from wavegate.rollout.choice import NEVER, PREFERRED, spread
 from wavegate.rollout.names import CANARY_LABEL
 from wavegate.rollout.strata import stratum_of
@@ -103,7 +104,7 @@ def test_by_default_expensive_nodes_come_after_all_others(fleet):
     stages = [_stage(n) for wave in walk(channel(), nodes) if _is_planned(wave) for n in wave.nodes]
     last = [wave for wave in walk(channel(), nodes) if not _is_planned(wave)]
     assert all(a <= b for a, b in pairwise(stages))
-    sweeps = [_stage(n) for wave in last for n in wave.nodes]
+    sweeps = [max(1, _stage(n)) for wave in last for n in wave.nodes]
     assert all(a <= b for a, b in pairwise(sweeps))
 
 
@@ -199,3 +200,40 @@ def test_people_say_who_is_a_canary_and_who_is_spared():
     assert [n.name for n in taken(walked, "first-node")] == ["node-00010"]
     assert taken(walked, "each-stratum") == []
     assert len(taken(walked, "all")) == 5
+
+
+def steps(walked, pool):
+    return [sum(n.labels["pool"] == pool for n in wave.nodes) for wave in walked]
+
+
+@given(st.integers(1, 9), st.integers(2, 60))
+@settings(max_examples=60, deadline=None)
+def test_a_small_pool_goes_one_one_and_then_by_halves(small, large):
+    nodes = [node(n, "data") for n in range(small)] + [node(100 + n) for n in range(large)]
+    walked = walk(channel(), nodes)
+    left = small
+    for wave, count in zip(walked, steps(walked, "data"), strict=True):
+        had = small - left
+        if not wave.name.startswith("last"):
+            assert count <= (1 if had < 2 else max(1, left // 2))
+        left -= count
+    if small == 1:
+        assert walked[0].nodes[0].labels["pool"] == "web", "a larger pool is first"
+
+
+@pytest.mark.parametrize(
+    ("fleet", "alone"),
+    [
+        ([node(1)], True),
+        ([node(1), node(2, "data")], True),
+        ([node(1), node(2)], False),
+        ([node(1), node(2, "none"), node(3, "none")], False),
+        ([node(1), node(2, master=True)], True),
+        ([], False),
+    ],
+)
+def test_where_no_pool_has_two_nodes_a_person_is_asked(fleet, alone):
+    first = queue.freeze(channel(), fleet).waves[0]
+    assert first.approval is first.no_canary is alone
+    own = [{"name": "all", "upTo": "100%"}]
+    assert not queue.freeze(channel(waves=own), fleet).waves[0].approval, "its user has decided"
