@@ -38,6 +38,13 @@ def canaries(obs: Observation, nodes: Iterable[NodeView]) -> list[NodeView]:
     return sorted(fit, key=lambda n: (n.labels.get(CANARY_LABEL) != PREFERRED, n.name in shaky))
 
 
+def spared(rollout: Rollout, wave: PlannedWave, nodes: Iterable[NodeView]) -> str:
+    """How many nodes an early wave may not take as people spare them, for a person; or nothing."""
+    count = sum(node.labels.get(CANARY_LABEL) == NEVER for node in nodes)
+    early = count and is_early(rollout, wave)
+    return f"{count} spared by label {CANARY_LABEL}: {NEVER}" if early else ""
+
+
 def is_early(rollout: Rollout, wave: PlannedWave) -> bool:
     """Whether this is one of the first waves, which risk most."""
     return rollout.wave < EARLY_WAVES and wave.group is Group.Pools

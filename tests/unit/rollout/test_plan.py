@@ -13,6 +13,7 @@ from support.walks import walk
 from wavegate.evidence import NodeView
 from wavegate.rollout import queue
 from wavegate.rollout.choice import NEVER, PREFERRED, spread
+from wavegate.rollout.decide import decide
 from wavegate.rollout.names import CANARY_LABEL
 from wavegate.rollout.strata import stratum_of
 
@@ -237,3 +238,16 @@ def test_where_no_pool_has_two_nodes_a_person_is_asked(fleet, alone):
     assert first.approval is first.no_canary is alone
     own = [{"name": "all", "upTo": "100%"}]
     assert not queue.freeze(channel(waves=own), fleet).waves[0].approval, "its user has decided"
+
+
+def test_who_spares_all_nodes_is_told_so(make_sim):
+    sim = make_sim()
+    for machine in sim.nodes.values():
+        machine.labels[CANARY_LABEL] = NEVER
+    sim.publish("a", 1)
+    sim.run(20)
+    obs = sim.observe()
+    said = " ".join(finding.message for finding in decide(obs, sim.now).findings)
+    assert "no healthy node is there for wave canary" in said
+    assert f"5 spared by label {CANARY_LABEL}: never" in said
+    assert sim.record.rollout.waves[-1].nodes == 0
