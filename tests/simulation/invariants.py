@@ -27,6 +27,7 @@ from simulation.kinds import Kinds, control_plane_comes_alone, no_second_of_a_st
 from simulation.machines import HOST
 from simulation.others import Others
 from simulation.reasons import changes_carry_reasons
+from simulation.starts import Reverts, nothing_starts_too_soon
 from wavegate.api import Phase, Reason, WaveState
 from wavegate.cluster.projections import stored_config_map
 from wavegate.evidence import Ledger
@@ -75,6 +76,7 @@ class Books:
     had_agent: set[str] = field(default_factory=set)
     hands: Hands = field(default_factory=Hands)
     kinds: Kinds = field(default_factory=Kinds)
+    reverts: Reverts = field(default_factory=Reverts)
     begun: set[tuple[str, int]] = field(default_factory=set)
     """Waves of which a node was labelled: attempt and number of the ledger."""
     fenced: set[str] = field(default_factory=set)
@@ -130,6 +132,7 @@ class Guard:
     def _note(self, sim: Simulation, change: Change) -> None:
         self.books.hands.note(change, sim.key)
         self.books.kinds.note(self, sim, change)
+        self.books.reverts.note(self, change)
         if change.plural == "configmaps":
             self._note_stored(sim, change)
         elif change.plural == "pods":
@@ -496,6 +499,7 @@ CHECKS: tuple[tuple[int, Check], ...] = (
     (2, waves_open_in_order),
     (2, the_way_back_is_proven),
     (4, nothing_moves_after_a_fail),
+    (4, nothing_starts_too_soon),
     (3, exposure_is_bounded),
     (3, no_second_of_a_stratum),
     (3, control_plane_comes_alone),

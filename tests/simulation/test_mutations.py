@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 import pytest
 
 from simulation import carried, daemonsets, promises
-from simulation.cluster import Simulation
+from simulation.cluster import Simulation, channel_spec
 from simulation.invariants import CHECKS, OWED, BrokenInvariant
 from simulation.machines import crash_loops
 from simulation.reporting import Reporter
@@ -20,6 +20,7 @@ from wavegate.cluster import status as statuses
 from wavegate.cluster.store import Store
 from wavegate.rollout import (
     choice,
+    cooldown,
     corroborate,
     decide,
     excused,
@@ -37,6 +38,8 @@ from wavegate.rollout import (
 )
 from wavegate.rollout.names import CONTROL_PLANE_LABEL
 from wavegate.rollout.steps import Forget, MoveNodes, Step, Target, save, wait
+
+ROLLOUT = channel_spec()["rollout"]
 
 Bug = Callable[[pytest.MonkeyPatch], None]
 
@@ -57,6 +60,26 @@ def bad(sim: Simulation) -> None:
     for victim in victims:
         crash_agent(sim, victim)
     sim.until_phase("bad", "Reverted", 600)
+
+
+def bad_then_good(sim: Simulation) -> None:
+    """A release crashes the agent; the next one is there already, and starts half an hour later."""
+    sim.patch("Channel", "rules", rollout={**ROLLOUT, "coolDown": "30m"})
+    bad(sim)
+    sim.publish("good")
+    sim.until_phase("good", "Completed", 3_600)
+
+
+def bad_twice(sim: Simulation) -> None:
+    """Two releases are taken back; nothing starts until a person says so."""
+    bad(sim)
+    sim.harm("worse", crash_loops())
+    sim.publish("worse")
+    sim.until_phase("worse", "Reverted", 600)
+    sim.publish("good")
+    sim.run(120)
+    sim.decide("go", "worse", "Resume")
+    sim.until_phase("good", "Completed", 600)
 
 
 def one_liar(sim: Simulation) -> None:
@@ -246,6 +269,16 @@ def moves_on_after_a_fail(patch) -> None:
         return advance(obs, rollout, now)
 
     patch.setattr(revert, "advance", stubborn)
+
+
+def starts_in_the_cool_down(patch) -> None:
+    """A revert keeps nobody waiting, as long as the breaker is closed."""
+    patch.setattr(cooldown, "_cooling", lambda *_: (None, 0.0))
+
+
+def has_no_breaker(patch) -> None:
+    """However many were taken back, the next one starts."""
+    patch.setattr(cooldown, "_tripped", lambda *_: ())
 
 
 def waits_for_nodes_before_it_fences(patch) -> None:
@@ -455,6 +488,8 @@ MUTATIONS = (
     Mutation(3, takes_the_control_plane_along, on(kinds)),
     Mutation(3, takes_the_past_for_a_persons_deed, promises.two_leaders_move_no_more_than_one),
     Mutation(4, moves_on_after_a_fail, on(bad)),
+    Mutation(4, starts_in_the_cool_down, on(bad_then_good)),
+    Mutation(4, has_no_breaker, on(bad_twice)),
     Mutation(5, waits_for_nodes_before_it_fences, promises.a_fence_costs_two_writes),
     Mutation(6, passes_on_time_alone, on(dead_in_the_soak)),
     Mutation(6, passes_on_nothing, on(canary_drained)),
@@ -479,6 +514,8 @@ MUTATIONS = (
 RUNS = {
     "good": on(good),
     "bad": on(bad),
+    "bad then good": on(bad_then_good),
+    "bad twice": on(bad_twice),
     "one liar": on(one_liar),
     "dead in the soak": on(dead_in_the_soak),
     "canary drained": on(canary_drained),

@@ -26,7 +26,7 @@ def walk(channel: Channel, nodes: Iterable[NodeView]) -> list[Walked]:
     """All waves of a release, with the nodes that each took, in the order in which they came."""
     there = {node.name: node for node in nodes}
     candidate = Revision(ATTEMPT, "d", "b", "uid-b", "b", 2, "sha256:b", 1.0)
-    plan = queue.freeze(channel, tuple(there.values()))
+    plan = queue.freeze(channel, nodes=tuple(there.values()))
     rollout = Rollout(candidate, plan, Phase.Rolling, 1.0).with_next_wave()
     view = RevisionView(ATTEMPT, "d", True, {}, {}, agent_template())
     obs = Observation(

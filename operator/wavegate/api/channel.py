@@ -5,6 +5,7 @@ from enum import StrEnum
 from typing import Any, ClassVar
 
 from wavegate.api.resource import Resource
+from wavegate.api.severity import Severity
 from wavegate.api.values import ApiModel, Duration, IntOrPercent, LabelSelector, Number, ObjectName
 
 
@@ -119,16 +120,26 @@ class Wave(ApiModel):
     approval: Approval | None = None
 
 
+class Breaker(ApiModel):
+    """So many reverts by harm within this time, and nothing starts until a person says so."""
+
+    reverts: int = 2
+    within: Duration = Duration.parse("24h")
+
+
 class Rollout(ApiModel):
     """Pace and limits of a rollout."""
 
     max_unavailable: IntOrPercent = IntOrPercent(5, is_percent=True)
     settle: Duration = Duration.parse("60s")
     soak: Duration | None = None
+    max_severity: Severity = Severity.Routine
     progress_deadline: Duration = Duration.parse("10m")
     hold_timeout: Duration = Duration.parse("30m")
     bake: Duration = Duration.parse("24h")
     on_failure: OnFailure = OnFailure.Revert
+    cool_down: Duration = Duration.parse("30m")
+    breaker: Breaker = Breaker()
 
 
 class Prometheus(ApiModel):
@@ -207,12 +218,6 @@ DEFAULT_WAVES = (
 """The plan of a channel without `waves`: over all ordinary pools together. The second takes one
 node of each stratum that has proved nothing yet."""
 
-EARLY_SOAK = Duration.parse("15m")
-"""Default soak of the first two waves."""
-
-LATER_SOAK = Duration.parse("10m")
-"""Default soak of the waves after them."""
-
 
 class ChannelSpec(ApiModel):
     """What the platform team wants."""
@@ -228,11 +233,14 @@ class ChannelSpec(ApiModel):
     agent_selector: LabelSelector | None = None
     suspend: bool = False
 
-    def planned_waves(self) -> tuple[Wave, ...]:
+    def planned_waves(
+        self, severity: Severity = Severity.Routine, floor: float = 0.0
+    ) -> tuple[Wave, ...]:
         """Return the waves with `pools` and `soak` filled in; the default plan when none is set.
 
-        A wave that names no pool is about all that are not critical, or all if each is. Soak is the
-        wave's own, else the rollout's, else 15 m for the first two waves, then 10 m.
+        A wave that names no pool is about all that are not critical, or all if each is.
+        Soak is the wave's own, else the rollout's, else the default of this severity, which is
+        never shortened below `floor` (s).
         """
         ordinary = tuple(pool.name for pool in self.pools if not pool.critical)
         every_pool = ordinary or tuple(pool.name for pool in self.pools)
@@ -240,7 +248,7 @@ class ChannelSpec(ApiModel):
             wave.model_copy(
                 update={
                     "pools": wave.pools or every_pool,
-                    "soak": wave.soak or self.rollout.soak or _default_soak(index),
+                    "soak": wave.soak or self.rollout.soak or _default_soak(severity, index, floor),
                 }
             )
             for index, wave in enumerate(self.waves or DEFAULT_WAVES)
@@ -256,5 +264,7 @@ class Channel(Resource):
     spec: ChannelSpec
 
 
-def _default_soak(index: int) -> Duration:
-    return EARLY_SOAK if index < 2 else LATER_SOAK
+def _default_soak(severity: Severity, index: int, floor: float) -> Duration:
+    """A severity shortens what is routine, and nothing below the floor."""
+    routine, soak = Severity.Routine.soak(index), severity.soak(index)
+    return max(soak, min(routine, Duration(floor)))

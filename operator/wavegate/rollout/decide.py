@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 
 from wavegate.api import Phase, Reason
-from wavegate.rollout import bake, decisions, forward, lost, queue, revert
+from wavegate.rollout import bake, cooldown, decisions, forward, lost, queue, revert
 from wavegate.rollout.judge import judge
 from wavegate.rollout.names import HANDS_OFF_ANNOTATION
 from wavegate.rollout.observation import Observation
@@ -94,7 +94,7 @@ def _idle(obs: Observation, now: float) -> Step:
         return Step(actions=(Forget(ledgers_of=lost.stray_ledgers(obs)[0]),), requeue=1.0)
     if channel is not None and not channel.spec.suspend and not queue.channel_problem(obs):
         ready = queue.eligible(obs)
-        if ready:
+        if ready and cooldown.stop(obs, now) is None:
             rollout = queue.start(obs, channel, ready[0], now)
             started = replace(record, rollout=rollout, attempts=record.attempts + 1)
             return Step(record=started)

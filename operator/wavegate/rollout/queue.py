@@ -2,7 +2,16 @@
 
 from collections.abc import Sequence
 
-from wavegate.api import Channel, ContentKind, HostState, OnFailure, Phase, Reason, Release
+from wavegate.api import (
+    Channel,
+    ContentKind,
+    HostState,
+    OnFailure,
+    Phase,
+    Reason,
+    Release,
+    Severity,
+)
 from wavegate.evidence import CheckSpec, LoadedProof, NodeView, presets
 from wavegate.evidence.loaded import PROOF_CHECK
 from wavegate.rollout import groups, lost
@@ -130,14 +139,28 @@ def start(obs: Observation, channel: Channel, release: Release, now: float) -> R
     )
     template = obs.agent.template
     carriers = obs.carriers(template) if template is not None else obs.nodes
-    plan = freeze(channel, tuple(carriers.values()))
+    severity, nodes = severity_of(channel, release), tuple(carriers.values())
+    plan = freeze(channel, severity, obs.soak_floor, nodes)
     return Rollout(candidate, plan, Phase.Pending, started_at=now)
 
 
-def freeze(channel: Channel, nodes: Sequence[NodeView] = ()) -> Plan:
-    """The plan that this channel's spec means now, for these nodes that would carry the agent."""
+def severity_of(channel: Channel | None, release: Release) -> Severity:
+    """How much counts of what a release claims: no more than the channel's owner lets."""
+    most = channel.spec.rollout.max_severity if channel else Severity.Routine
+    return release.spec.severity.capped(most)
+
+
+def freeze(
+    channel: Channel,
+    severity: Severity = Severity.Routine,
+    floor: float = 0.0,
+    nodes: Sequence[NodeView] = (),
+) -> Plan:
+    """The plan that this channel's spec means now, for a release of this (capped) severity and
+    `nodes` that would carry the agent; no default soak is shortened below `floor` (s).
+    """
     rollout = channel.spec.rollout
-    waves, prometheus = channel.spec.planned_waves(), channel.spec.prometheus
+    waves, prometheus = channel.spec.planned_waves(severity, floor), channel.spec.prometheus
     by_default = not channel.spec.waves
     return Plan(
         pools=channel.spec.pools,
@@ -154,6 +177,7 @@ def freeze(channel: Channel, nodes: Sequence[NodeView] = ()) -> Plan:
         loaded_proof=_loaded_proof(channel),
         outlives_pod=channel.spec.content.host_state is not HostState.Nothing,
         agents=channel.spec.agent_selector.query if channel.spec.agent_selector else "",
+        severity=severity,
     )
 
 

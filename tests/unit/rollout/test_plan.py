@@ -234,10 +234,12 @@ def test_a_small_pool_goes_one_one_and_then_by_halves(small, large):
     ],
 )
 def test_where_no_pool_has_two_nodes_a_person_is_asked(fleet, alone):
-    first = queue.freeze(channel(), fleet).waves[0]
+    first = queue.freeze(channel(), nodes=fleet).waves[0]
     assert first.approval is first.no_canary is alone
     own = [{"name": "all", "upTo": "100%"}]
-    assert not queue.freeze(channel(waves=own), fleet).waves[0].approval, "its user has decided"
+    assert not queue.freeze(channel(waves=own), nodes=fleet).waves[0].approval, (
+        "its user has decided"
+    )
 
 
 def test_who_spares_all_nodes_is_told_so(make_sim):
