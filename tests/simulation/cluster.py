@@ -137,12 +137,22 @@ class Simulation:
 
     # Machines and people
 
-    def add_nodes(self, pool: str, count: int, prefix: str = "") -> list[str]:
-        """Machines join; returns their names: `<pool>-<number>`."""
+    def add_nodes(
+        self,
+        pool: str,
+        count: int,
+        prefix: str = "",
+        labels: Mapping[str, str] | None = None,
+        **kind: str,
+    ) -> list[str]:
+        """Machines join; returns their names: `<pool>-<number>`. `labels` are set on them, and
+        `kind` is what of `nodeInfo` is not as on the others.
+        """
         begun = sum(name.startswith(f"{prefix or pool}-") for name in self.machines.machines)
         names = [f"{prefix or pool}-{begun + n}" for n in range(1, count + 1)]
         for name in names:
-            self.act(lambda name=name: self.machines.add(name, {"pool": pool}))
+            said = {"pool": pool, **(labels or {})}
+            self.act(lambda name=name, said=said: self.machines.add(name, said, **kind))
         return names
 
     def crash(self, node: str) -> None:

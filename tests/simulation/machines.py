@@ -26,6 +26,14 @@ MONITOR_SECONDS = 5.0
 BEAT = attrgetter("beat")
 LEASES = "leases"
 HOST = "kubernetes.io/hostname"
+KIND = {
+    "operatingSystem": "linux",
+    "architecture": "amd64",
+    "kernelVersion": "6.12.48",
+    "osImage": "Debian GNU/Linux 13 (trixie)",
+    "containerRuntimeVersion": "containerd://2.1.4",
+}
+"""What a kubelet reports of its machine."""
 
 Harm = Callable[["Machines", str, Body], None]
 """What content does: called with the machine and the pod when its container has started."""
@@ -46,6 +54,8 @@ class Machine:
     renewed_until: float = 0.0
     heard_at: float = 0.0
     """When its lease was last renewed."""
+    kind: Mapping[str, str] = field(default_factory=lambda: KIND)
+    """The facts of `status.nodeInfo`, without its bootID."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,11 +94,12 @@ class Machines:
 
     # What happens to machines
 
-    def add(self, name: str, labels: dict[str, str] | None = None) -> None:
-        """A machine joins: its Node appears, Ready."""
+    def add(self, name: str, labels: dict[str, str] | None = None, **kind: str) -> None:
+        """A machine joins: its Node appears, Ready. `kind`: what it has other than KIND."""
         known = self.machines.get(name)
         boots = known.boots + 1 if known else 1
         machine = Machine(name, self.rng.uniform(0.0, self.speeds.renewal), boots=boots)
+        machine.kind = {**(known.kind if known else KIND), **kind}
         machine.renewed_until = machine.heard_at = self._now()
         machine.renewals = known.renewals + 1 if known else 1
         self.machines[name] = machine
@@ -320,7 +331,7 @@ class Machines:
     def _status(self, machine: Machine, ready: str) -> Body:
         return {
             "conditions": [{"type": "Ready", "status": ready}],
-            "nodeInfo": {"bootID": f"{machine.name}-boot-{machine.boots}"},
+            "nodeInfo": {"bootID": f"{machine.name}-boot-{machine.boots}", **machine.kind},
         }
 
     @staticmethod

@@ -102,8 +102,8 @@ class Story(Simulation):
 
     # Machines
 
-    def add_nodes(self, pool: str, count: int, prefix: str = "") -> list[str]:
-        names = super().add_nodes(pool, count, prefix)
+    def add_nodes(self, pool: str, count: int, prefix: str = "", **more: Any) -> list[str]:
+        names = super().add_nodes(pool, count, prefix, **more)
         for name in names:
             self.machines.machines[name].beat = 0.0
         if not self.teller.muted:

@@ -8,6 +8,7 @@ import base64
 import gzip
 import hashlib
 import json
+import sys
 import zlib
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -28,7 +29,9 @@ from wavegate.evidence import (
 )
 from wavegate.rollout.names import (
     ATTEMPT_LABEL,
+    CANARY_LABEL,
     CHANNEL_LABEL,
+    CONTROL_PLANE_LABEL,
     DIGEST_ANNOTATION,
     KIND_LABEL,
     LABEL_DOMAIN,
@@ -37,6 +40,7 @@ from wavegate.rollout.names import (
     RELEASE_UID_ANNOTATION,
     SEQUENCE_ANNOTATION,
     VERSION_ANNOTATION,
+    ZONE_LABEL,
 )
 from wavegate.rollout.observation import ContentView, RevisionView
 from wavegate.rollout.record import Record
@@ -78,7 +82,8 @@ def node_view(body: Mapping[str, Any], old: NodeView | None, now: float) -> Node
     )
     ready, unschedulable = conditions.get("Ready") == "True", bool(spec.get("unschedulable"))
     leaving = is_leaving(taints, unschedulable=unschedulable)
-    boot_id = (status.get("nodeInfo") or {}).get("bootID", "")
+    info = status.get("nodeInfo") or {}
+    boot_id = info.get("bootID", "")
     same = old if old and old.uid == metadata["uid"] else None
     before = same.announced if same else ""
     announced = announcement(before, boot_id, leaving=leaving, ready=ready)
@@ -88,7 +93,7 @@ def node_view(body: Mapping[str, Any], old: NodeView | None, now: float) -> Node
         uid=metadata["uid"],
         boot_id=boot_id,
         ready=ready,
-        labels={k: v for k, v in labels.items() if not k.startswith(LABEL_DOMAIN)},
+        labels={k: v for k, v in labels.items() if not _is_side(k)},
         taints=taints,
         unschedulable=unschedulable,
         sides=_sides(metadata["uid"], labels, old, now),
@@ -97,6 +102,13 @@ def node_view(body: Mapping[str, Any], old: NodeView | None, now: float) -> Node
         announced_at=_announced_at(same, now, announced, left),
         left=left,
         lost_at=_lost_at(same, now, ready=ready, boot_id=boot_id),
+        os=_shared(info.get("operatingSystem")),
+        arch=_shared(info.get("architecture")),
+        kernel=_shared(info.get("kernelVersion")),
+        os_image=_shared(info.get("osImage")),
+        runtime=_shared(info.get("containerRuntimeVersion")),
+        zone=_shared(labels.get(ZONE_LABEL)),
+        control_plane=CONTROL_PLANE_LABEL in labels,
     )
 
 
@@ -248,10 +260,20 @@ def _sides(
     before = old.sides if old and old.uid == uid else {}
     sides = {}
     for key, attempt in labels.items():
-        if key.startswith(LABEL_DOMAIN):
+        if _is_side(key):
             known = before.get(key)
             sides[key] = known if known and known.attempt == attempt else Side(attempt, now)
     return sides
+
+
+def _is_side(label: str) -> bool:
+    """Whether a node label says on which side of a channel the node is."""
+    return label.startswith(LABEL_DOMAIN) and label != CANARY_LABEL
+
+
+def _shared(text: str | None) -> str:
+    """One copy of a text that many nodes have in common: it is held once for all of them."""
+    return sys.intern(text) if text else ""
 
 
 def _short(annotations: Mapping[str, str]) -> dict[str, str]:

@@ -11,7 +11,7 @@ from wavegate.rollout.control import control_group
 from wavegate.rollout.observation import Observation
 from wavegate.rollout.periods import asked_of
 from wavegate.rollout.record import Rollout
-from wavegate.rollout.waves import in_order
+from wavegate.rollout.waves import in_order, order_of
 
 MAX_CONTROL = 500
 """Control nodes that a query names: more would make it longer, and its answer hardly surer."""
@@ -127,4 +127,4 @@ def _control(obs: Observation, asked: Questions) -> list[NodeView]:
     """
     group = control_group(obs, asked.rollout)
     fit = (node for node in group if node.ready and node.name not in asked.nodes)
-    return in_order(fit, asked.rollout.attempt)[-MAX_CONTROL:]
+    return in_order(fit, order_of(asked.rollout.candidate))[-MAX_CONTROL:]

@@ -52,6 +52,17 @@ class NodeView:
     """When we last saw it stop being Ready, or with another bootID; None: never yet."""
     left: str = ""
     """The boot before this one, if it was rebooted out of that as announced."""
+    os: str = ""
+    """What its kubelet reports: operating system, and below architecture, kernel version, name of
+    the OS image, container runtime and its version. Empty: it does not say."""
+    arch: str = ""
+    kernel: str = ""
+    os_image: str = ""
+    runtime: str = ""
+    zone: str = ""
+    """Its failure domain, by label; empty: it names none."""
+    control_plane: bool = False
+    """It is labelled as a node of the control plane."""
 
     def attempt(self, key: str) -> str | None:
         """The attempt that this node is labelled with on the channel `key`."""

@@ -10,6 +10,13 @@ import hashlib
 LABEL_DOMAIN = "wavegate.node-restriction.kubernetes.io"
 """Kubelets may not set labels under node-restriction.kubernetes.io on their own node."""
 
+CANARY_LABEL = f"{LABEL_DOMAIN}/canary"
+"""On a node, set by people: `preferred`, or `never`, by the first waves. No channel's own label is
+called so, as these have a dot."""
+CONTROL_PLANE_LABEL = "node-role.kubernetes.io/control-plane"
+ZONE_LABEL = "topology.kubernetes.io/zone"
+"""Labels of a node that Kubernetes knows."""
+
 CHANNEL_LABEL = "wavegate.dev/channel"
 ATTEMPT_LABEL = "wavegate.dev/attempt"
 KIND_LABEL = "wavegate.dev/kind"

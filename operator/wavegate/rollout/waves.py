@@ -1,7 +1,8 @@
 """Which nodes a wave takes, and in which order.
 
-The order is a hash of node and attempt: not always the same victims, and the same on every pass,
-so that a batch that was half written is finished before anything else is begun.
+The order is a hash of node and release: not always the same victims, the same on every pass, so
+that a batch that was half written is finished before anything else is begun, and known before the
+release starts, so that its plan can be shown.
 """
 
 import hashlib
@@ -13,7 +14,7 @@ from wavegate.rollout import labels
 from wavegate.rollout.movable import fleet, not_movable
 from wavegate.rollout.observation import Observation
 from wavegate.rollout.placement import membership
-from wavegate.rollout.record import PlannedWave, Rollout
+from wavegate.rollout.record import PlannedWave, Revision, Rollout
 
 SOAKED_SWEEPS = 2
 """So many sweeps are soaked whatever is left."""
@@ -50,7 +51,7 @@ def choose(obs: Observation, rollout: Rollout, wave: PlannedWave) -> tuple[list[
         and (n.attempt(obs.key) != rollout.attempt or n.name not in known)
         and _is_fit(n)
     ]
-    ordered = in_order(fit, rollout.attempt)
+    ordered = in_order(fit, order_of(rollout.candidate))
     if rollout.plan.agents:  # a node without one proves less: such come last
         theirs = obs.agents_on()
         ordered.sort(key=lambda node: not agents_then(theirs.get(node.name, ())))
@@ -64,7 +65,7 @@ def rest(obs: Observation, rollout: Rollout) -> list[NodeView]:
     stuck, known = not_movable(obs, rollout), baseline_of(obs)
     nodes = (node for name, node in fleet(obs, rollout).items() if name not in stuck)
     left = (n for n in nodes if n.attempt(obs.key) != rollout.attempt or n.name not in known)
-    return in_order(left, rollout.attempt)
+    return in_order(left, order_of(rollout.candidate))
 
 
 def next_wave(obs: Observation, rollout: Rollout) -> Rollout:
@@ -88,9 +89,14 @@ def sweep(obs: Observation, rollout: Rollout) -> list[NodeView]:
     return left[: most_at_last(obs, rollout)] if rollout.waves[-1].last else left
 
 
-def in_order(nodes: Iterable[NodeView], attempt: str) -> list[NodeView]:
-    """The order in which this attempt takes nodes."""
-    return sorted(nodes, key=lambda node: hashlib.sha256(f"{node.uid}/{attempt}".encode()).digest())
+def order_of(candidate: Revision) -> str:
+    """What the order of nodes hangs on: the release, or the attempt of what is no release."""
+    return candidate.release_uid or candidate.attempt
+
+
+def in_order(nodes: Iterable[NodeView], order: str) -> list[NodeView]:
+    """The order in which nodes are taken; `order` is a release's UID, see `order_of`."""
+    return sorted(nodes, key=lambda node: hashlib.sha256(f"{node.uid}/{order}".encode()).digest())
 
 
 def ledger_for(obs: Observation, rollout: Rollout, nodes: Iterable[NodeView]) -> Ledger:

@@ -27,6 +27,7 @@ from wavegate.evidence import Ledger, LedgerNode, Side, Taint
 from wavegate.rollout.bake import MAX_EXCUSED
 from wavegate.rollout.record import Blocked, Incident, Record, Suspect
 from wavegate.rollout.steps import Target
+from wavegate.rollout.strata import stratum_of
 from wavegate.rollout.templates import targeted
 
 LIMIT = 0.3 * 1024 * 1024
@@ -206,6 +207,43 @@ def test_a_node_is_projected():
     assert found.taints == (Taint("gpu", "", "NoSchedule"),)
     assert found.bad == {"Other"}
     assert node_view(a_node(unschedulable=True), None, 0.0).unschedulable
+
+
+KIND = {
+    "operatingSystem": "linux",
+    "architecture": "arm64",
+    "kernelVersion": "6.12.48",
+    "osImage": "Debian GNU/Linux 13 (trixie)",
+    "containerRuntimeVersion": "containerd://2.1.4",
+}
+
+
+def kind_of_machine(**labels):
+    body = json.loads(json.dumps(a_node(labels=labels)))
+    body["status"]["nodeInfo"] |= KIND
+    return node_view(json.loads(json.dumps(body)), None, 0.0)
+
+
+def test_what_kind_of_machine_a_node_is_is_read():
+    found = kind_of_machine(**{"topology.kubernetes.io/zone": "eu-1a"})
+    assert stratum_of(found) == tuple(KIND.values())
+    assert (found.zone, found.control_plane) == ("eu-1a", False)
+    assert kind_of_machine(**{"node-role.kubernetes.io/control-plane": ""}).control_plane
+    silent = node_view(a_node(), None, 0.0)
+    assert (*stratum_of(silent), silent.zone) == ("",) * 6
+
+
+def test_what_many_nodes_have_in_common_is_held_once():
+    one, other = (kind_of_machine(**{"topology.kubernetes.io/zone": "z"}) for _ in range(2))
+    assert one.zone is other.zone
+    assert all(a is b for a, b in zip(stratum_of(one), stratum_of(other), strict=True))
+
+
+def test_the_canary_label_is_no_channel_s_side():
+    label = "wavegate.node-restriction.kubernetes.io/canary"
+    found = node_view(a_node(labels={label: "never", KEY: "x"}), None, 5.0)
+    assert found.labels == {label: "never"}
+    assert found.sides == {KEY: Side("x", 5.0)}
 
 
 def tainted(*keys):

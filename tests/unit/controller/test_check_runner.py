@@ -18,7 +18,7 @@ from wavegate.controller import queries
 from wavegate.controller.checks import CheckRunner
 from wavegate.controller.queries import VARIABLES, Questions, nodes_pattern
 from wavegate.evidence import CheckResult, CheckSpec, Sample, Verdict, judge_check
-from wavegate.rollout.waves import in_order
+from wavegate.rollout.waves import in_order, order_of
 from wavegate.telemetry.connections import Source
 from wavegate.telemetry.metrics import Metrics
 
@@ -551,10 +551,10 @@ def test_a_node_that_is_not_ready_is_no_control(sim):
 def test_of_many_control_nodes_those_are_named_that_get_the_content_last(sim, monkeypatch):
     monkeypatch.setattr(queries, "MAX_CONTROL", 1)
     check = CheckSpec("c", "$control_nodes", True, "node", 0.0, 30.0, 10.0)
-    obs, attempt = sim.observe(), sim.record.rollout.attempt
+    obs, order = sim.observe(), order_of(sim.record.rollout.candidate)
     asked_of = Questions(sim.record.rollout, frozenset({"canary-0"}), 0.0)
     workers = [node for name, node in obs.nodes.items() if name != "canary-0"]
-    last = in_order(workers, attempt)[-1].name
+    last = in_order(workers, order)[-1].name
     assert asked_of.substituted(check, obs, sim.now).query == nodes_pattern([last])
 
 
