@@ -27,7 +27,7 @@ from simulation.kinds import Kinds, control_plane_comes_alone, no_second_of_a_st
 from simulation.machines import HOST
 from simulation.others import Others
 from simulation.reasons import changes_carry_reasons
-from simulation.starts import Reverts, nothing_starts_too_soon
+from simulation.starts import Reverts, nothing_starts_too_soon, stable_is_doubted
 from wavegate.api import Phase, Reason, WaveState
 from wavegate.cluster.projections import stored_config_map
 from wavegate.evidence import Ledger
@@ -132,7 +132,7 @@ class Guard:
     def _note(self, sim: Simulation, change: Change) -> None:
         self.books.hands.note(change, sim.key)
         self.books.kinds.note(self, sim, change)
-        self.books.reverts.note(self, change)
+        self.books.reverts.note(self, sim, change)
         if change.plural == "configmaps":
             self._note_stored(sim, change)
         elif change.plural == "pods":
@@ -505,6 +505,7 @@ CHECKS: tuple[tuple[int, Check], ...] = (
     (3, control_plane_comes_alone),
     (6, waves_pass_on_evidence),
     (6, reverts_end_on_evidence),
+    (6, stable_is_doubted),
     (9, only_our_own_is_written),
     (10, agents_outside_the_waves_stay),
     (11, one_agent_per_node),

@@ -33,6 +33,7 @@ from wavegate.rollout import (
     loaded,
     revert,
     soak,
+    stable_suspect,
     templates,
     way_back,
 )
@@ -80,6 +81,25 @@ def bad_twice(sim: Simulation) -> None:
     sim.run(120)
     sim.decide("go", "worse", "Resume")
     sim.until_phase("good", "Completed", 600)
+
+
+def bad_on_stable_too(sim: Simulation) -> None:
+    """A release is taken back, and on two nodes stable's agent crashes as well."""
+    sim.publish("a")
+    sim.until_phase("a", "Completed", 600)
+    sim.publish("bad")
+    exposed = [n for n in promises.until_moved(sim, 5) if n.startswith("workers")]
+    for name in exposed[:2]:
+        sim.crash(name)
+    sim.until("a revert", lambda: promises.reverting(sim))
+    back = exposed[2:4]
+    sim.until("they are back", lambda: all(sim.agents().get(n) == digest("a") for n in back))
+    for name in back:
+        sim.act(lambda name=name: sim.machines.restart_at_once(name, sim.pods(name)[0]))
+    sim.run(5)
+    for name in exposed[:2]:
+        sim.boot(name)
+    sim.until_phase("bad", "Reverted", 600)
 
 
 def one_liar(sim: Simulation) -> None:
@@ -279,6 +299,11 @@ def starts_in_the_cool_down(patch) -> None:
 def has_no_breaker(patch) -> None:
     """However many were taken back, the next one starts."""
     patch.setattr(cooldown, "_tripped", lambda *_: ())
+
+
+def believes_in_stable(patch) -> None:
+    """Whoever went back is well."""
+    patch.setattr(stable_suspect, "doubt", lambda *_: None)
 
 
 def waits_for_nodes_before_it_fences(patch) -> None:
@@ -492,6 +517,7 @@ MUTATIONS = (
     Mutation(4, has_no_breaker, on(bad_twice)),
     Mutation(5, waits_for_nodes_before_it_fences, promises.a_fence_costs_two_writes),
     Mutation(6, passes_on_time_alone, on(dead_in_the_soak)),
+    Mutation(6, believes_in_stable, on(bad_on_stable_too)),
     Mutation(6, passes_on_nothing, on(canary_drained)),
     Mutation(6, takes_a_crash_on_a_cordoned_node_for_its_reboot, on(crash_on_a_cordoned_canary)),
     Mutation(6, passes_while_a_bootid_is_awaited, on(crash_on_a_cordoned_canary)),
@@ -516,6 +542,7 @@ RUNS = {
     "bad": on(bad),
     "bad then good": on(bad_then_good),
     "bad twice": on(bad_twice),
+    "bad on stable too": on(bad_on_stable_too),
     "one liar": on(one_liar),
     "dead in the soak": on(dead_in_the_soak),
     "canary drained": on(canary_drained),
