@@ -5,6 +5,7 @@ from enum import StrEnum
 from typing import Any, ClassVar
 
 from wavegate.api.resource import Resource
+from wavegate.api.severity import Severity
 from wavegate.api.values import ApiModel, Duration, IntOrPercent, LabelSelector, Number, ObjectName
 
 
@@ -102,10 +103,11 @@ class Content(ApiModel):
 
 
 class Pool(ApiModel):
-    """Nodes by label."""
+    """Nodes by label. The nodes of a `critical` one come after those of the others."""
 
     name: str
     selector: LabelSelector
+    critical: bool = False
 
 
 class Wave(ApiModel):
@@ -131,6 +133,7 @@ class Rollout(ApiModel):
     max_unavailable: IntOrPercent = IntOrPercent(5, is_percent=True)
     settle: Duration = Duration.parse("60s")
     soak: Duration | None = None
+    max_severity: Severity = Severity.Routine
     progress_deadline: Duration = Duration.parse("10m")
     hold_timeout: Duration = Duration.parse("30m")
     bake: Duration = Duration.parse("24h")
@@ -207,18 +210,13 @@ class LoadedProof(ApiModel):
 
 DEFAULT_WAVES = (
     Wave(name="first-node", up_to=IntOrPercent(1)),
-    Wave(name="5-percent", up_to=IntOrPercent(5, is_percent=True)),
+    Wave(name="each-stratum", up_to=IntOrPercent(5, is_percent=True)),
     Wave(name="25-percent", up_to=IntOrPercent(25, is_percent=True)),
     Wave(name="half", up_to=IntOrPercent(50, is_percent=True)),
     Wave(name="all", up_to=IntOrPercent(100, is_percent=True)),
 )
-"""The plan of a channel without `waves`: over all pools together."""
-
-EARLY_SOAK = Duration.parse("15m")
-"""Default soak of the first two waves."""
-
-LATER_SOAK = Duration.parse("10m")
-"""Default soak of the waves after them."""
+"""The plan of a channel without `waves`: over all ordinary pools together. The second takes one
+node of each stratum that has proved nothing yet."""
 
 
 class ChannelSpec(ApiModel):
@@ -235,17 +233,22 @@ class ChannelSpec(ApiModel):
     agent_selector: LabelSelector | None = None
     suspend: bool = False
 
-    def planned_waves(self) -> tuple[Wave, ...]:
+    def planned_waves(
+        self, severity: Severity = Severity.Routine, floor: float = 0.0
+    ) -> tuple[Wave, ...]:
         """Return the waves with `pools` and `soak` filled in; the default plan when none is set.
 
-        Soak is the wave's own, else the rollout's, else 15 m for the first two waves, then 10 m.
+        A wave that names no pool is about all that are not critical, or all if each is.
+        Soak is the wave's own, else the rollout's, else the default of this severity, which is
+        never shortened below `floor` (s).
         """
-        every_pool = tuple(pool.name for pool in self.pools)
+        ordinary = tuple(pool.name for pool in self.pools if not pool.critical)
+        every_pool = ordinary or tuple(pool.name for pool in self.pools)
         return tuple(
             wave.model_copy(
                 update={
                     "pools": wave.pools or every_pool,
-                    "soak": wave.soak or self.rollout.soak or _default_soak(index),
+                    "soak": wave.soak or self.rollout.soak or _default_soak(severity, index, floor),
                 }
             )
             for index, wave in enumerate(self.waves or DEFAULT_WAVES)
@@ -261,5 +264,7 @@ class Channel(Resource):
     spec: ChannelSpec
 
 
-def _default_soak(index: int) -> Duration:
-    return EARLY_SOAK if index < 2 else LATER_SOAK
+def _default_soak(severity: Severity, index: int, floor: float) -> Duration:
+    """A severity shortens what is routine, and nothing below the floor."""
+    routine, soak = Severity.Routine.soak(index), severity.soak(index)
+    return max(soak, min(routine, Duration(floor)))

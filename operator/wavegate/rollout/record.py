@@ -6,9 +6,10 @@ one began, and a stale leader can't begin anything. The status of our kinds only
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from enum import StrEnum
 from typing import Self
 
-from wavegate.api import IntOrPercent, OnFailure, Phase, Pool, Reason, WaveState
+from wavegate.api import IntOrPercent, OnFailure, Phase, Pool, Reason, Severity, WaveState
 from wavegate.evidence import CheckSpec, Gate, LoadedProof, Verdict
 
 MAX_OUTCOMES = 100
@@ -60,9 +61,20 @@ class Revision:
         return self.loaded or self.digest
 
 
+class Group(StrEnum):
+    """Which nodes a planned wave is about."""
+
+    Pools = "Pools"
+    """Those of its pools."""
+    NoPool = "NoPool"
+    """Those that no pool selects."""
+    ControlPlane = "ControlPlane"
+    """Those of the control plane, whatever selects them."""
+
+
 @dataclass(frozen=True, slots=True)
 class PlannedWave:
-    """A wave of the frozen plan. `up_to` is cumulative over `pools`; soak in seconds."""
+    """A wave of the frozen plan. `up_to` is cumulative over its nodes; soak in seconds."""
 
     name: str
     pools: tuple[str, ...]
@@ -70,6 +82,15 @@ class PlannedWave:
     soak: float
     approval: bool = False
     """A person has to approve it before it opens."""
+    per_stratum: bool = False
+    """It takes one node of each stratum that has proved nothing yet, at most `up_to`."""
+    group: Group = Group.Pools
+    staged: bool = False
+    """Small pools go in steps of their own; see `choice`."""
+    no_canary: bool = False
+    """It needs its approval as no other node would notice harm before all is lost."""
+    added: bool = False
+    """It was added for nodes that no wave of the channel takes; there may be none by then."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,6 +116,8 @@ class Plan:
     """The content may stay on the host when its pod is gone."""
     agents: str = ""
     """Selects the pods of the agent that loads what ours carry, as in a URL; empty: ours do."""
+    severity: Severity = Severity.Routine
+    """What counts of the release's claim."""
 
     def hold_timeout_of(self, check: str) -> float:
         """For how long the check of this name may hold a wave; of no check, how long the rest."""
@@ -246,6 +269,8 @@ class Rollout:
     """Nodes whose harm is not corroborated, in the order in which it was seen."""
     stalls: tuple[Stall, ...] = ()
     """Nodes that went back as the candidate could not start there; it was not harm."""
+    proven: tuple[str, ...] = ()
+    """Strata of which a node soaked in a wave that passed; see `choice`."""
     completed_at: float | None = None
     """It was stable on all nodes since then: those that joined later have the content too."""
 
@@ -334,6 +359,7 @@ class Outcome:
     gates: tuple[Gate, ...] = ()
     """As the rollout's at its end; of an older one, only what stopped it."""
     baked_at: float | None = None
+    severity: Severity = Severity.Routine
 
     def __post_init__(self) -> None:
         """Keep the message short, whoever's words it quotes."""
@@ -421,6 +447,7 @@ class Record:
             waves=rollout.waves,
             incident=rollout.incident,
             gates=rollout.gates,
+            severity=rollout.plan.severity,
         )
         older = (_shortened(o, place) for place, o in enumerate(self.outcomes, start=1))
         return replace(self, rollout=None, outcomes=(outcome, *older)[:MAX_OUTCOMES])

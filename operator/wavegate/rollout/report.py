@@ -40,7 +40,7 @@ from wavegate.rollout.steps import Problem, Step
 def channel_status(obs: Observation) -> dict[str, Any]:
     """Status of the channel, without the transition times of its conditions."""
     channel, record = obs.channel, obs.record
-    problem = queue.channel_problem(obs) or cooldown.breaker(channel, record)
+    problem = queue.channel_problem(obs) or cooldown.shut(channel, record)
     rollout = record.rollout
     running = f", {rollout.candidate.version} is rolling out" if rollout else ""
     stable = record.stable.version if record.stable else "nothing yet"
@@ -104,18 +104,22 @@ def release_status(
     rollout = obs.record.rollout
     outcome = obs.record.outcome_of(release.uid)
     if rollout is not None and rollout.candidate.release_uid == release.uid:
+        severity = rollout.plan.severity
         status = _running(obs, rollout, step, now)
         live = rollout.incident is None and rollout.phase is Phase.Rolling and gates
         status |= excerpts.gates(gates if live else rollout.gates)
     elif outcome is not None:
+        severity = outcome.severity
         status = _ended(obs, outcome, now)
     else:
+        severity = queue.severity_of(obs.channel, release)
         status = _queued(obs, release, now)
     problem = None if outcome else _problem(obs, release)
     complete = Problem(status["reason"], status["message"])
     return {
         "observedGeneration": release.generation,
         "digest": queue.digest_of(obs, release),
+        "severity": severity.value,
         **status,
         "conditions": [
             _condition("Ready", problem, "The release is valid"),
@@ -214,7 +218,9 @@ def _phase(
     if obs.forbidden:
         return Phase.Rolling, Reason.NamespaceNotBound, WaitingFor.Person
     if rollout.waves and rollout.waves[-1].state is WaveState.AwaitingApproval:
-        return Phase.Rolling, Reason.AwaitingApproval, WaitingFor.Person
+        alone = rollout.planned is not None and rollout.planned.no_canary
+        asks = Reason.NoCanary if alone else Reason.AwaitingApproval
+        return Phase.Rolling, asks, WaitingFor.Person
     if worst(step.findings) is Verdict.HOLD:
         return Phase.Rolling, step.findings[0].reason, WaitingFor.Evidence
     if rollout.promoting:
