@@ -236,6 +236,13 @@ def one_that_is_superseded(sim):
     sim.run(400, until=ended(sim, "c"))
 
 
+def one_that_is_replaced(sim):
+    sim.publish("b", 2)
+    until_state(sim, WaveState.Soaking)
+    sim.publish("c", 3)
+    sim.run(400, until=ended(sim, "c"))
+
+
 def pause_on_failure(sim):
     sim.channel = make_channel(rollout={"onFailure": "Pause"})
     sim.harms[digest("b")] = "loop"
@@ -346,6 +353,7 @@ STORIES = [
     a_wave_that_has_enough_already,
     pauses_from_outside,
     one_that_is_superseded,
+    one_that_is_replaced,
     pause_on_failure,
     a_lost_record,
     an_approved_wave,
