@@ -307,7 +307,9 @@ class Chaos:
         """A rollout that is under way and waits for no person."""
         rollout, channel = self.sim.record.rollout, self.channel()
         if rollout is None:
-            if channel is None or channel["spec"].get("suspend") or self._says("BreakerOpen"):
+            if channel is None or channel["spec"].get("suspend"):
+                return []
+            if self._says("BreakerOpen") or self._says("StableSuspect"):
                 return []
             final = ("Completed", "Reverted", "Superseded", "Rejected")
             phases = {name: self.sim.status(name).get("phase") for name in self.releases()}

@@ -26,7 +26,7 @@ from simulation.hands import Hands, drained
 from simulation.machines import HOST
 from simulation.others import Others
 from simulation.reasons import changes_carry_reasons
-from simulation.starts import Reverts, nothing_starts_too_soon
+from simulation.starts import Reverts, nothing_starts_too_soon, stable_is_doubted
 from simulation.succession import Published, replaced_only_when_it_may_be
 from wavegate.api import Phase, Reason, WaveState
 from wavegate.cluster.projections import stored_config_map
@@ -135,7 +135,7 @@ class Guard:
 
     def _note(self, sim: Simulation, change: Change) -> None:
         self.books.hands.note(change, sim.key)
-        self.books.reverts.note(self, change)
+        self.books.reverts.note(self, sim, change)
         self.books.published.note(change)
         if change.plural == "configmaps":
             self._note_stored(sim, change)
@@ -506,6 +506,7 @@ CHECKS: tuple[tuple[int, Check], ...] = (
     (3, exposure_is_bounded),
     (6, waves_pass_on_evidence),
     (6, reverts_end_on_evidence),
+    (6, stable_is_doubted),
     (9, only_our_own_is_written),
     (10, agents_outside_the_waves_stay),
     (11, one_agent_per_node),

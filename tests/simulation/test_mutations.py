@@ -31,6 +31,7 @@ from wavegate.rollout import (
     loaded,
     revert,
     soak,
+    stable_suspect,
     succession,
     templates,
     way_back,
@@ -98,6 +99,25 @@ def newer_each_moment(sim: Simulation) -> None:
         sim.publish(f"r{number}")
         sim.run(20)
     sim.until_phase("r5", "Completed", 600)
+
+
+def bad_on_stable_too(sim: Simulation) -> None:
+    """A release is taken back, and on two nodes stable's agent crashes as well."""
+    sim.publish("a")
+    sim.until_phase("a", "Completed", 600)
+    sim.publish("bad")
+    exposed = [n for n in promises.until_moved(sim, 5) if n.startswith("workers")]
+    for name in exposed[:2]:
+        sim.crash(name)
+    sim.until("a revert", lambda: promises.reverting(sim))
+    back = exposed[2:4]
+    sim.until("they are back", lambda: all(sim.agents().get(n) == digest("a") for n in back))
+    for name in back:
+        sim.act(lambda name=name: sim.machines.restart_at_once(name, sim.pods(name)[0]))
+    sim.run(5)
+    for name in exposed[:2]:
+        sim.boot(name)
+    sim.until_phase("bad", "Reverted", 600)
 
 
 def one_liar(sim: Simulation) -> None:
@@ -284,6 +304,11 @@ def replaces_whatever_runs(patch) -> None:
 def replaces_again_and_again(patch) -> None:
     """What has replaced another is replaced itself."""
     patch.setattr(succession, "_has_replaced", lambda _: False)
+
+
+def believes_in_stable(patch) -> None:
+    """Whoever went back is well."""
+    patch.setattr(stable_suspect, "doubt", lambda *_: None)
 
 
 def waits_for_nodes_before_it_fences(patch) -> None:
@@ -495,6 +520,7 @@ MUTATIONS = (
     Mutation(4, has_no_breaker, on(bad_twice)),
     Mutation(5, waits_for_nodes_before_it_fences, promises.a_fence_costs_two_writes),
     Mutation(6, passes_on_time_alone, on(dead_in_the_soak)),
+    Mutation(6, believes_in_stable, on(bad_on_stable_too)),
     Mutation(6, passes_on_nothing, on(canary_drained)),
     Mutation(6, takes_a_crash_on_a_cordoned_node_for_its_reboot, on(crash_on_a_cordoned_canary)),
     Mutation(6, passes_while_a_bootid_is_awaited, on(crash_on_a_cordoned_canary)),
@@ -523,6 +549,7 @@ RUNS = {
     "bad twice": on(bad_twice),
     "newer in the second wave": on(newer_in_the_second_wave),
     "newer each moment": on(newer_each_moment),
+    "bad on stable too": on(bad_on_stable_too),
     "one liar": on(one_liar),
     "dead in the soak": on(dead_in_the_soak),
     "canary drained": on(canary_drained),

@@ -250,9 +250,9 @@ class Reason(StrEnum):
 
     StableSuspect = _reason(
         "StableSuspect",
-        "The stable release failed its bake, so no node is moved to this newer one; if this one is "
-        "the repair, decide Resume, or set its spec.suspend to true and back to false, else revert "
-        "it, and stable goes back too.",
+        "The stable release failed its bake, or nodes that went back to it failed on it too, so no "
+        "node is moved to a newer one until a person decides: Resume if the newer one is the "
+        "repair, else Revert, and of which the channel or the runbook says.",
     )
 
     # Progress

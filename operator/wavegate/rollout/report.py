@@ -41,7 +41,7 @@ from wavegate.rollout.steps import Problem, Step
 def channel_status(obs: Observation) -> dict[str, Any]:
     """Status of the channel, without the transition times of its conditions."""
     channel, record = obs.channel, obs.record
-    problem = queue.channel_problem(obs) or cooldown.breaker(channel, record)
+    problem = queue.channel_problem(obs) or cooldown.shut(channel, record)
     rollout = record.rollout
     running = f", {rollout.candidate.version} is rolling out" if rollout else ""
     stable = record.stable.version if record.stable else "nothing yet"

@@ -95,6 +95,8 @@ def _releases() -> Iterator[Row]:
     yield Row(paused, reverting, "a wave fails, and `onFailure: Revert`", HARM)
     yield Row(rolling, reverting, "the candidate can't be created, or stable is gone", UNPREPARED)
     yield Row(reverting, reverted, "all nodes are proved to be back", (Reason.Reverted,))
+    doubt = "as many nodes as say something fail on stable too (two, and a tenth)"
+    yield Row(reverting, reverted, doubt, (Reason.StableSuspect,))
     late = (
         Reason.RevertedWithNodesDown,
         Reason.RevertedAgentsUnwell,
@@ -106,11 +108,13 @@ def _releases() -> Iterator[Row]:
     )
     yield Row(rolling, reverting, newer, BY_NEWER)
     back = "it was replaced, and its nodes are proved to be back, or `progressDeadline` is over"
-    yield Row(reverting, Phase.Superseded, back, (*BY_NEWER, *late))
+    yield Row(reverting, Phase.Superseded, back, (*BY_NEWER, *late, Reason.StableSuspect))
     yield Row(rolling, done, "it is promoted: stable on all nodes", (Reason.Completed,))
     suspect = "the stable release fails its bake, and `onFailure: Revert`"
     yield Row(rolling, paused, suspect, (Reason.StableSuspect,))
     yield Row(done, reverting, "it fails its bake, and there is something to go back to", HARM)
+    asked = "a person decides `Revert`, as nodes that went back to it failed on it too"
+    yield Row(done, reverting, asked, (Reason.RevertDecided,))
     lost = (Reason.StateLost,)
     yield Row(pending, done, "the record was lost, and it is adopted as stable", lost)
     for phase in (rolling, paused, reverting):
@@ -226,11 +230,11 @@ def _kept(before: Record, after: Record) -> Iterator[str]:
 
 
 def _is_taken_back(before: Record, after: Record) -> bool:
-    """Whether stable failed its bake and is reverted: another rollout of its own attempt."""
-    bake, rollout = before.bake, after.rollout
-    if before.rollout is not None or bake is None or rollout is None or after.bake is not None:
+    """Whether stable is reverted, for its bake or by a person: another rollout of its attempt."""
+    rollout = after.rollout
+    if before.rollout is not None or rollout is None or after.bake is not None:
         return False
-    same = rollout.attempt == bake.attempt == _attempt(before) != _attempt(after)
+    same = rollout.attempt == _attempt(before) != _attempt(after)
     return same and rollout.phase is Phase.Reverting
 
 
