@@ -43,7 +43,8 @@ def long(c: Chaos, pick: int) -> None:
 
 def join(c: Chaos, pick: int) -> None:
     if len(c.nodes()) < 14:
-        c.sim.add_nodes(("canary", "workers", "other")[pick % 3], 1 + pick % 2)
+        kind = {"kernelVersion": "6.1.0"} if pick % 5 == 4 else {}
+        c.sim.add_nodes(("canary", "workers", "other")[pick % 3], 1 + pick % 2, **kind)
 
 
 def leave(c: Chaos, pick: int) -> None:
@@ -301,6 +302,7 @@ def edit_channel(c: Chaos, pick: int) -> None:
         {"maxUnavailable": 1},
         {"onFailure": "Pause"},
         {"onFailure": "Revert"},
+        {"onFailure": "RevertFailing"},
         {"settle": "20s"},
     )
     rollout = {**channel["spec"]["rollout"], **changes[pick % len(changes)]}

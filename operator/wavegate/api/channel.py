@@ -28,6 +28,7 @@ class OnFailure(StrEnum):
     """What happens when a wave fails."""
 
     Revert = "Revert"
+    RevertFailing = "RevertFailing"
     Pause = "Pause"
 
 

@@ -226,6 +226,8 @@ class Rollout:
     """Nodes that were drained, removed or rebooted as announced: see `marks`."""
     suspects: tuple[Suspect, ...] = ()
     """Nodes whose harm is not corroborated, in the order in which it was seen."""
+    left_out: tuple[tuple[str, ...], ...] = ()
+    """Strata that came to harm, whose nodes went back: none of them gets it in this attempt."""
     completed_at: float | None = None
     """It was stable on all nodes since then: those that joined later have the content too."""
 
