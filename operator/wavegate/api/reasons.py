@@ -243,9 +243,9 @@ class Reason(StrEnum):
 
     StableSuspect = _reason(
         "StableSuspect",
-        "The stable release is in doubt: it failed its bake, or nodes that went back to it failed "
-        "on it too. No node is moved to a newer one until a person decides: Resume if the newer "
-        "one is the repair, else Revert; of which, the channel or the runbook says.",
+        "The stable release failed its bake, or nodes that went back to it failed on it too, so no "
+        "node is moved to a newer one until a person decides: Resume if the newer one is the "
+        "repair, else Revert, and of which the channel or the runbook says.",
     )
 
     # Progress
