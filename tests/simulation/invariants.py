@@ -23,6 +23,7 @@ from simulation.cluster import SPACE, Simulation, is_ready, rules_of
 from simulation.daemonsets import fits, target_of
 from simulation.fences import a_fence_stays, the_way_back_is_proven
 from simulation.hands import Hands, drained
+from simulation.kinds import Kinds, control_plane_comes_alone, no_second_of_a_stratum
 from simulation.machines import HOST
 from simulation.others import Others
 from simulation.reasons import changes_carry_reasons
@@ -79,6 +80,7 @@ class Books:
     """Agents of someone else."""
     had_agent: set[str] = field(default_factory=set)
     hands: Hands = field(default_factory=Hands)
+    kinds: Kinds = field(default_factory=Kinds)
     reverts: Reverts = field(default_factory=Reverts)
     begun: set[tuple[str, int]] = field(default_factory=set)
     """Waves of which a node was labelled: attempt and number of the ledger."""
@@ -134,6 +136,7 @@ class Guard:
 
     def _note(self, sim: Simulation, change: Change) -> None:
         self.books.hands.note(change, sim.key)
+        self.books.kinds.note(self, sim, change)
         self.books.reverts.note(self, sim, change)
         if change.plural == "configmaps":
             self._note_stored(sim, change)
@@ -298,6 +301,7 @@ def _lacks(
 ) -> Iterator[str]:
     """What is missing of a node's evidence."""
     soak = rollout.plan.waves[min(rollout.wave, len(rollout.plan.waves) - 1)].soak
+    soak *= not wave.last  # so few nodes that they only have to settle
     machine, judged_at = sim.machines.machines.get(name), (wave.judged_since or START) - START
     if machine is None:
         return
@@ -503,6 +507,8 @@ CHECKS: tuple[tuple[int, Check], ...] = (
     (4, nothing_starts_too_soon),
     (4, nothing_moves_where_strata_were_left_out),
     (3, exposure_is_bounded),
+    (3, no_second_of_a_stratum),
+    (3, control_plane_comes_alone),
     (6, waves_pass_on_evidence),
     (6, reverts_end_on_evidence),
     (6, stable_is_doubted),

@@ -19,12 +19,14 @@ from wavegate.cluster import paths
 from wavegate.cluster import status as statuses
 from wavegate.cluster.store import Store
 from wavegate.rollout import (
+    choice,
     cooldown,
     corroborate,
     decide,
     excused,
     exposure,
     forward,
+    groups,
     judge,
     labels,
     lacks,
@@ -35,6 +37,7 @@ from wavegate.rollout import (
     templates,
     way_back,
 )
+from wavegate.rollout.names import CONTROL_PLANE_LABEL
 from wavegate.rollout.steps import Forget, MoveNodes, Step, Target, save, wait
 
 ROLLOUT = channel_spec()["rollout"]
@@ -223,6 +226,15 @@ def channel_deleted(sim: Simulation) -> None:
     sim.run(60)
 
 
+def kinds(sim: Simulation) -> None:
+    """A good release for workers of two kernels, and for two nodes of the control plane."""
+    sim.add_nodes("workers", 3, "newer", kernelVersion="6.18.1")
+    sim.add_nodes("workers", 2, "master", labels={CONTROL_PLANE_LABEL: ""})
+    sim.run(30)
+    sim.publish("a")
+    sim.until_phase("a", "Completed", 900)
+
+
 def in_state(sim: Simulation, state: WaveState) -> bool:
     rollout = sim.record.rollout
     return bool(rollout and rollout.waves and rollout.waves[-1].state is state)
@@ -259,6 +271,20 @@ def moves_all_at_once(patch) -> None:
     """The exposure rule has no limit."""
     measure = exposure.measure
     patch.setattr(exposure, "measure", lambda *a: replace(measure(*a), limit=1_000))
+
+
+def takes_a_stratum_at_once(patch) -> None:
+    """It does not ask what kind of machine a node is."""
+    patch.setattr(choice, "one_of_each", lambda _obs, _rollout, nodes: ([], list(nodes)))
+
+
+def takes_the_control_plane_along(patch) -> None:
+    """A node of the control plane comes when its pool does."""
+
+    def has(self, wave, node) -> bool:
+        return not self.pools_of(node).isdisjoint(wave.pools)
+
+    patch.setattr(groups.Groups, "has", has)
 
 
 def takes_the_past_for_a_persons_deed(patch) -> None:
@@ -508,6 +534,8 @@ MUTATIONS = (
     Mutation(2, opens_the_next_wave_early, on(good)),
     Mutation(2, begins_without_a_proof, on(good)),
     Mutation(3, moves_all_at_once, on(good)),
+    Mutation(3, takes_a_stratum_at_once, on(kinds)),
+    Mutation(3, takes_the_control_plane_along, on(kinds)),
     Mutation(3, takes_the_past_for_a_persons_deed, promises.two_leaders_move_no_more_than_one),
     Mutation(4, moves_on_after_a_fail, on(bad)),
     Mutation(4, starts_in_the_cool_down, on(bad_then_good)),
@@ -551,6 +579,7 @@ RUNS = {
     "carried to a crash loop": on(carried_to_a_crash_loop),
     "fenced by hand": on(fenced_by_hand),
     "channel deleted": on(channel_deleted),
+    "kinds": on(kinds),
     "two leaders": promises.two_leaders_move_no_more_than_one,
     "fence": promises.a_fence_costs_two_writes,
     "kills": promises.kills_change_nothing,

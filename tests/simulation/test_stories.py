@@ -20,6 +20,7 @@ from simulation import (
     scenarios_leaving,
     scenarios_loaded,
     scenarios_people,
+    scenarios_plan,
     scenarios_suspects,
 )
 from simulation.scenarios import SCENARIOS
@@ -34,6 +35,7 @@ MODULES = (
     scenarios_leaving,
     scenarios_suspects,
     scenarios_carrier,
+    scenarios_plan,
     scenarios_failure,
 )
 

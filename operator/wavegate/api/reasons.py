@@ -233,6 +233,11 @@ class Reason(StrEnum):
         "The channel wants a person's approval before this wave opens; look at the waves so far, "
         "then decide Approve with the wave's name, or Revert.",
     )
+    NoCanary = _reason(
+        "NoCanary",
+        "No pool has a second node, so nothing would notice harm before all is lost; decide "
+        "Approve with the wave's name, or give the channel waves of its own.",
+    )
     HoldTimeout = _reason(
         "HoldTimeout",
         "A wave was without evidence for holdTimeout (the rollout's, or that of the check which "

@@ -218,7 +218,9 @@ def _phase(
     if obs.forbidden:
         return Phase.Rolling, Reason.NamespaceNotBound, WaitingFor.Person
     if rollout.waves and rollout.waves[-1].state is WaveState.AwaitingApproval:
-        return Phase.Rolling, Reason.AwaitingApproval, WaitingFor.Person
+        alone = rollout.planned is not None and rollout.planned.no_canary
+        asks = Reason.NoCanary if alone else Reason.AwaitingApproval
+        return Phase.Rolling, asks, WaitingFor.Person
     if worst(step.findings) is Verdict.HOLD:
         return Phase.Rolling, step.findings[0].reason, WaitingFor.Evidence
     if rollout.promoting:

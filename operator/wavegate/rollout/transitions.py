@@ -126,8 +126,9 @@ def _waves() -> Iterator[Row]:
         pending, moving, "the way back is proven, and its ledger is stored", (Reason.WaveOpened,)
     )
     approval = WaveState.AwaitingApproval
-    asks = (Reason.AwaitingApproval,)
-    yield Row(pending, approval, "its plan says `approval: Required`, and nobody approved", asks)
+    asks = (Reason.AwaitingApproval, Reason.NoCanary)
+    wanted = "its plan says `approval: Required`, or no pool has two nodes, and nobody approved"
+    yield Row(pending, approval, wanted, asks)
     yield Row(approval, pending, "a person decided `Approve`", ())
     yield Row(pending, passed, "enough nodes have it already", (Reason.WavePassed,))
     changed = (
