@@ -43,8 +43,7 @@ def long(c: Chaos, pick: int) -> None:
 
 def join(c: Chaos, pick: int) -> None:
     if len(c.nodes()) < 14:
-        kind = {"kernelVersion": "6.1.0"} if pick % 5 == 4 else {}
-        c.sim.add_nodes(("canary", "workers", "other")[pick % 3], 1 + pick % 2, **kind)
+        c.sim.add_nodes(("canary", "workers", "other")[pick % 3], 1 + pick % 2)
 
 
 def leave(c: Chaos, pick: int) -> None:
@@ -302,7 +301,6 @@ def edit_channel(c: Chaos, pick: int) -> None:
         {"maxUnavailable": 1},
         {"onFailure": "Pause"},
         {"onFailure": "Revert"},
-        {"onFailure": "RevertFailing"},
         {"settle": "20s"},
     )
     rollout = {**channel["spec"]["rollout"], **changes[pick % len(changes)]}
