@@ -11,7 +11,7 @@ import pytest
 from simulation import carried, daemonsets, promises
 from simulation.cluster import Simulation, channel_spec
 from simulation.invariants import CHECKS, OWED, BrokenInvariant
-from simulation.machines import crash_loops, only_on
+from simulation.machines import crash_loops
 from simulation.reporting import Reporter
 from support.builders import digest
 from wavegate.api import Reason, WaveState
@@ -105,11 +105,14 @@ def bad_on_stable_too(sim: Simulation) -> None:
 def bad_on_one_kernel(sim: Simulation) -> None:
     """Two nodes of one kernel come to harm in the second wave; the others keep the content."""
     sim.patch("Channel", "rules", rollout={**ROLLOUT, "onFailure": "RevertFailing"})
-    older = sim.add_nodes("workers", 3, kernelVersion="6.1.0")
+    older = sim.add_nodes("canary", 1, kernelVersion="6.1.0")
+    older += sim.add_nodes("workers", 6, kernelVersion="6.1.0")
     sim.publish("a")
-    sim.until_phase("a", "Completed", 600)
-    sim.harm("bad", only_on(frozenset(older), crash_loops(2.0)))
+    sim.until_phase("a", "Completed", 900)
     sim.publish("bad")
+    exposed = promises.until_moved(sim, 6)
+    for name in [name for name in exposed if name not in older][:2]:
+        crash_agent(sim, name)
     sim.until_phase("bad", "Paused", 600)
     sim.run(300)
     sim.decide("back", "bad", "Revert")
