@@ -21,6 +21,7 @@ from simulation import (
     scenarios_loaded,
     scenarios_people,
     scenarios_plan,
+    scenarios_queue,
     scenarios_suspects,
 )
 from simulation.scenarios import SCENARIOS
@@ -37,6 +38,7 @@ MODULES = (
     scenarios_carrier,
     scenarios_plan,
     scenarios_failure,
+    scenarios_queue,
 )
 
 
