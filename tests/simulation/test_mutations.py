@@ -36,6 +36,7 @@ from wavegate.rollout import (
     soak,
     stable_suspect,
     stalls,
+    succession,
     templates,
     way_back,
 )
@@ -85,6 +86,26 @@ def bad_twice(sim: Simulation) -> None:
     sim.until_phase("good", "Completed", 600)
 
 
+def newer_in_the_second_wave(sim: Simulation) -> None:
+    """A newer release, no more urgent, comes while another one is in its second wave."""
+    sim.publish("a")
+    sim.until_phase("a", "Completed", 600)
+    sim.publish("b")
+    promises.until_moved(sim, 3)
+    sim.publish("c")
+    sim.until_phase("c", "Completed", 600)
+
+
+def newer_each_moment(sim: Simulation) -> None:
+    """Releases come faster than a first wave passes."""
+    sim.publish("a")
+    sim.until_phase("a", "Completed", 600)
+    for number in range(6):
+        sim.publish(f"r{number}")
+        sim.run(20)
+    sim.until_phase("r5", "Completed", 600)
+
+
 def bad_on_stable_too(sim: Simulation) -> None:
     """A release is taken back, and on two nodes stable's agent crashes as well."""
     sim.publish("a")
@@ -101,6 +122,23 @@ def bad_on_stable_too(sim: Simulation) -> None:
     sim.run(5)
     for name in exposed[:2]:
         sim.boot(name)
+    sim.until_phase("bad", "Reverted", 600)
+
+
+def bad_on_one_kernel(sim: Simulation) -> None:
+    """Two nodes of one kernel come to harm in the second wave; the others keep the content."""
+    sim.patch("Channel", "rules", rollout={**ROLLOUT, "onFailure": "RevertFailing"})
+    older = sim.add_nodes("canary", 1, kernelVersion="6.1.0")
+    older += sim.add_nodes("workers", 6, kernelVersion="6.1.0")
+    sim.publish("a")
+    sim.until_phase("a", "Completed", 900)
+    sim.publish("bad")
+    exposed = promises.until_moved(sim, 6)
+    for name in [name for name in exposed if name not in older][:2]:
+        crash_agent(sim, name)
+    sim.until_phase("bad", "Paused", 600)
+    sim.run(300)
+    sim.decide("back", "bad", "Revert")
     sim.until_phase("bad", "Reverted", 600)
 
 
@@ -303,9 +341,30 @@ def has_no_breaker(patch) -> None:
     patch.setattr(cooldown, "_tripped", lambda *_: ())
 
 
+def replaces_whatever_runs(patch) -> None:
+    """The newest always takes the place of what rolls out."""
+    patch.setattr(succession, "_kept_by", lambda *_: "")
+
+
+def replaces_again_and_again(patch) -> None:
+    """What has replaced another is replaced itself."""
+    patch.setattr(succession, "_has_replaced", lambda _: False)
+
+
 def believes_in_stable(patch) -> None:
     """Whoever went back is well."""
     patch.setattr(stable_suspect, "doubt", lambda *_: None)
+
+
+def goes_on_without_a_stratum(patch) -> None:
+    """Who comes to harm goes back, and the rest of the wave is moved all the same."""
+    reason = decide.pause_reason
+
+    def hasty(obs, now):
+        rollout = obs.record.rollout
+        return None if rollout is not None and rollout.left_out else reason(obs, now)
+
+    patch.setattr(decide, "pause_reason", hasty)
 
 
 def waits_for_nodes_before_it_fences(patch) -> None:
@@ -534,6 +593,7 @@ MUTATIONS = (
     Mutation(4, moves_on_after_a_fail, on(bad)),
     Mutation(4, starts_in_the_cool_down, on(bad_then_good)),
     Mutation(4, has_no_breaker, on(bad_twice)),
+    Mutation(4, goes_on_without_a_stratum, on(bad_on_one_kernel)),
     Mutation(5, waits_for_nodes_before_it_fences, promises.a_fence_costs_two_writes),
     Mutation(6, passes_on_time_alone, on(dead_in_the_soak)),
     Mutation(6, believes_in_stable, on(bad_on_stable_too)),
@@ -558,6 +618,8 @@ MUTATIONS = (
     ),
     Mutation(18, undoes_a_fence_of_people, on(fenced_by_hand)),
     *(Mutation(19, pauses_before_it_looks, paused(hold)) for hold in promises.HOLDS),
+    Mutation(19, replaces_whatever_runs, on(newer_in_the_second_wave)),
+    Mutation(19, replaces_again_and_again, on(newer_each_moment)),
     Mutation(20, takes_the_agent_along, on(channel_deleted), reported=16),
 )
 RUNS = {
@@ -565,6 +627,9 @@ RUNS = {
     "bad": on(bad),
     "bad then good": on(bad_then_good),
     "bad twice": on(bad_twice),
+    "bad on one kernel": on(bad_on_one_kernel),
+    "newer in the second wave": on(newer_in_the_second_wave),
+    "newer each moment": on(newer_each_moment),
     "bad on stable too": on(bad_on_stable_too),
     "one liar": on(one_liar),
     "dead in the soak": on(dead_in_the_soak),

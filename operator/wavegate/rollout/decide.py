@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 
 from wavegate.api import Phase, Reason
-from wavegate.rollout import bake, cooldown, decisions, forward, lost, queue, revert
+from wavegate.rollout import bake, cooldown, decisions, forward, lost, queue, revert, succession
 from wavegate.rollout.judge import judge
 from wavegate.rollout.names import HANDS_OFF_ANNOTATION
 from wavegate.rollout.observation import Observation
@@ -56,7 +56,9 @@ def _decide(obs: Observation, now: float) -> Step:
         return Step(record=replace(record, rollout=resumed))
     if rollout.phase is Phase.Pending:
         return forward.prepare(obs, rollout, now)
-    return forward.advance(obs, rollout, pause_reason(obs, now), now)
+    paused = pause_reason(obs, now)
+    step = forward.advance(obs, rollout, paused, now)
+    return step if paused else succession.replaced(obs, rollout, step, now)
 
 
 def pause_reason(obs: Observation, now: float) -> Reason | None:
@@ -143,6 +145,8 @@ def _resumed(obs: Observation, rollout: Rollout, now: float) -> Rollout:
     resumes it. Harm that is still there pauses it again.
     """
     release = obs.release(rollout.candidate.release_uid)
+    if rollout.left_out:
+        return rollout
     if rollout.paused is None or release is None or release.spec.suspend == rollout.taken_over:
         return rollout
     if release.spec.suspend:

@@ -269,6 +269,8 @@ class Rollout:
     """Nodes whose harm is not corroborated, in the order in which it was seen."""
     stalls: tuple[Stall, ...] = ()
     """Nodes that went back as the candidate could not start there; it was not harm."""
+    left_out: tuple[tuple[str, ...], ...] = ()
+    """Strata that came to harm, whose nodes went back: none of them gets it in this attempt."""
     proven: tuple[str, ...] = ()
     """Strata of which a node soaked in a wave that passed; see `choice`."""
     completed_at: float | None = None

@@ -29,6 +29,7 @@ from wavegate.rollout import (
     movable,
     queue,
     soak,
+    succession,
     suspect_report,
 )
 from wavegate.rollout.decide import pause_reason
@@ -250,7 +251,9 @@ def _message(
     phase, reason = is_in
     if rollout.incident:
         waiting = (obs.forbidden or step.waiting) if phase is Phase.Reverting else ""
-        return rollout.incident.message + (f"; waiting for {waiting}" if waiting else "")
+        left = suspect_report.left_out_clause(obs, rollout, now) if phase is Phase.Paused else ""
+        also = (f"waiting for {waiting}" if waiting else "", left)
+        return "; ".join(part for part in (rollout.incident.message, *also) if part)
     if not rollout.waves:
         why = obs.forbidden or next((finding.message for finding in step.findings), "")
         preparing = "The candidate's DaemonSet is being prepared" + (f"; {why}" if why else "")
@@ -361,7 +364,7 @@ def _turn(obs: Observation, release: Release, now: float) -> tuple[Phase, str, s
     stop = cooldown.stop(obs, now) if obs.record.rollout is None else None
     if stop is not None:
         return Phase.Pending, stop[0].reason, stop[0].message, stop[1]
-    message = "It starts when the running release has ended"
+    message = succession.why_it_waits(obs, paused=pause_reason(obs, now) is not None)
     return Phase.Pending, Reason.Queued, message, WaitingFor.Nothing
 
 

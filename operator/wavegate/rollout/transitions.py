@@ -45,6 +45,7 @@ HARMED = (
 )
 BY_PERSON = (Reason.RevertDecided, Reason.ReleaseDeleted, Reason.ChannelDeleted)
 BY_HAND = (Reason.FencedByHand,)
+BY_NEWER = (Reason.Replaced,)
 UNPREPARED = (Reason.InvalidTemplate, Reason.ContentMutable, Reason.StateLost)
 FROM_OUTSIDE = (
     Reason.Suspended,
@@ -72,7 +73,8 @@ def _releases() -> Iterator[Row]:
         stored=False,
     )
     yield Row(rolling, paused, "`holdTimeout` is over without evidence", (Reason.HoldTimeout,))
-    yield Row(rolling, paused, "a wave fails, and `onFailure: Pause`", HARM)
+    some_go = "a wave fails, and `onFailure: Pause`, or `RevertFailing` where other strata have it"
+    yield Row(rolling, paused, some_go, HARM)
     yield Row(
         rolling,
         paused,
@@ -101,6 +103,12 @@ def _releases() -> Iterator[Row]:
         Reason.RevertedNotProven,
     )
     yield Row(reverting, reverted, "`progressDeadline` is over", late)
+    newer = (
+        "a newer release came in its first wave, or a more urgent one later; not while it is paused"
+    )
+    yield Row(rolling, reverting, newer, BY_NEWER)
+    back = "it was replaced, and its nodes are proved to be back, or `progressDeadline` is over"
+    yield Row(reverting, Phase.Superseded, back, (*BY_NEWER, *late, Reason.StableSuspect))
     yield Row(rolling, done, "it is promoted: stable on all nodes", (Reason.Completed,))
     suspect = "the stable release fails its bake, and `onFailure: Revert`"
     yield Row(rolling, paused, suspect, (Reason.StableSuspect,))
@@ -238,6 +246,8 @@ def _same_attempt(old: Rollout, new: Rollout) -> Iterator[str]:
         yield "something but its end happens to a revert"
     if old.phase is Phase.Rolling and new.phase is Phase.Pending:
         yield "a rolling release is prepared again"
+    if old.left_out and (new.left_out != old.left_out or not new.paused):
+        yield "what was left out is forgotten"
     if not {s.node for s in old.suspects} <= {s.node for s in new.suspects}:
         yield "a suspect is forgotten"
     if new.promoting and not old.promoting and new.waves[-1].state is not WaveState.Passed:
