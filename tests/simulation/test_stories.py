@@ -15,6 +15,7 @@ import pytest
 from simulation import (
     scenarios_bad,
     scenarios_carrier,
+    scenarios_edits,
     scenarios_failure,
     scenarios_good,
     scenarios_leaving,
@@ -35,6 +36,7 @@ MODULES = (
     scenarios_suspects,
     scenarios_carrier,
     scenarios_failure,
+    scenarios_edits,
 )
 
 

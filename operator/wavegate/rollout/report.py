@@ -22,6 +22,7 @@ from wavegate.rollout import (
     breakglass,
     cooldown,
     decisions,
+    edits,
     excerpts,
     exposure,
     loaded,
@@ -58,7 +59,12 @@ def channel_status(obs: Observation) -> dict[str, Any]:
             }
             for b in record.blocked
         ],
-        "conditions": [_condition("Ready", problem, message), *_inputs(obs), *_proof(obs)],
+        "conditions": [
+            _condition("Ready", problem, message),
+            *_inputs(obs),
+            *_proof(obs),
+            *_plan(obs),
+        ],
     }
     if record.stable:
         status["stable"] = excerpts.revision(record.stable)
@@ -95,6 +101,13 @@ def _proof(obs: Observation) -> Iterator[dict[str, Any]]:
     yield _condition("LoadedProof", problem, "Each node must report the content that it loaded")
 
 
+def _plan(obs: Observation) -> Iterator[dict[str, Any]]:
+    """Whether all that the channel says acts on the release that rolls out; nothing without one."""
+    if obs.record.rollout is not None and obs.channel is not None:
+        current = "All that the channel says acts on the running release"
+        yield _condition("PlanCurrent", edits.outdated(obs), current)
+
+
 def release_status(
     obs: Observation, release: Release, step: Step, now: float, gates: tuple[Gate, ...] = ()
 ) -> dict[str, Any]:
@@ -126,6 +139,7 @@ def release_status(
                 Reason.Completed,
             ),
             _baked(outcome, status),
+            *(_plan(obs) if rollout and rollout.candidate.release_uid == release.uid else ()),
         ],
     }
 
@@ -320,8 +334,9 @@ def _queue_place(
         return Phase.Pending, problem.reason, problem.message, WaitingFor.Person
     blocked = obs.record.block_of(queue.digest_of(obs, release))
     if blocked:
+        did = "was blocked" if blocked.reason is Reason.BlockedByDecision else "failed before"
         message = (
-            f"{blocked.digest} failed before as release {blocked.release} ({blocked.reason}) and "
+            f"{blocked.digest} {did} as release {blocked.release} ({blocked.reason}) and "
             "may not return. Publish repaired content under a new digest."
         )
         return Phase.Rejected, Reason.DigestBlocked, message, WaitingFor.Nothing
