@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Self
 
-from wavegate.api import IntOrPercent, OnFailure, Phase, Pool, Reason, WaveState
+from wavegate.api import IntOrPercent, OnFailure, Phase, Pool, Reason, Severity, WaveState
 from wavegate.evidence import CheckSpec, Gate, LoadedProof, Verdict
 
 MAX_OUTCOMES = 100
@@ -95,6 +95,8 @@ class Plan:
     """The content may stay on the host when its pod is gone."""
     agents: str = ""
     """Selects the pods of the agent that loads what ours carry, as in a URL; empty: ours do."""
+    severity: Severity = Severity.Routine
+    """What counts of the release's claim."""
 
     def hold_timeout_of(self, check: str) -> float:
         """For how long the check of this name may hold a wave; of no check, how long the rest."""
@@ -314,6 +316,7 @@ class Outcome:
     gates: tuple[Gate, ...] = ()
     """As the rollout's at its end; of an older one, only what stopped it."""
     baked_at: float | None = None
+    severity: Severity = Severity.Routine
 
     def __post_init__(self) -> None:
         """Keep the message short, whoever's words it quotes."""
@@ -401,6 +404,7 @@ class Record:
             waves=rollout.waves,
             incident=rollout.incident,
             gates=rollout.gates,
+            severity=rollout.plan.severity,
         )
         older = (_shortened(o, place) for place, o in enumerate(self.outcomes, start=1))
         return replace(self, rollout=None, outcomes=(outcome, *older)[:MAX_OUTCOMES])

@@ -117,18 +117,22 @@ def release_status(
     rollout = obs.record.rollout
     outcome = obs.record.outcome_of(release.uid)
     if rollout is not None and rollout.candidate.release_uid == release.uid:
+        severity = rollout.plan.severity
         status = _running(obs, rollout, step, now)
         live = rollout.incident is None and rollout.phase is Phase.Rolling and gates
         status |= excerpts.gates(gates if live else rollout.gates)
     elif outcome is not None:
+        severity = outcome.severity
         status = _ended(obs, outcome, now)
     else:
+        severity = queue.severity_of(obs.channel, release)
         status = _queued(obs, release, now)
     problem = None if outcome else _problem(obs, release)
     complete = Problem(status["reason"], status["message"])
     return {
         "observedGeneration": release.generation,
         "digest": queue.digest_of(obs, release),
+        "severity": severity.value,
         **status,
         "conditions": [
             _condition("Ready", problem, "The release is valid"),
