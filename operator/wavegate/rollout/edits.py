@@ -117,7 +117,12 @@ def _wanted(obs: Observation) -> Plan | None:
 
 
 def _frozen_now(obs: Observation) -> Plan | None:
-    return queue.freeze(obs.channel) if obs.channel is not None else None
+    channel, rollout = obs.channel, obs.record.rollout
+    if channel is None or rollout is None:
+        return None
+    counts = rollout.plan.severity.capped(channel.spec.rollout.max_severity)
+    wanted = queue.freeze(channel, counts, obs.soak_floor)
+    return replace(wanted, severity=rollout.plan.severity)
 
 
 def _open_until(obs: Observation, rollout: Rollout) -> int:
