@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from support.builders import make_channel, make_decision, make_release
+from support.builders import make_channel, make_decision
 from support.invariants import with_stable
 from support.world import SimCluster
 from wavegate.api import IntOrPercent, OnFailure
@@ -185,7 +185,7 @@ def test_an_edit_in_flight_acts_if_it_tightens_and_else_is_shown(rolling):
 def test_a_lower_severity_than_at_the_start_makes_soaks_longer_and_a_higher_one_waits(make_sim):
     sim = with_stable(make_sim())
     edit(sim, soak=None, maxSeverity="Urgent")
-    sim.releases.append(make_release("b", 2, severity="Urgent"))
+    sim.publish("b", 2, severity="Urgent")
     sim.run(60, until=lambda: bool(sim.record.rollout and sim.record.rollout.waves))
     quick = [wave.soak for wave in sim.record.rollout.plan.waves]
     assert conditions(sim)["PlanCurrent"]["status"] == "True"
