@@ -24,10 +24,11 @@ from simulation.daemonsets import fits, target_of
 from simulation.edited import a_running_plan_never_loosens, nothing_moves_to_what_is_blocked
 from simulation.fences import a_fence_stays, the_way_back_is_proven
 from simulation.hands import Hands, drained
+from simulation.kinds import Kinds, control_plane_comes_alone, no_second_of_a_stratum
 from simulation.machines import HOST
 from simulation.others import Others
 from simulation.reasons import changes_carry_reasons
-from simulation.starts import Reverts, nothing_starts_too_soon
+from simulation.starts import Reverts, nothing_starts_too_soon, stable_is_doubted
 from wavegate.api import Phase, Reason, WaveState
 from wavegate.cluster.projections import stored_config_map
 from wavegate.evidence import Ledger
@@ -75,6 +76,7 @@ class Books:
     """Agents of someone else."""
     had_agent: set[str] = field(default_factory=set)
     hands: Hands = field(default_factory=Hands)
+    kinds: Kinds = field(default_factory=Kinds)
     reverts: Reverts = field(default_factory=Reverts)
     begun: set[tuple[str, int]] = field(default_factory=set)
     """Waves of which a node was labelled: attempt and number of the ledger."""
@@ -130,7 +132,8 @@ class Guard:
 
     def _note(self, sim: Simulation, change: Change) -> None:
         self.books.hands.note(change, sim.key)
-        self.books.reverts.note(self, change)
+        self.books.kinds.note(self, sim, change)
+        self.books.reverts.note(self, sim, change)
         if change.plural == "configmaps":
             self._note_stored(sim, change)
         elif change.plural == "pods":
@@ -294,6 +297,7 @@ def _lacks(
 ) -> Iterator[str]:
     """What is missing of a node's evidence."""
     soak = rollout.plan.waves[min(rollout.wave, len(rollout.plan.waves) - 1)].soak
+    soak *= not wave.last  # so few nodes that they only have to settle
     machine, judged_at = sim.machines.machines.get(name), (wave.judged_since or START) - START
     if machine is None:
         return
@@ -500,8 +504,11 @@ CHECKS: tuple[tuple[int, Check], ...] = (
     (4, nothing_moves_to_what_is_blocked),
     (4, nothing_starts_too_soon),
     (3, exposure_is_bounded),
+    (3, no_second_of_a_stratum),
+    (3, control_plane_comes_alone),
     (6, waves_pass_on_evidence),
     (6, reverts_end_on_evidence),
+    (6, stable_is_doubted),
     (9, only_our_own_is_written),
     (10, agents_outside_the_waves_stay),
     (11, one_agent_per_node),

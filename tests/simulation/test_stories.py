@@ -21,6 +21,7 @@ from simulation import (
     scenarios_leaving,
     scenarios_loaded,
     scenarios_people,
+    scenarios_plan,
     scenarios_suspects,
 )
 from simulation.scenarios import SCENARIOS
@@ -35,6 +36,7 @@ MODULES = (
     scenarios_leaving,
     scenarios_suspects,
     scenarios_carrier,
+    scenarios_plan,
     scenarios_failure,
     scenarios_edits,
 )

@@ -83,11 +83,11 @@ def tightened(plan: Plan, wanted: Plan, opened: int = 0, soaked: int = 0) -> Pla
     """The plan with all of `wanted` that is tighter. The share and the approval of its first
     `opened` waves stay, and the soak of its first `soaked`: for these it is too late.
     """
-    waves = plan.waves
-    if [wave.name for wave in waves] == [wave.name for wave in wanted.waves]:
+    waves, wanted_waves = plan.waves, _as_planned(plan, wanted)
+    if wanted_waves:
         waves = tuple(
             _tighter_wave(old, new, open_=place < opened, soaked=place < soaked)
-            for place, (old, new) in enumerate(zip(waves, wanted.waves, strict=True))
+            for place, (old, new) in enumerate(zip(waves, wanted_waves, strict=True))
         )
     by_name = {check.name: check for check in wanted.checks}
     checks = tuple(_tighter_check(c, by_name.get(c.name, c)) for c in plan.checks)
@@ -99,17 +99,34 @@ def differing(plan: Plan, wanted: Plan) -> Iterator[str]:
     for name, field in _FIELDS.items():
         if getattr(plan, name) != getattr(wanted, name):
             yield field
-    if [wave.name for wave in plan.waves] != [wave.name for wave in wanted.waves]:
+    waves = _as_planned(plan, wanted)
+    if not waves:
         yield "spec.waves"
-    else:
-        for old, new in zip(plan.waves, wanted.waves, strict=True):
-            for name, field in _OF_WAVE.items():
-                if getattr(old, name) != getattr(new, name):
-                    yield f"spec.waves[{old.name}].{field}"
+    for old, new in zip(plan.waves, waves, strict=False):
+        for name, field in _OF_WAVE.items():
+            if getattr(old, name) != getattr(new, name):
+                yield f"spec.waves[{old.name}].{field}"
     if plan.checks != wanted.checks:
         known = {check.name: check for check in wanted.checks}
         changed = [c.name for c in plan.checks if known.pop(c.name, None) != c]
         yield from (f"spec.checks[{name}]" for name in (*changed, *known))
+
+
+def _as_planned(plan: Plan, wanted: Plan) -> tuple[PlannedWave, ...]:
+    """The waves as the channel wants them now, in the places of the plan's; none where they are
+    others. Those that were added for nodes that no wave takes soak like the last of the channel's.
+    An approval for want of a canary is none of the channel's.
+    """
+    own = [wave for wave in plan.waves if not wave.added]
+    now = [wave for wave in wanted.waves if not wave.added]
+    if [wave.name for wave in own] != [wave.name for wave in now]:
+        return ()
+    last, left = now[-1].soak, iter(now)
+    found = [replace(wave, soak=last) if wave.added else next(left) for wave in plan.waves]
+    return tuple(
+        replace(new, approval=new.approval or old.no_canary)
+        for old, new in zip(plan.waves, found, strict=True)
+    )
 
 
 def _wanted(obs: Observation) -> Plan | None:

@@ -25,6 +25,7 @@ from wavegate.rollout import (
     edits,
     excerpts,
     exposure,
+    forecast,
     loaded,
     lost,
     movable,
@@ -41,7 +42,7 @@ from wavegate.rollout.steps import Problem, Step
 def channel_status(obs: Observation) -> dict[str, Any]:
     """Status of the channel, without the transition times of its conditions."""
     channel, record = obs.channel, obs.record
-    problem = queue.channel_problem(obs) or cooldown.breaker(channel, record)
+    problem = queue.channel_problem(obs) or cooldown.shut(channel, record)
     rollout = record.rollout
     running = f", {rollout.candidate.version} is rolling out" if rollout else ""
     stable = record.stable.version if record.stable else "nothing yet"
@@ -66,6 +67,9 @@ def channel_status(obs: Observation) -> dict[str, Any]:
             *_plan(obs),
         ],
     }
+    plan = forecast.plan(obs)
+    if plan:
+        status["plan"] = plan
     if record.stable:
         status["stable"] = excerpts.revision(record.stable)
     if record.last_baked:
@@ -232,7 +236,9 @@ def _phase(
     if obs.forbidden:
         return Phase.Rolling, Reason.NamespaceNotBound, WaitingFor.Person
     if rollout.waves and rollout.waves[-1].state is WaveState.AwaitingApproval:
-        return Phase.Rolling, Reason.AwaitingApproval, WaitingFor.Person
+        alone = rollout.planned is not None and rollout.planned.no_canary
+        asks = Reason.NoCanary if alone else Reason.AwaitingApproval
+        return Phase.Rolling, asks, WaitingFor.Person
     if worst(step.findings) is Verdict.HOLD:
         return Phase.Rolling, step.findings[0].reason, WaitingFor.Evidence
     if rollout.promoting:
