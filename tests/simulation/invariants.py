@@ -28,7 +28,12 @@ from simulation.kinds import Kinds, control_plane_comes_alone, no_second_of_a_st
 from simulation.machines import HOST
 from simulation.others import Others
 from simulation.reasons import changes_carry_reasons
-from simulation.starts import Reverts, nothing_starts_too_soon, stable_is_doubted
+from simulation.starts import (
+    Reverts,
+    nothing_moves_where_strata_were_left_out,
+    nothing_starts_too_soon,
+    stable_is_doubted,
+)
 from wavegate.api import Phase, Reason, WaveState
 from wavegate.cluster.projections import stored_config_map
 from wavegate.evidence import Ledger
@@ -503,6 +508,7 @@ CHECKS: tuple[tuple[int, Check], ...] = (
     (4, nothing_moves_after_a_fail),
     (4, nothing_moves_to_what_is_blocked),
     (4, nothing_starts_too_soon),
+    (4, nothing_moves_where_strata_were_left_out),
     (3, exposure_is_bounded),
     (3, no_second_of_a_stratum),
     (3, control_plane_comes_alone),

@@ -104,6 +104,23 @@ def bad_on_stable_too(sim: Simulation) -> None:
     sim.until_phase("bad", "Reverted", 600)
 
 
+def bad_on_one_kernel(sim: Simulation) -> None:
+    """Two nodes of one kernel come to harm in the second wave; the others keep the content."""
+    sim.patch("Channel", "rules", rollout={**ROLLOUT, "onFailure": "RevertFailing"})
+    older = sim.add_nodes("canary", 1, kernelVersion="6.1.0")
+    older += sim.add_nodes("workers", 6, kernelVersion="6.1.0")
+    sim.publish("a")
+    sim.until_phase("a", "Completed", 900)
+    sim.publish("bad")
+    exposed = promises.until_moved(sim, 6)
+    for name in [name for name in exposed if name not in older][:2]:
+        crash_agent(sim, name)
+    sim.until_phase("bad", "Paused", 600)
+    sim.run(300)
+    sim.decide("back", "bad", "Revert")
+    sim.until_phase("bad", "Reverted", 600)
+
+
 def one_liar(sim: Simulation) -> None:
     """A node of the second wave feigns a crash of its agent, whenever it gets the release."""
     sim.publish("a")
@@ -350,6 +367,17 @@ def believes_in_stable(patch) -> None:
     patch.setattr(stable_suspect, "doubt", lambda *_: None)
 
 
+def goes_on_without_a_stratum(patch) -> None:
+    """Who comes to harm goes back, and the rest of the wave is moved all the same."""
+    reason = decide.pause_reason
+
+    def hasty(obs, now):
+        rollout = obs.record.rollout
+        return None if rollout is not None and rollout.left_out else reason(obs, now)
+
+    patch.setattr(decide, "pause_reason", hasty)
+
+
 def waits_for_nodes_before_it_fences(patch) -> None:
     """A fence waits until no node is down."""
     fence = revert._fence
@@ -561,6 +589,7 @@ MUTATIONS = (
     Mutation(4, moves_on_after_a_fail, on(bad)),
     Mutation(4, starts_in_the_cool_down, on(bad_then_good)),
     Mutation(4, has_no_breaker, on(bad_twice)),
+    Mutation(4, goes_on_without_a_stratum, on(bad_on_one_kernel)),
     Mutation(5, waits_for_nodes_before_it_fences, promises.a_fence_costs_two_writes),
     Mutation(6, passes_on_time_alone, on(dead_in_the_soak)),
     Mutation(6, believes_in_stable, on(bad_on_stable_too)),
@@ -590,6 +619,7 @@ RUNS = {
     "bad twice": on(bad_twice),
     "edited": on(edited),
     "blocked": on(blocked),
+    "bad on one kernel": on(bad_on_one_kernel),
     "bad on stable too": on(bad_on_stable_too),
     "one liar": on(one_liar),
     "dead in the soak": on(dead_in_the_soak),

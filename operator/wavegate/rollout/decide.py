@@ -156,6 +156,8 @@ def _resumed(obs: Observation, rollout: Rollout, now: float) -> Rollout:
     resumes it. Harm that is still there pauses it again.
     """
     release = obs.release(rollout.candidate.release_uid)
+    if rollout.left_out:
+        return rollout
     if rollout.paused is None or release is None or release.spec.suspend == rollout.taken_over:
         return rollout
     if release.spec.suspend:

@@ -9,7 +9,7 @@ before the decision was made and after it, that the admission policies refuse a 
 from dataclasses import replace
 
 from wavegate.api import Decision, DecisionAction, Reason
-from wavegate.rollout import cooldown, queue, soak, take_back
+from wavegate.rollout import cooldown, left_out, queue, soak, take_back
 from wavegate.rollout.cooldown import STAMP_SECONDS
 from wavegate.rollout.observation import Observation
 from wavegate.rollout.record import (
@@ -231,6 +231,8 @@ def _unfit(obs: Observation, decision: Decision, now: float) -> str:
     if action_of(decision) is DecisionAction.Approve:
         return _unfit_to_approve(rollout, wanted.wave or "")
     if action_of(decision) is DecisionAction.Resume:
+        if rollout.left_out:
+            return left_out.NO_RESUME
         paused = any(_ends(obs, pause, decision, now) for pause in obs.decisions)
         if not (paused or _paused_before(rollout, decision)):
             return (

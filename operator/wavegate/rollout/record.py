@@ -249,6 +249,8 @@ class Rollout:
     """Nodes that were drained, removed or rebooted as announced: see `marks`."""
     suspects: tuple[Suspect, ...] = ()
     """Nodes whose harm is not corroborated, in the order in which it was seen."""
+    left_out: tuple[tuple[str, ...], ...] = ()
+    """Strata that came to harm, whose nodes went back: none of them gets it in this attempt."""
     proven: tuple[str, ...] = ()
     """Strata of which a node soaked in a wave that passed; see `choice`."""
     completed_at: float | None = None

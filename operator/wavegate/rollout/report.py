@@ -268,7 +268,9 @@ def _message(
     phase, reason = is_in
     if rollout.incident:
         waiting = (obs.forbidden or step.waiting) if phase is Phase.Reverting else ""
-        return rollout.incident.message + (f"; waiting for {waiting}" if waiting else "")
+        left = suspect_report.left_out_clause(obs, rollout, now) if phase is Phase.Paused else ""
+        also = (f"waiting for {waiting}" if waiting else "", left)
+        return "; ".join(part for part in (rollout.incident.message, *also) if part)
     if not rollout.waves:
         why = obs.forbidden or next((finding.message for finding in step.findings), "")
         preparing = "The candidate's DaemonSet is being prepared" + (f"; {why}" if why else "")

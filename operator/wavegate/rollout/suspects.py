@@ -8,10 +8,14 @@ which proved itself on all others, and is named: one node must not keep a releas
 from collections.abc import Iterable
 
 from wavegate.evidence import NodeView
+from wavegate.rollout import left_out
 from wavegate.rollout.lacks import Lack, lacks
 from wavegate.rollout.observation import Observation
 from wavegate.rollout.record import Rollout, Suspect
 from wavegate.rollout.steps import UnlabelNodes
+
+BATCH = 50
+"""Most nodes that one pass gives back: the lease is checked before each batch."""
 
 BRAKE_SECONDS = 60.0
 """Nothing moves for so long after harm: who died together with the first one is seen dead by then
@@ -24,7 +28,8 @@ def aside(obs: Observation, rollout: Rollout) -> frozenset[str]:
 
 
 def _aside(obs: Observation, rollout: Rollout) -> frozenset[str]:
-    return frozenset(s.node for s in rollout.suspects if s.kept or not _is_retaken(obs, s))
+    alone = frozenset(s.node for s in rollout.suspects if s.kept or not _is_retaken(obs, s))
+    return alone | left_out.names(obs, rollout)
 
 
 def take_back(obs: Observation, rollout: Rollout) -> UnlabelNodes | None:
@@ -37,7 +42,8 @@ def take_back(obs: Observation, rollout: Rollout) -> UnlabelNodes | None:
     nodes = [node for node in obs.moved(rollout.attempt) if node.name in away]
     if not nodes:
         return None
-    return UnlabelNodes(tuple(sorted((n.name, n.uid) for n in nodes)), rollout.attempt)
+    first = sorted((node.name, node.uid) for node in nodes)[:BATCH]
+    return UnlabelNodes(tuple(first), rollout.attempt)
 
 
 def given_back(obs: Observation, rollout: Rollout) -> frozenset[str]:
@@ -46,7 +52,8 @@ def given_back(obs: Observation, rollout: Rollout) -> frozenset[str]:
 
 
 def _given_back(obs: Observation, rollout: Rollout) -> frozenset[str]:
-    return aside(obs, rollout) - {suspect.node for suspect in rollout.suspects if suspect.kept}
+    kept = {suspect.node for suspect in rollout.suspects if suspect.kept}
+    return (aside(obs, rollout) - kept) | left_out.names(obs, rollout)
 
 
 def returning(obs: Observation, rollout: Rollout, now: float) -> tuple[str, ...]:

@@ -74,7 +74,8 @@ def _releases() -> Iterator[Row]:
         stored=False,
     )
     yield Row(rolling, paused, "`holdTimeout` is over without evidence", (Reason.HoldTimeout,))
-    yield Row(rolling, paused, "a wave fails, and `onFailure: Pause`", HARM)
+    some_go = "a wave fails, and `onFailure: Pause`, or `RevertFailing` where other strata have it"
+    yield Row(rolling, paused, some_go, HARM)
     yield Row(
         rolling,
         paused,
@@ -245,6 +246,8 @@ def _same_attempt(old: Rollout, new: Rollout) -> Iterator[str]:
         yield "something but its end happens to a revert"
     if old.phase is Phase.Rolling and new.phase is Phase.Pending:
         yield "a rolling release is prepared again"
+    if old.left_out and (new.left_out != old.left_out or not new.paused):
+        yield "what was left out is forgotten"
     if not {s.node for s in old.suspects} <= {s.node for s in new.suspects}:
         yield "a suspect is forgotten"
     if new.promoting and not old.promoting and new.waves[-1].state is not WaveState.Passed:
