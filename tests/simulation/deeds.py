@@ -224,7 +224,8 @@ def _publish(c: Chaos, kind: str, harm: object) -> str:
     name = f"{kind}-{c.sim.sequence + 1}"
     if harm is not None:
         c.sim.harm(name, harm)
-    return c.sim.publish(name)
+    severity = ("Routine", "Routine", "Urgent", "Emergency")[c.sim.sequence % 4]
+    return c.sim.publish(name, severity=severity)
 
 
 def suspend(c: Chaos, pick: int) -> None:

@@ -34,6 +34,7 @@ from simulation.starts import (
     nothing_starts_too_soon,
     stable_is_doubted,
 )
+from simulation.succession import Published, replaced_only_when_it_may_be
 from wavegate.api import Phase, Reason, WaveState
 from wavegate.cluster.projections import stored_config_map
 from wavegate.evidence import Ledger
@@ -49,6 +50,10 @@ OWED = {
     13: "two channels on one node: NodeBusy comes with issue 7",
 }
 """Invariants that are not asserted here yet, and what brings them."""
+
+
+PROVEN = (Reason.Reverted, Reason.Replaced)
+"""A revert that ends with one of these has ended well."""
 
 
 class BrokenInvariant(AssertionError):  # noqa: N818 (what happened)
@@ -83,6 +88,7 @@ class Books:
     hands: Hands = field(default_factory=Hands)
     kinds: Kinds = field(default_factory=Kinds)
     reverts: Reverts = field(default_factory=Reverts)
+    published: Published = field(default_factory=Published)
     begun: set[tuple[str, int]] = field(default_factory=set)
     """Waves of which a node was labelled: attempt and number of the ledger."""
     fenced: set[str] = field(default_factory=set)
@@ -139,6 +145,7 @@ class Guard:
         self.books.hands.note(change, sim.key)
         self.books.kinds.note(self, sim, change)
         self.books.reverts.note(self, sim, change)
+        self.books.published.note(change)
         if change.plural == "configmaps":
             self._note_stored(sim, change)
         elif change.plural == "pods":
@@ -331,7 +338,7 @@ def reverts_end_on_evidence(guard: Guard, sim: Simulation, change: Change) -> It
     if rollout is None or after is None or after.rollout is not None or not rollout.plan.agents:
         return
     outcome = next((o for o in after.outcomes if o.attempt == rollout.attempt), None)
-    if outcome is None or outcome.reason is not Reason.Reverted or change.actor == "people":
+    if outcome is None or outcome.reason not in PROVEN or change.actor == "people":
         return
     guard.counted[6] += 1
     for wave in rollout.waves:
@@ -522,6 +529,7 @@ CHECKS: tuple[tuple[int, Check], ...] = (
     (16, every_agent_is_matched),
     (17, one_node_stops_nothing),
     (18, a_fence_stays),
+    (19, replaced_only_when_it_may_be),
 )
 """In the order in which they are asked: what moves after a fail, which is the worse, may be one too
 many as well. 1 and 4 cover 18 too, 16 covers 20. 5, 8, 12, 15 and 19 are about whole runs, as is 3

@@ -36,6 +36,7 @@ from wavegate.rollout import (
     revert,
     soak,
     stable_suspect,
+    succession,
     templates,
     way_back,
 )
@@ -83,6 +84,26 @@ def bad_twice(sim: Simulation) -> None:
     sim.run(120)
     sim.decide("go", "worse", "Resume")
     sim.until_phase("good", "Completed", 600)
+
+
+def newer_in_the_second_wave(sim: Simulation) -> None:
+    """A newer release, no more urgent, comes while another one is in its second wave."""
+    sim.publish("a")
+    sim.until_phase("a", "Completed", 600)
+    sim.publish("b")
+    promises.until_moved(sim, 3)
+    sim.publish("c")
+    sim.until_phase("c", "Completed", 600)
+
+
+def newer_each_moment(sim: Simulation) -> None:
+    """Releases come faster than a first wave passes."""
+    sim.publish("a")
+    sim.until_phase("a", "Completed", 600)
+    for number in range(6):
+        sim.publish(f"r{number}")
+        sim.run(20)
+    sim.until_phase("r5", "Completed", 600)
 
 
 def bad_on_stable_too(sim: Simulation) -> None:
@@ -362,6 +383,16 @@ def looks_at_the_block_list_at_the_start_only(patch) -> None:
     patch.setattr(decide, "_ended_by_person", deaf)
 
 
+def replaces_whatever_runs(patch) -> None:
+    """The newest always takes the place of what rolls out."""
+    patch.setattr(succession, "_kept_by", lambda *_: "")
+
+
+def replaces_again_and_again(patch) -> None:
+    """What has replaced another is replaced itself."""
+    patch.setattr(succession, "_has_replaced", lambda _: False)
+
+
 def believes_in_stable(patch) -> None:
     """Whoever went back is well."""
     patch.setattr(stable_suspect, "doubt", lambda *_: None)
@@ -610,6 +641,8 @@ MUTATIONS = (
     Mutation(17, believes_one_node, on(one_liar)),
     Mutation(18, undoes_a_fence_of_people, on(fenced_by_hand)),
     *(Mutation(19, pauses_before_it_looks, paused(hold)) for hold in promises.HOLDS),
+    Mutation(19, replaces_whatever_runs, on(newer_in_the_second_wave)),
+    Mutation(19, replaces_again_and_again, on(newer_each_moment)),
     Mutation(20, takes_the_agent_along, on(channel_deleted), reported=16),
 )
 RUNS = {
@@ -620,6 +653,8 @@ RUNS = {
     "edited": on(edited),
     "blocked": on(blocked),
     "bad on one kernel": on(bad_on_one_kernel),
+    "newer in the second wave": on(newer_in_the_second_wave),
+    "newer each moment": on(newer_each_moment),
     "bad on stable too": on(bad_on_stable_too),
     "one liar": on(one_liar),
     "dead in the soak": on(dead_in_the_soak),

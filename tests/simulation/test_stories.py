@@ -22,6 +22,7 @@ from simulation import (
     scenarios_loaded,
     scenarios_people,
     scenarios_plan,
+    scenarios_queue,
     scenarios_suspects,
 )
 from simulation.scenarios import SCENARIOS
@@ -39,6 +40,7 @@ MODULES = (
     scenarios_plan,
     scenarios_failure,
     scenarios_edits,
+    scenarios_queue,
 )
 
 

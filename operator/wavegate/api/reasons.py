@@ -203,7 +203,14 @@ class Reason(StrEnum):
     )
     Queued = _reason(
         "Queued",
-        "Another release of the channel is rolling out; this one starts after it.",
+        "Another release of the channel is rolling out; this one starts after it, or takes its "
+        "place, as the message says.",
+    )
+    Replaced = _reason(
+        "Replaced",
+        "A newer release came while this one was in its first wave, or a more urgent one came "
+        "later; its nodes go back to stable, its content is not blocked, then the newer one "
+        "starts; nothing to do.",
     )
     Superseded = _reason(
         "Superseded",

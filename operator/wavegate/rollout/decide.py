@@ -8,7 +8,17 @@ from collections.abc import Iterator
 from dataclasses import replace
 
 from wavegate.api import Phase, Reason
-from wavegate.rollout import bake, cooldown, decisions, edits, forward, lost, queue, revert
+from wavegate.rollout import (
+    bake,
+    cooldown,
+    decisions,
+    edits,
+    forward,
+    lost,
+    queue,
+    revert,
+    succession,
+)
 from wavegate.rollout.judge import judge
 from wavegate.rollout.names import HANDS_OFF_ANNOTATION
 from wavegate.rollout.observation import Observation
@@ -59,7 +69,9 @@ def _decide(obs: Observation, now: float) -> Step:
         return Step(record=replace(record, rollout=tighter))
     if rollout.phase is Phase.Pending:
         return forward.prepare(obs, rollout, now)
-    return forward.advance(obs, rollout, pause_reason(obs, now), now)
+    paused = pause_reason(obs, now)
+    step = forward.advance(obs, rollout, paused, now)
+    return step if paused else succession.replaced(obs, rollout, step, now)
 
 
 def pause_reason(obs: Observation, now: float) -> Reason | None:

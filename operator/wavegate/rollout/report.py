@@ -31,6 +31,7 @@ from wavegate.rollout import (
     movable,
     queue,
     soak,
+    succession,
     suspect_report,
 )
 from wavegate.rollout.decide import pause_reason
@@ -382,7 +383,7 @@ def _turn(obs: Observation, release: Release, now: float) -> tuple[Phase, str, s
     stop = cooldown.stop(obs, now) if obs.record.rollout is None else None
     if stop is not None:
         return Phase.Pending, stop[0].reason, stop[0].message, stop[1]
-    message = "It starts when the running release has ended"
+    message = succession.why_it_waits(obs, paused=pause_reason(obs, now) is not None)
     return Phase.Pending, Reason.Queued, message, WaitingFor.Nothing
 
 

@@ -125,6 +125,9 @@ def _reverted(record: Record, rollout: Rollout, left: tuple[Lack, ...], now: flo
     why = rollout.incident.message if rollout.incident else "reverted"
     reason = left[0].reason if left else Reason.Reverted
     message = "; ".join((why, *(lack.clause for lack in left)))
+    if rollout.incident and rollout.incident.reason is Reason.Replaced:
+        why_ended = left[0].reason if left else Reason.Replaced
+        return record.ended(Phase.Superseded, why_ended, message, now)
     return record.ended(Phase.Reverted, reason, message, now)
 
 

@@ -47,6 +47,7 @@ HARMED = (
 )
 BY_PERSON = (Reason.RevertDecided, Reason.ReleaseDeleted, Reason.ChannelDeleted)
 BY_HAND = (Reason.FencedByHand,)
+BY_NEWER = (Reason.Replaced,)
 UNPREPARED = (Reason.InvalidTemplate, Reason.ContentMutable, Reason.StateLost)
 FROM_OUTSIDE = (
     Reason.Suspended,
@@ -107,6 +108,12 @@ def _releases() -> Iterator[Row]:
         Reason.RevertedNotProven,
     )
     yield Row(reverting, reverted, "`progressDeadline` is over", late)
+    newer = (
+        "a newer release came in its first wave, or a more urgent one later; not while it is paused"
+    )
+    yield Row(rolling, reverting, newer, BY_NEWER)
+    back = "it was replaced, and its nodes are proved to be back, or `progressDeadline` is over"
+    yield Row(reverting, Phase.Superseded, back, (*BY_NEWER, *late, Reason.StableSuspect))
     yield Row(rolling, done, "it is promoted: stable on all nodes", (Reason.Completed,))
     suspect = "the stable release fails its bake, and `onFailure: Revert`"
     yield Row(rolling, paused, suspect, (Reason.StableSuspect,))

@@ -240,6 +240,13 @@ def one_that_is_superseded(sim):
     sim.run(400, until=ended(sim, "c"))
 
 
+def one_that_is_replaced(sim):
+    sim.publish("b", 2)
+    until_state(sim, WaveState.Soaking)
+    sim.publish("c", 3)
+    sim.run(400, until=ended(sim, "c"))
+
+
 def stable_that_fails_too(sim):
     sim.publish("b", 2)
     sim.run(400, until=ended(sim, "b"))
@@ -370,6 +377,7 @@ STORIES = [
     a_wave_that_has_enough_already,
     pauses_from_outside,
     one_that_is_superseded,
+    one_that_is_replaced,
     pause_on_failure,
     stable_that_fails_too,
     a_lost_record,
