@@ -15,6 +15,7 @@ import pytest
 from simulation import (
     scenarios_bad,
     scenarios_carrier,
+    scenarios_edits,
     scenarios_failure,
     scenarios_good,
     scenarios_leaving,
@@ -38,6 +39,7 @@ MODULES = (
     scenarios_carrier,
     scenarios_plan,
     scenarios_failure,
+    scenarios_edits,
     scenarios_queue,
 )
 
