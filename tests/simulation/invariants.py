@@ -21,6 +21,7 @@ from simulation.bodies import (
 from simulation.clock import START
 from simulation.cluster import SPACE, Simulation, is_ready, rules_of
 from simulation.daemonsets import fits, target_of
+from simulation.edited import a_running_plan_never_loosens, nothing_moves_to_what_is_blocked
 from simulation.fences import a_fence_stays, the_way_back_is_proven
 from simulation.hands import Hands, drained
 from simulation.kinds import Kinds, control_plane_comes_alone, no_second_of_a_stratum
@@ -513,7 +514,9 @@ CHECKS: tuple[tuple[int, Check], ...] = (
     (1, candidates_stand_in_ledgers),
     (2, waves_open_in_order),
     (2, the_way_back_is_proven),
+    (2, a_running_plan_never_loosens),
     (4, nothing_moves_after_a_fail),
+    (4, nothing_moves_to_what_is_blocked),
     (4, nothing_starts_too_soon),
     (4, nothing_moves_where_strata_were_left_out),
     (3, exposure_is_bounded),

@@ -24,6 +24,7 @@ from wavegate.rollout import (
     cooldown,
     corroborate,
     decide,
+    edits,
     excused,
     exposure,
     forward,
@@ -32,6 +33,7 @@ from wavegate.rollout import (
     labels,
     lacks,
     loaded,
+    queue,
     revert,
     soak,
     stable_suspect,
@@ -151,6 +153,27 @@ def one_liar(sim: Simulation) -> None:
     crash_agent(sim, liar)
     sim.until("it goes back", lambda: sim.agents().get(liar) == digest("a"))
     sim.until_phase("b", "Completed", 1_200)
+
+
+def edited(sim: Simulation) -> None:
+    """A person makes the channel looser while a release rolls out."""
+    sim.patch("Channel", "rules", rollout={**sim.channel_spec()["rollout"], "maxUnavailable": 1})
+    sim.publish("a")
+    sim.until_phase("a", "Completed", 900)
+    sim.publish("b")
+    promises.until_moved(sim, 2)
+    sim.patch("Channel", "rules", rollout={**sim.channel_spec()["rollout"], "maxUnavailable": 5})
+    sim.until_phase("b", "Completed", 900)
+
+
+def blocked(sim: Simulation) -> None:
+    """A person blocks the content of a release that rolls out."""
+    sim.publish("a")
+    sim.until_phase("a", "Completed", 600)
+    sim.publish("b")
+    promises.until_moved(sim, 1)
+    sim.decide("heard", "b", "Block")
+    sim.run(300)
 
 
 def crash_agent(sim: Simulation, node: str) -> None:
@@ -339,6 +362,27 @@ def starts_in_the_cool_down(patch) -> None:
 def has_no_breaker(patch) -> None:
     """However many were taken back, the next one starts."""
     patch.setattr(cooldown, "_tripped", lambda *_: ())
+
+
+def follows_the_channel(patch) -> None:
+    """A plan is what the channel says now."""
+
+    def follow(obs, rollout):
+        plan = queue.freeze(obs.channel)
+        return rollout if plan == rollout.plan else replace(rollout, plan=plan)
+
+    patch.setattr(edits, "apply", follow)
+
+
+def looks_at_the_block_list_at_the_start_only(patch) -> None:
+    """What starts goes on, whatever is blocked meanwhile."""
+    ended = decide._ended_by_person
+
+    def deaf(obs, rollout):
+        end = ended(obs, rollout)
+        return None if end and end[0] is Reason.DigestBlocked else end
+
+    patch.setattr(decide, "_ended_by_person", deaf)
 
 
 def replaces_whatever_runs(patch) -> None:
@@ -586,6 +630,8 @@ MUTATIONS = (
     Mutation(1, moves_one_more, on(good)),
     Mutation(2, opens_the_next_wave_early, on(good)),
     Mutation(2, begins_without_a_proof, on(good)),
+    Mutation(2, follows_the_channel, on(edited)),
+    Mutation(4, looks_at_the_block_list_at_the_start_only, on(blocked)),
     Mutation(3, moves_all_at_once, on(good)),
     Mutation(3, takes_a_stratum_at_once, on(kinds)),
     Mutation(3, takes_the_control_plane_along, on(kinds)),
@@ -627,6 +673,8 @@ RUNS = {
     "bad": on(bad),
     "bad then good": on(bad_then_good),
     "bad twice": on(bad_twice),
+    "edited": on(edited),
+    "blocked": on(blocked),
     "bad on one kernel": on(bad_on_one_kernel),
     "newer in the second wave": on(newer_in_the_second_wave),
     "newer each moment": on(newer_each_moment),

@@ -15,6 +15,7 @@ import pytest
 from simulation import (
     scenarios_bad,
     scenarios_carrier,
+    scenarios_edits,
     scenarios_failure,
     scenarios_fetch,
     scenarios_good,
@@ -40,6 +41,7 @@ MODULES = (
     scenarios_carrier,
     scenarios_plan,
     scenarios_failure,
+    scenarios_edits,
     scenarios_queue,
 )
 

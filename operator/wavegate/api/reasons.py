@@ -191,6 +191,11 @@ class Reason(StrEnum):
         "This content failed before on this channel and may not return; publish fixed content "
         "under a new digest.",
     )
+    BlockedByDecision = _reason(
+        "BlockedByDecision",
+        "A person put this content on the block list, so it may not return until another decision "
+        "takes it off; see the SecurityContentDecision for the reason.",
+    )
     NotNewer = _reason(
         "NotNewer",
         "The channel already carries a release with the same or a higher sequence; publish with "
@@ -264,6 +269,11 @@ class Reason(StrEnum):
     RolloutStarted = _reason(
         "RolloutStarted",
         "The plan is frozen and the candidate's DaemonSet exists; watch the waves.",
+    )
+    PlanOutdated = _reason(
+        "PlanOutdated",
+        "The channel was edited while a release rolls out: what tightens acts already, and the "
+        "fields in the message wait for the next release; if they must act now, revert this one.",
     )
     WaveOpened = _reason(
         "WaveOpened",

@@ -22,8 +22,10 @@ from wavegate.rollout import (
     breakglass,
     cooldown,
     decisions,
+    edits,
     excerpts,
     exposure,
+    forecast,
     loaded,
     lost,
     movable,
@@ -59,8 +61,16 @@ def channel_status(obs: Observation) -> dict[str, Any]:
             }
             for b in record.blocked
         ],
-        "conditions": [_condition("Ready", problem, message), *_inputs(obs), *_proof(obs)],
+        "conditions": [
+            _condition("Ready", problem, message),
+            *_inputs(obs),
+            *_proof(obs),
+            *_plan(obs),
+        ],
     }
+    plan = forecast.plan(obs)
+    if plan:
+        status["plan"] = plan
     if record.stable:
         status["stable"] = excerpts.revision(record.stable)
     if record.last_baked:
@@ -94,6 +104,13 @@ def _proof(obs: Observation) -> Iterator[dict[str, Any]]:
     lacks = obs.channel.spec.loaded_proof is None
     problem = Problem(Reason.NotProven, Reason.NotProven.meaning) if lacks else None
     yield _condition("LoadedProof", problem, "Each node must report the content that it loaded")
+
+
+def _plan(obs: Observation) -> Iterator[dict[str, Any]]:
+    """Whether all that the channel says acts on the release that rolls out; nothing without one."""
+    if obs.record.rollout is not None and obs.channel is not None:
+        current = "All that the channel says acts on the running release"
+        yield _condition("PlanCurrent", edits.outdated(obs), current)
 
 
 def release_status(
@@ -131,6 +148,7 @@ def release_status(
                 Reason.Completed,
             ),
             _baked(outcome, status),
+            *(_plan(obs) if rollout and rollout.candidate.release_uid == release.uid else ()),
         ],
     }
 
@@ -329,8 +347,9 @@ def _queue_place(
         return Phase.Pending, problem.reason, problem.message, WaitingFor.Person
     blocked = obs.record.block_of(queue.digest_of(obs, release))
     if blocked:
+        did = "was blocked" if blocked.reason is Reason.BlockedByDecision else "failed before"
         message = (
-            f"{blocked.digest} failed before as release {blocked.release} ({blocked.reason}) and "
+            f"{blocked.digest} {did} as release {blocked.release} ({blocked.reason}) and "
             "may not return. Publish repaired content under a new digest."
         )
         return Phase.Rejected, Reason.DigestBlocked, message, WaitingFor.Nothing

@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from wavegate.api import Phase, Reason, WaveState
+from wavegate.rollout.edits import is_tighter
 from wavegate.rollout.record import MAX_BLOCKED, MAX_OUTCOMES, Record, Rollout, WaveRun
 
 
@@ -90,6 +91,9 @@ def _releases() -> Iterator[Row]:
     yield Row(rolling, reverting, "a wave fails, and `onFailure: Revert`", HARM)
     yield Row(rolling, reverting, "a decision, or a deletion", BY_PERSON)
     yield Row(paused, reverting, "a decision, or a deletion", BY_PERSON)
+    blocked = "its digest was blocked under way: by a person, or by the bake of the same content"
+    for phase in (rolling, paused):
+        yield Row(phase, reverting, blocked, (Reason.DigestBlocked,))
     yield Row(rolling, reverting, "someone fenced or deleted the candidate's DaemonSet", BY_HAND)
     yield Row(paused, reverting, "someone fenced or deleted the candidate's DaemonSet", BY_HAND)
     yield Row(paused, reverting, "a wave fails, and `onFailure: Revert`", HARM)
@@ -240,8 +244,10 @@ def _is_taken_back(before: Record, after: Record) -> bool:
 
 
 def _same_attempt(old: Rollout, new: Rollout) -> Iterator[str]:
-    if (old.candidate, old.plan, old.started_at) != (new.candidate, new.plan, new.started_at):
-        yield "the attempt, or its frozen plan, changes under way"
+    if (old.candidate, old.started_at) != (new.candidate, new.started_at):
+        yield "the attempt changes under way"
+    if not is_tighter(old.plan, new.plan):
+        yield "the frozen plan changes under way, and not to a tighter one"
     if old.phase is Phase.Reverting and new != old:
         yield "something but its end happens to a revert"
     if old.phase is Phase.Rolling and new.phase is Phase.Pending:

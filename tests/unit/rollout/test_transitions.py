@@ -161,6 +161,10 @@ def fence(sim):
     sim.retarget(sim.record.rollout.attempt, Target.NOTHING)
 
 
+def block_it(sim):
+    sim.decisions.append(make_decision("heard", "b", "Block"))
+
+
 def delete_release(sim):
     del sim.releases["b"]
 
@@ -392,6 +396,8 @@ CHECKED_STORIES = [
     paused_and_resumed,
     paused_then(fence),
     paused_then(delete_release),
+    paused_then(block_it),
+    rolling_then(block_it),
     paused_then(reboot_the_canary),
 ]
 
