@@ -491,11 +491,14 @@ def every_agent_is_matched(guard: Guard, sim: Simulation, change: Change) -> Ite
 
 def one_node_stops_nothing(guard: Guard, sim: Simulation, change: Change) -> Iterator[str]:
     """17: after the first wave harm on one node alone neither reverts, pauses nor blocks. Where
-    nothing is there to give the node back to, or the record is of another time, it may.
+    nothing is there to give the node back to, or the record is of another time, it may. What could
+    not be fetched never does.
     """
     old, new = _rollouts(guard, change)
     if old is None or new is None or new.incident is None or old.incident is not None:
         return
+    if new.incident.reason is Reason.CannotFetch:
+        yield f"what could not be fetched made it {new.phase}, and never ran"
     first = next((wave for wave in old.waves if wave.nodes), None)
     if new.incident.reason not in HARM or first is None or first.state is not WaveState.Passed:
         return

@@ -18,6 +18,7 @@ from wavegate.api import Reason, WaveState
 from wavegate.cluster import paths
 from wavegate.cluster import status as statuses
 from wavegate.cluster.store import Store
+from wavegate.evidence import Verdict
 from wavegate.rollout import (
     choice,
     cooldown,
@@ -36,6 +37,7 @@ from wavegate.rollout import (
     revert,
     soak,
     stable_suspect,
+    stalls,
     succession,
     templates,
     way_back,
@@ -573,6 +575,23 @@ def believes_one_node(patch) -> None:
     patch.setattr(corroborate, "_corroborated", lambda *_: True)
 
 
+def blames_what_never_ran(patch) -> None:
+    """A node that can't fetch the content fails it."""
+    judged = judge.judge_agent
+
+    def blaming(*args, **more):
+        for finding in judged(*args, **more):
+            blamed = finding.reason is Reason.CannotFetch
+            yield replace(finding, verdict=Verdict.FAIL) if blamed else finding
+
+    patch.setattr(judge, "judge_agent", blaming)
+
+
+def leaves_it_where_it_cannot_start(patch) -> None:
+    """A node that can't fetch the content is not given back."""
+    patch.setattr(stalls, "note", lambda _obs, rollout, _findings, _now: rollout)
+
+
 def takes_the_agent_along(patch) -> None:
     """A channel that is gone takes its stable DaemonSet with it."""
     tidy = decide._tidy
@@ -639,6 +658,10 @@ MUTATIONS = (
     Mutation(15, forgets_unlabelled_nodes, promises.without_the_operator_all_stays),
     Mutation(16, points_stable_at_the_candidates_nodes, on(good)),
     Mutation(17, believes_one_node, on(one_liar)),
+    Mutation(17, blames_what_never_ran, promises.what_cannot_be_fetched_leaves_no_node_bare),
+    Mutation(
+        16, leaves_it_where_it_cannot_start, promises.what_cannot_be_fetched_leaves_no_node_bare
+    ),
     Mutation(18, undoes_a_fence_of_people, on(fenced_by_hand)),
     *(Mutation(19, pauses_before_it_looks, paused(hold)) for hold in promises.HOLDS),
     Mutation(19, replaces_whatever_runs, on(newer_in_the_second_wave)),
@@ -667,6 +690,7 @@ RUNS = {
     "channel deleted": on(channel_deleted),
     "kinds": on(kinds),
     "two leaders": promises.two_leaders_move_no_more_than_one,
+    "nothing to fetch": promises.what_cannot_be_fetched_leaves_no_node_bare,
     "fence": promises.a_fence_costs_two_writes,
     "kills": promises.kills_change_nothing,
     "quiet": promises.a_quiet_cluster_gets_no_writes,

@@ -17,6 +17,7 @@ from simulation import (
     scenarios_carrier,
     scenarios_edits,
     scenarios_failure,
+    scenarios_fetch,
     scenarios_good,
     scenarios_leaving,
     scenarios_loaded,
@@ -30,6 +31,7 @@ from simulation.scenarios import SCENARIOS
 FOLDER = Path(__file__).parent / "stories"
 WRITES = os.environ.get("WAVEGATE_WRITE_STORIES") == "1"
 MODULES = (
+    scenarios_fetch,
     scenarios_good,
     scenarios_bad,
     scenarios_people,

@@ -497,12 +497,14 @@ class Reason(StrEnum):
     CannotFetch = _reason(
         "CannotFetch",
         "A node cannot get the image, Secret or ConfigMap of the candidate, so the wave is held; "
-        "look at the pod's events and repair the registry, the pull secret or the object.",
+        "after 2 minutes the node goes back to stable, to be tried again later; look at the pod's "
+        "events and repair the registry, the pull secret or the object.",
     )
     Unschedulable = _reason(
         "Unschedulable",
-        "The scheduler finds no room for the candidate's pod on its node, so the wave is held; "
-        "free resources there or raise the agent's priority.",
+        "The candidate's pod does not start on its node (no room, a volume, a long pull), so past "
+        "progressDeadline the wave is held and the node goes back to stable; look at the pod's "
+        "events (one that ran and is gone counts as harmed then, without a block).",
     )
     NotMovable = _reason(
         "NotMovable",

@@ -222,6 +222,24 @@ class Suspect:
 
 
 @dataclass(frozen=True, slots=True)
+class Stall:
+    """A node on which the candidate could not start: see `stalls`. `since` is when it went back
+    first, `at` when it did last.
+    """
+
+    node: str
+    reason: Reason
+    message: str
+    since: float
+    at: float
+    tries: int = 1
+    ledger: int = -1
+    """The newest ledger then, as of a suspect."""
+    retrying: bool = False
+    """It is given the candidate once more."""
+
+
+@dataclass(frozen=True, slots=True)
 class Rollout:
     """The one attempt that is under way. `phase`: Pending (being prepared), Rolling, Reverting."""
 
@@ -249,6 +267,8 @@ class Rollout:
     """Nodes that were drained, removed or rebooted as announced: see `marks`."""
     suspects: tuple[Suspect, ...] = ()
     """Nodes whose harm is not corroborated, in the order in which it was seen."""
+    stalls: tuple[Stall, ...] = ()
+    """Nodes that went back as the candidate could not start there; it was not harm."""
     left_out: tuple[tuple[str, ...], ...] = ()
     """Strata that came to harm, whose nodes went back: none of them gets it in this attempt."""
     proven: tuple[str, ...] = ()

@@ -23,13 +23,17 @@ BRAKE_SECONDS = 60.0
 
 
 def aside(obs: Observation, rollout: Rollout) -> frozenset[str]:
-    """Names of the suspects that nothing is asked of: those that were not taken again."""
+    """Names of the suspects and stalled nodes that nothing is asked of: those that were not taken
+    again.
+    """
     return obs.once(_aside, rollout)
 
 
 def _aside(obs: Observation, rollout: Rollout) -> frozenset[str]:
-    alone = frozenset(s.node for s in rollout.suspects if s.kept or not _is_retaken(obs, s))
-    return alone | left_out.names(obs, rollout)
+    away = {s.node for s in rollout.suspects if s.kept or not _is_retaken(obs, s)}
+    stalled = (s for s in rollout.stalls if not s.retrying)
+    away |= {s.node for s in stalled if not is_retaken(obs, s.node, s.ledger)}
+    return frozenset(away) | left_out.names(obs, rollout)
 
 
 def take_back(obs: Observation, rollout: Rollout) -> UnlabelNodes | None:
@@ -61,11 +65,13 @@ def returning(obs: Observation, rollout: Rollout, now: float) -> tuple[str, ...]
     most for `progressDeadline`. After that the node needs hands, and keeps nobody waiting.
     """
     deadline, away = rollout.plan.progress_deadline, aside(obs, rollout)
-    lately = {s.node for s in rollout.suspects if 0.0 <= now - s.at <= deadline} & away
+    times = [(s.node, s.at) for s in rollout.suspects]
+    times += [(s.node, s.at) for s in rollout.stalls]
+    lately = {name for name, at in times if 0.0 <= now - at <= deadline} & away
     if not lately:
         return ()
     lacking = {name for lack in _lacks(obs, rollout, lately, now) for name in lack.nodes}
-    return tuple(s.node for s in rollout.suspects if s.node in lacking)
+    return tuple(dict.fromkeys(name for name, _ in times if name in lacking))
 
 
 def needing_hands(obs: Observation, rollout: Rollout, now: float) -> tuple[Lack, ...]:
@@ -101,8 +107,13 @@ def none_is_left(obs: Observation, rollout: Rollout) -> bool:
 
 
 def _is_retaken(obs: Observation, suspect: Suspect) -> bool:
-    newer = (ledger for number, ledger in obs.ledgers.items() if number > suspect.ledger)
-    return any(entry.name == suspect.node for ledger in newer for entry in ledger.nodes)
+    return is_retaken(obs, suspect.node, suspect.ledger)
+
+
+def is_retaken(obs: Observation, node: str, ledger: int) -> bool:
+    """Whether a ledger that is newer than this one has taken the node again."""
+    newer = (found for number, found in obs.ledgers.items() if number > ledger)
+    return any(entry.name == node for found in newer for entry in found.nodes)
 
 
 def _is_back(obs: Observation, node: NodeView | None) -> bool:

@@ -33,7 +33,6 @@ HARM = (
     Reason.AgentRestarted,
     Reason.AgentOOMKilled,
     Reason.AgentNotReady,
-    Reason.CannotFetch,
     Reason.Unschedulable,
     Reason.OtherContentLoaded,
     Reason.CheckAboveMax,
