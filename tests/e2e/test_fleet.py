@@ -66,7 +66,7 @@ def test_the_sandbox_shows_what_was_recorded(
     if RECORD:
         made = {
             "at": dt.datetime.now(dt.UTC).strftime("%Y-%m-%d"),
-            "on": "the sandbox: real etcd, apiserver, controller-manager, scheduler, kwok, operators",
+            "on": "the sandbox: real etcd, apiserver, controllers, scheduler, kwok, operators",
             "kubernetes": build.kubernetes_version(),
             "node-monitor-grace-period": sandbox_options.node_monitor_grace_period,
             "kwok": list(sandbox_options.extra_args.get("kwok", ())),

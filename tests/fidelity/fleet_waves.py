@@ -78,7 +78,7 @@ def check(taken: Iterable[Wave]) -> None:
 
 
 def check_plan(plan: Mapping[str, Any], taken: Iterable[Wave]) -> None:
-    """The plan that was shown before its start is what was done, down to the nodes that it names."""
+    """The plan that was shown before its start is what was done, with the nodes that it names."""
     taken = list(taken)
     shown = [(wave["name"], wave["nodes"]) for wave in plan["waves"]]
     assert shown == [(wave.name, len(wave.nodes)) for wave in taken]
