@@ -25,7 +25,7 @@ from wavegate.controller.proofs import ProofRunner
 from wavegate.controller.shown import Shown
 from wavegate.controller.work import Key, WorkQueue
 from wavegate.controller.world import World
-from wavegate.rollout import bake_report, cooldown, excerpts, report, suspect_report
+from wavegate.rollout import bake_report, cooldown, excerpts, forecast, report, suspect_report
 from wavegate.rollout.bake_report import Told
 from wavegate.rollout.decide import decide
 from wavegate.rollout.observation import Observation
@@ -263,6 +263,8 @@ class Engine:
         stamp = excerpts.timestamp(now)
         if obs.channel is not None:
             await self._statuses.write(obs.channel, report.channel_status(obs), stamp)
+            if forecast.is_under_way(obs):
+                self._queue.later(key, 0.0)
         gates = self._live.look(key, obs, step, now)
         for release in obs.releases:
             status = report.release_status(obs, release, step, now, gates)
