@@ -81,11 +81,12 @@ def check_plan(plan: Mapping[str, Any], taken: Iterable[Wave]) -> None:
     """The plan that was shown before its start is what was done, with the nodes that it names."""
     taken = list(taken)
     shown = [(wave["name"], wave["nodes"]) for wave in plan["waves"]]
-    assert shown == [(wave.name, len(wave.nodes)) for wave in taken]
-    for wave, done in zip(plan["waves"], taken, strict=True):
-        named = wave.get("first", [])
-        assert named == done.nodes[: len(named)], wave["name"]
-    assert all(wave["first"] for wave in plan["waves"][:5])
+    done = [(wave.name, len(wave.nodes)) for wave in taken]
+    assert shown == done, f"shown {shown}, taken {done}"
+    for wave, opened in zip(plan["waves"], taken, strict=True):
+        named, first = wave["first"], opened.nodes[: len(wave["first"])]
+        assert named, f"{wave['name']} names no node"
+        assert named == first, f"{wave['name']}: shown {named}, taken {first}"
 
 
 def _stage(node: str) -> int:
