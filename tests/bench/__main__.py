@@ -128,7 +128,7 @@ def _sum(looks: Times) -> tuple[float, float]:
 
 def anew(obs: Observation) -> Observation:
     """The same, of which nothing was worked out yet."""
-    return replace(obs, kept=Kept())
+    return replace(obs, kept=Kept(), shown=Kept())
 
 
 def _gatherer(world: World) -> Gatherer:

@@ -264,7 +264,7 @@ class Engine:
         if obs.channel is not None:
             await self._statuses.write(obs.channel, report.channel_status(obs), stamp)
             if forecast.is_under_way(obs):
-                self._queue.later(key, 0.0)
+                self._queue.later(key, forecast.BREATH)
         gates = self._live.look(key, obs, step, now)
         for release in obs.releases:
             status = report.release_status(obs, release, step, now, gates)

@@ -27,6 +27,8 @@ MAX_WAVES = 40
 LARGE = 200
 """Fleets of more nodes than this are not planned anew with each change, nor in one look."""
 PAUSE = 60.0
+BREATH = 0.05
+"""Seconds between two looks in which a plan is worked out."""
 _ZERO = "sha256:" + "0" * 64
 
 
@@ -46,7 +48,7 @@ def _look(obs: Observation) -> tuple[dict[str, Any] | None, bool]:
         return None, False
     release = _next(obs)
     by = [f"{o.uid}/{o.generation}" if o else "" for o in (channel, release)]
-    last: _Last = obs.kept.of(_Last, *by, repr(obs.agent.template))
+    last: _Last = obs.shown.of(_Last, *by, repr(obs.agent.template))
     return last.of(obs, channel, release), last.is_under_way
 
 
@@ -74,13 +76,15 @@ class _Last:
         seen = (obs.nodes, obs.pods_of(stable.attempt) if stable else ())
         known = self._nodes
         same = known is not None and all(a is b for a, b in zip(seen, known, strict=True))
-        early = 0 <= obs.seen_at - self._at < PAUSE and large
+        early = 0 <= obs.at - self._at < PAUSE and large
         if self._steps is None and not same and not (early and self._plan):
-            self._nodes, self._at = seen, obs.seen_at
+            self._nodes, self._at = seen, obs.at
             self._steps = _steps(obs, channel, release)
         for found in self._steps or ():
             if found is not None:
                 self._plan, self._steps = found, None
+                if large:  # an idle channel holds no copy of all nodes
+                    self._nodes = None
             if large:
                 break
         return self._plan
