@@ -10,10 +10,10 @@ from enum import StrEnum
 from typing import Self
 
 from wavegate.api import IntOrPercent, OnFailure, Phase, Pool, Reason, Severity, WaveState
-from wavegate.evidence import CheckSpec, Gate, LoadedProof, Verdict
+from wavegate.evidence import CheckSpec, Gate, LoadedProof, Verdict, plain_digest
 
 MAX_OUTCOMES = 100
-MAX_DETAILED = 8
+MAX_DETAILED = 7
 """Outcomes that keep their waves, and what stopped them: a ConfigMap holds 1 MiB."""
 MAX_HISTORY = 5
 MAX_BLOCKED = 100
@@ -378,6 +378,8 @@ class Blocked:
     since: float
     incident: str = "unknown"
     """The attempt that did harm; a person who unblocks the digest has to name it."""
+    loaded: str = ""
+    """What its agents report as loaded, where the release said so: other images may bring it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -474,9 +476,14 @@ class Record:
         """How this release ended, if it did."""
         return next((o for o in self.outcomes if o.release_uid == release_uid), None)
 
-    def block_of(self, digest: str) -> Blocked | None:
-        """The entry that blocks this digest, if any."""
-        return next((b for b in self.blocked if b.digest == digest), None)
+    def block_of(self, digest: str, loaded: str = "") -> Blocked | None:
+        """The entry that blocks this digest, else one whose agents report the same as `loaded`."""
+        same = next((b for b in self.blocked if b.digest == digest), None)
+        if same is not None or not loaded:
+            return same
+        wanted = plain_digest(loaded)
+        said = (b for b in self.blocked if b.loaded)
+        return next((b for b in said if plain_digest(b.loaded) == wanted), None)
 
 
 def _shortened(outcome: Outcome, place: int) -> Outcome:

@@ -87,7 +87,9 @@ def largest():
     for _ in range(MAX_OUTCOMES + 1):
         ended = ended.ended(Phase.Reverted, Reason.RevertedWithNodesDown, LONG_WORDS, fleet.NOW)
         ended = replace(ended, rollout=rollout)
-    blocked = Blocked(digest("x"), "r" * 253, Reason.RevertedWithNodesDown, fleet.NOW)
+    blocked = Blocked(
+        digest("x"), "r" * 253, Reason.RevertedWithNodesDown, fleet.NOW, "i" * 63, "l" * 128
+    )
     record = replace(
         ended,
         stable=candidate,
