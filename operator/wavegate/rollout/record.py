@@ -13,12 +13,14 @@ from wavegate.api import IntOrPercent, OnFailure, Phase, Pool, Reason, Severity,
 from wavegate.evidence import CheckSpec, Gate, LoadedProof, Verdict, plain_digest
 
 MAX_OUTCOMES = 100
-MAX_DETAILED = 7
+MAX_DETAILED = 8
 """Outcomes that keep their waves, and what stopped them: a ConfigMap holds 1 MiB."""
 MAX_HISTORY = 5
 MAX_BLOCKED = 100
 MAX_MESSAGE = 1_024
 """Bytes of one message, as UTF-8: a record must always fit, and people read the beginning."""
+MAX_OLD_MESSAGE = 512
+"""The same of an outcome without details; its incident, if it has one, keeps its own."""
 MAX_NAMED = 5
 """Most things that one line names."""
 
@@ -26,12 +28,12 @@ UNOPENED = (WaveState.Pending, WaveState.AwaitingApproval)
 """No node was moved in a wave that is in one of these states."""
 
 
-def brief(text: str) -> str:
-    """Return the text, or as much of its beginning as a message may hold."""
+def brief(text: str, most: int = MAX_MESSAGE) -> str:
+    """Return the text, or as much of its beginning as a message may hold, in bytes."""
     raw = text.encode(errors="replace")
-    if len(raw) <= MAX_MESSAGE:
+    if len(raw) <= most:
         return text
-    return raw[: MAX_MESSAGE - 3].decode(errors="ignore") + "…"
+    return raw[: most - 3].decode(errors="ignore") + "…"
 
 
 def some(names: Sequence[str]) -> str:
@@ -491,7 +493,22 @@ def _shortened(outcome: Outcome, place: int) -> Outcome:
     of an old one, neither gates nor waves.
     """
     if place > MAX_DETAILED:
-        return replace(outcome, waves=(), gates=())
-    waves = tuple(replace(wave, gates=()) for wave in outcome.waves)
+        short = brief(outcome.message, MAX_OLD_MESSAGE)
+        return replace(outcome, waves=(), gates=(), message=short)
+    waves = tuple(_ended_wave(wave) for wave in outcome.waves)
     stopped = tuple(gate for gate in outcome.gates if gate.verdict is not Verdict.PASS)[:1]
     return replace(outcome, waves=waves, gates=stopped)
+
+
+def _ended_wave(wave: WaveRun) -> WaveRun:
+    """A wave of which nobody asks any more how it came to its end."""
+    return WaveRun(
+        wave.name,
+        wave.state,
+        ledger=wave.ledger,
+        moved=wave.moved,
+        last=wave.last,
+        nodes=wave.nodes,
+        opened_at=wave.opened_at,
+        passed_at=wave.passed_at,
+    )
