@@ -8,14 +8,15 @@ same ones in tests/simulation/test_fleet.py.
 import datetime as dt
 import os
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 
 import pytest
 
 from fidelity import fleet_stories, recordings
-from fidelity.fleet import ROLLOUT
+from fidelity.fleet import GRACE, RENEWAL, ROLLOUT
 from fidelity.fleet_stories import RECORDED_AS, STORIES, FleetStory, Result
 from fidelity.sandboxed import Recorder, SandboxedFleet
+from support import chart
 from support.operator_process import OperatorProcess
 from support.story import let_agents_run
 from wavegate_sandbox import build
@@ -23,6 +24,40 @@ from wavegate_sandbox.cluster import Options, Sandbox
 
 RECORD = bool(os.environ.get("WAVEGATE_RECORD"))
 SPACE = "fleet"
+
+
+@pytest.fixture(scope="module")
+def sandbox_options(report_settings: Callable[[str, dict[str, str]], None]) -> Options:
+    """A control plane of its own, on which 200 kubelets renew their leases less often: at the pace
+    of the other tests they would take a core, and a machine that is busy would lose some of them.
+    """
+    grace, lease = f"{GRACE}s", f"--node-lease-duration-seconds={4 * RENEWAL}"
+    report_settings(
+        "sandbox of 200 nodes",
+        {
+            "kube-controller-manager --node-monitor-grace-period": f"{grace} (default: 50s)",
+            "kwok --node-lease-duration-seconds": (
+                f"{4 * RENEWAL}, renewed every {RENEWAL} s (default: 40, every 10 s)"
+            ),
+        },
+    )
+    return Options(prometheus=False, node_monitor_grace_period=grace, extra_args={"kwok": (lease,)})
+
+
+@pytest.fixture(scope="module")
+def sandbox(sandbox_options: Options) -> Iterator[Sandbox]:
+    with Sandbox.attach_or_start(sandbox_options) as running:
+        yield running
+
+
+@pytest.fixture(scope="module")
+def crds(sandbox: Sandbox) -> None:
+    chart.apply_crds(sandbox)
+
+
+@pytest.fixture(scope="module")
+def machines() -> None:
+    """They go with their control plane."""
 
 
 @pytest.fixture(scope="module")
