@@ -1,4 +1,4 @@
-"""Three golden stories, replayed in both worlds on a fleet of 200 nodes."""
+"""Three golden stories, replayed on a fleet of 200 nodes."""
 
 import json
 from collections import Counter
