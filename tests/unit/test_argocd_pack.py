@@ -7,8 +7,11 @@ import pytest
 import yaml
 
 from gitops.pack import ACTIONS, LUA, PACK, files
+from support.chart import REPOSITORY
+from wavegate.api import DecisionPhase, Phase, Reason
 
 WRITE = bool(os.environ.get("WAVEGATE_WRITE_RENDERS"))
+RECORDED = REPOSITORY / "tests/gitops/recorded"
 SCRIPTS = sorted(LUA.rglob("*.lua"))
 
 
@@ -32,6 +35,20 @@ def test_a_script_uses_only_what_argo_cd_has_for_it(path) -> None:
     """In argocd-cm there are base and table: string, math, io and the like are nil there."""
     code = re.sub(r"--.*|\"[^\"]*\"", "", path.read_text())
     assert not re.search(r"\b(string|math|io|os|debug|require|print)\b|:\w+\(", code)
+
+
+def test_each_phase_was_recorded_and_each_recorded_reason_is_still_one() -> None:
+    """Who adds a phase gives it a health, and records it (gitops/recording.py)."""
+    bodies = [yaml.safe_load(path.read_text()) for path in RECORDED.glob("*.yaml")]
+    for kind, phases in {"Release": Phase, "Decision": DecisionPhase}.items():
+        found = {
+            (body.get("status") or {}).get("phase")
+            for body in bodies
+            if body["kind"] == f"SecurityContent{kind}"
+        }
+        assert found - {None} == {phase.value for phase in phases}
+    reasons = {(body.get("status") or {}).get("reason") for body in bodies} - {None}
+    assert reasons <= {reason.value for reason in Reason}
 
 
 def test_each_action_of_each_kind_may_be_granted_by_name() -> None:
