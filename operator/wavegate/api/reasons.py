@@ -525,6 +525,19 @@ class Reason(StrEnum):
         "what fell.",
     )
 
+    # The agent's template
+    AgentTemplateChanged = _reason(
+        "AgentTemplateChanged",
+        "The channel's template is not the one that stable was made from, so it rolls out as "
+        "status.agentRollout says; one that people changed back meanwhile was taken back and may "
+        "be tried again.",
+    )
+    AgentTemplateFailed = _reason(
+        "AgentTemplateFailed",
+        "The channel's template was rolled out and reverted, so it is not tried again, and "
+        "releases go on with stable's; change spec.agent, or decide Unblock as the message says.",
+    )
+
     # Decisions
     DecisionAccepted = _reason(
         "DecisionAccepted",

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 
 from wavegate.api import Phase, Reason
-from wavegate.rollout import bake, decisions, forward, lost, queue, revert
+from wavegate.rollout import agent_template, bake, decisions, forward, lost, queue, revert
 from wavegate.rollout.judge import judge
 from wavegate.rollout.names import HANDS_OFF_ANNOTATION
 from wavegate.rollout.observation import Observation
@@ -92,7 +92,13 @@ def _idle(obs: Observation, now: float) -> Step:
         return Step(actions=repair, requeue=1.0)
     if lost.stray_ledgers(obs):
         return Step(actions=(Forget(ledgers_of=lost.stray_ledgers(obs)[0]),), requeue=1.0)
+    known = agent_template.assume(obs)
+    if known is not record and not lost.is_lost(obs):
+        return Step(record=known)
     if channel is not None and not channel.spec.suspend and not queue.channel_problem(obs):
+        if record.stable is not None and agent_template.is_next(obs):
+            rollout = queue.start_agent(obs, channel, record.stable, now)
+            return Step(record=replace(record, rollout=rollout, attempts=record.attempts + 1))
         ready = queue.eligible(obs)
         if ready:
             rollout = queue.start(obs, channel, ready[0], now)
@@ -132,7 +138,11 @@ def _ended_by_person(obs: Observation, rollout: Rollout) -> tuple[Reason, str] |
     """A deletion or a decision that ends the running release."""
     if obs.channel is None and not obs.unreadable:
         return Reason.ChannelDeleted, "the channel was deleted"
-    if obs.release(rollout.candidate.release_uid) is None and not obs.unreadable:
+    back = agent_template.changed_back(obs, rollout)
+    if back:
+        return Reason.AgentTemplateChanged, back
+    gone = obs.release(rollout.candidate.release_uid) is None
+    if gone and not rollout.candidate.is_agent and not obs.unreadable:
         return Reason.ReleaseDeleted, f"release {rollout.candidate.release} was deleted"
     decided = decisions.revert_decided(obs, rollout)
     return (Reason.RevertDecided, decided) if decided else None
@@ -140,11 +150,12 @@ def _ended_by_person(obs: Observation, rollout: Rollout) -> tuple[Reason, str] |
 
 def _resumed(obs: Observation, rollout: Rollout, now: float) -> Rollout:
     """A person who suspends a release that paused itself takes over; unsetting `suspend` then
-    resumes it. Harm that is still there pauses it again.
+    resumes it. Harm that is still there pauses it again. Of an agent's change it is the channel's.
     """
-    release = obs.release(rollout.candidate.release_uid)
-    if rollout.paused is None or release is None or release.spec.suspend == rollout.taken_over:
+    agent = rollout.candidate.is_agent
+    lever = obs.channel if agent else obs.release(rollout.candidate.release_uid)
+    if rollout.paused is None or lever is None or lever.spec.suspend == rollout.taken_over:
         return rollout
-    if release.spec.suspend:
+    if lever.spec.suspend:
         return replace(rollout, taken_over=True)
     return decisions.resumed(rollout, now)

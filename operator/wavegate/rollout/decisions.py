@@ -11,7 +11,7 @@ from dataclasses import replace
 from wavegate.api import Decision, DecisionAction, Reason
 from wavegate.rollout import queue, soak
 from wavegate.rollout.observation import Observation
-from wavegate.rollout.record import UNOPENED, DecisionNote, Record, Rollout
+from wavegate.rollout.record import AGENT_UID, UNOPENED, Blocked, DecisionNote, Record, Rollout
 from wavegate.rollout.steps import Problem
 
 MAX_DECISIONS = 100
@@ -95,7 +95,8 @@ def carry_out(obs: Observation, now: float) -> Record:
             record = _resume(obs, record, decision, now)
         elif action_of(decision) is DecisionAction.Unblock:
             left = tuple(b for b in record.blocked if b.digest != decision.spec.digest)
-            record = replace(record, blocked=left)
+            agents = (b for b in record.failed_agents if b.digest != decision.spec.digest)
+            record = replace(record, blocked=left, failed_agents=tuple(agents))
     return record
 
 
@@ -113,7 +114,12 @@ def _fresh(obs: Observation, now: float) -> list[Decision]:
 
 
 def _release_uid(obs: Observation, decision: Decision) -> str:
-    return next(r.uid for r in obs.releases if r.name == decision.spec.release)
+    rollout, wanted = obs.record.rollout, decision.spec
+    if rollout is not None and rollout.candidate.is_agent:
+        candidate = rollout.candidate
+        if (wanted.release, wanted.digest) == (candidate.release, candidate.agent):
+            return candidate.release_uid
+    return next((r.uid for r in obs.releases if r.name == wanted.release), AGENT_UID)
 
 
 def resumed(rollout: Rollout, now: float) -> Rollout:
@@ -175,19 +181,36 @@ def refusal(obs: Observation, decision: Decision, now: float) -> Problem | None:
 
 def _unfit(obs: Observation, decision: Decision, now: float) -> str:
     rollout, wanted = obs.record.rollout, decision.spec
+    if rollout is not None and rollout.candidate.is_agent:
+        return _unfit_for_agent(obs, decision, rollout, now)
     running = obs.release(rollout.candidate.release_uid) if rollout else None
     if running is None or rollout is None or running.name != wanted.release:
         return f"release {wanted.release} is not rolling out"
     if wanted.digest != rollout.candidate.digest:
         return f"release {running.name} carries {rollout.candidate.digest}, not {wanted.digest}"
+    return _unfit_action(obs, decision, rollout, now)
+
+
+def _unfit_for_agent(obs: Observation, decision: Decision, rollout: Rollout, now: float) -> str:
+    """An agent's change is named by the release whose content it carries, and by its template."""
+    candidate, wanted = rollout.candidate, decision.spec
+    if (wanted.release, wanted.digest) != (candidate.release, candidate.agent):
+        return (
+            f"release {wanted.release} with {wanted.digest} is not rolling out, but an agent: "
+            f"decide on release: {candidate.release}, digest: {candidate.agent}"
+        )
+    return _unfit_action(obs, decision, rollout, now)
+
+
+def _unfit_action(obs: Observation, decision: Decision, rollout: Rollout, now: float) -> str:
     if action_of(decision) is DecisionAction.Approve:
-        return _unfit_to_approve(rollout, wanted.wave or "")
+        return _unfit_to_approve(rollout, decision.spec.wave or "")
     if action_of(decision) is DecisionAction.Resume:
         paused = any(_ends(obs, pause, decision, now) for pause in obs.decisions)
         if not (paused or _paused_before(rollout, decision)):
             return (
-                f"release {running.name} had not paused itself, and was not paused by a decision, "
-                "when this was decided (spec.suspend is taken back where it was set)"
+                f"{rollout.candidate.release} had not paused itself, and was not paused by a "
+                "decision, when this was decided (spec.suspend is taken back where it was set)"
             )
     return ""
 
@@ -203,6 +226,9 @@ def _unfit_to_approve(rollout: Rollout, name: str) -> str:
 
 def _unfit_to_unblock(obs: Observation, decision: Decision) -> str:
     digest, name = decision.spec.digest, decision.spec.release
+    failed = obs.record.failed_agent(digest)
+    if failed is not None:
+        return _unfit_incident(obs, decision, failed)
     release = next((r for r in obs.releases if r.name == name), None)
     outcome = obs.record.outcome_of(release.uid) if release else None
     carried = outcome.digest if outcome else release and queue.digest_of(obs, release)
@@ -211,6 +237,11 @@ def _unfit_to_unblock(obs: Observation, decision: Decision) -> str:
     entry = obs.record.block_of(digest)
     if entry is None:
         return f"{digest} is not blocked on channel {obs.name}"
+    return _unfit_incident(obs, decision, entry)
+
+
+def _unfit_incident(obs: Observation, decision: Decision, entry: Blocked) -> str:
+    digest = entry.digest
     if entry.incident != decision.spec.incident:
         return f"{digest} is blocked by incident {entry.incident}, not {decision.spec.incident}"
     rollout = obs.record.rollout

@@ -18,7 +18,10 @@ def timestamp(seconds: float) -> str:
 
 def revision(of: Revision) -> dict[str, Any]:
     """A revision that is, or was, or may become stable."""
+    kind = "Agent" if of.is_agent else "Content"
     return {
+        "kind": kind,
+        "agent": of.agent,
         "attempt": of.attempt,
         "release": of.release,
         "version": of.version,

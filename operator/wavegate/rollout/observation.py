@@ -44,6 +44,8 @@ class RevisionView:
     is None on a DaemonSet of an older version, or when someone garbled it."""
     uid: str = ""
     loaded: str = ""
+    agent: str = ""
+    """Digest of the channel's template that it was made from, as its annotation says."""
 
     def targets(self, key: str, target: Target, attempt: str = "") -> bool:
         """Tell whether its DaemonSet points where `target` says."""

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from wavegate.api import Channel, ContentKind, HostState, OnFailure, Phase, Reason, Release
 from wavegate.evidence import CheckSpec, LoadedProof, presets
 from wavegate.evidence.loaded import PROOF_CHECK
-from wavegate.rollout import lost
+from wavegate.rollout import agent_template, lost
 from wavegate.rollout.compatible import version_problem
 from wavegate.rollout.names import (
     HANDS_OFF_ANNOTATION,
@@ -49,7 +49,7 @@ def release_problem(obs: Observation, release: Release) -> Problem | None:
             f"spec.channel: there is no SecurityContentChannel {release.spec.channel!r} in "
             f"namespace {obs.namespace}. Create it, or correct the name in a new release.",
         )
-    unfit = version_problem(obs.agent.template, release)
+    unfit = version_problem(agent_template.template_of_release(obs), release)
     if unfit is not None:
         return unfit
     wants_map = channel.spec.content.kind is ContentKind.ConfigMap
@@ -105,8 +105,8 @@ def overtaken_by(record: Record, release: Release) -> str:
     when that was before this one was made. The first start that is remembered counts, so that the
     answer stays. The apiserver's timestamps are rounded down to whole seconds.
     """
-    starts = [(o.started_at, o.release, o.sequence) for o in record.outcomes]
-    if record.rollout is not None:
+    starts = [(o.started_at, o.release, o.sequence) for o in record.outcomes if not o.agent]
+    if record.rollout is not None and not record.rollout.candidate.is_agent:
         running = record.rollout.candidate
         starts.append((record.rollout.started_at, running.release, running.sequence))
     passed = (start for start in starts if start[2] >= release.spec.sequence)
@@ -127,7 +127,14 @@ def start(obs: Observation, channel: Channel, release: Release, now: float) -> R
         digest=digest_of(obs, release),
         since=now,
         loaded=release.spec.content.loaded_digest or "",
+        agent=agent_template.of_release(obs),
     )
+    return Rollout(candidate, freeze(channel), Phase.Pending, started_at=now)
+
+
+def start_agent(obs: Observation, channel: Channel, stable: Revision, now: float) -> Rollout:
+    """Freeze the plan of an agent's change."""
+    candidate = agent_template.candidate(obs, channel, stable, now)
     return Rollout(candidate, freeze(channel), Phase.Pending, started_at=now)
 
 

@@ -18,6 +18,9 @@ MAX_HISTORY = 5
 MAX_BLOCKED = 100
 MAX_MESSAGE = 1_024
 """Bytes of one message, as UTF-8: a record must always fit, and people read the beginning."""
+MAX_FAILED_AGENTS = 20
+AGENT_UID = "agent/"
+"""What the UID of an agent's change begins with, where a release has its own. No UID does."""
 MAX_NAMED = 5
 """Most things that one line names."""
 
@@ -53,11 +56,23 @@ class Revision:
     since: float
     loaded: str = ""
     """What its agents report as loaded, where that is not the digest."""
+    agent: str = ""
+    """Digest of the channel's template that it was made from; empty: not known."""
 
     @property
     def reports(self) -> str:
         """What an agent reports that has loaded this content."""
         return self.loaded or self.digest
+
+    @property
+    def is_agent(self) -> bool:
+        """Whether it brings stable's content with another template: no release of its own."""
+        return self.release_uid.startswith(AGENT_UID)
+
+    @property
+    def title(self) -> str:
+        """What people call it: its version, and of an agent's change which."""
+        return f"agent {self.agent[7:19]} with {self.version}" if self.is_agent else self.version
 
 
 @dataclass(frozen=True, slots=True)
@@ -314,6 +329,8 @@ class Outcome:
     gates: tuple[Gate, ...] = ()
     """As the rollout's at its end; of an older one, only what stopped it."""
     baked_at: float | None = None
+    agent: str = ""
+    """Of an agent's change: digest of its template."""
 
     def __post_init__(self) -> None:
         """Keep the message short, whoever's words it quotes."""
@@ -378,6 +395,8 @@ class Record:
     """The watch over stable after its completion; None when it is over."""
     last_baked: Revision | None = None
     """The newest revision that ended its bake well: its DaemonSet is always kept."""
+    failed_agents: tuple[Blocked, ...] = ()
+    """Templates whose rollout was reverted, by digest: none of them is tried again by itself."""
 
     def ended(self, phase: Phase, reason: Reason, message: str, now: float) -> Self:
         """Return a copy in which the running rollout has ended so; without one, an equal copy."""
@@ -398,9 +417,25 @@ class Record:
             waves=rollout.waves,
             incident=rollout.incident,
             gates=rollout.gates,
+            agent=rollout.candidate.agent if rollout.candidate.is_agent else "",
         )
         older = (_shortened(o, place) for place, o in enumerate(self.outcomes, start=1))
-        return replace(self, rollout=None, outcomes=(outcome, *older)[:MAX_OUTCOMES])
+        return replace(
+            self,
+            rollout=None,
+            outcomes=(outcome, *older)[:MAX_OUTCOMES],
+            failed_agents=self._failed_agents(outcome),
+        )
+
+    def _failed_agents(self, ended: Outcome) -> tuple[Blocked, ...]:
+        """One that people took back themselves did not fail."""
+        reason = ended.incident.reason if ended.incident else ended.reason
+        taken_back = reason is Reason.AgentTemplateChanged
+        if not ended.agent or ended.phase is not Phase.Reverted or taken_back:
+            return self.failed_agents
+        entry = Blocked(ended.agent, ended.release, reason, ended.finished_at, ended.attempt)
+        others = (known for known in self.failed_agents if known.digest != ended.agent)
+        return (entry, *others)[:MAX_FAILED_AGENTS]
 
     @property
     def highest_sequence(self) -> int:
@@ -421,6 +456,10 @@ class Record:
     def outcome_of(self, release_uid: str) -> Outcome | None:
         """How this release ended, if it did."""
         return next((o for o in self.outcomes if o.release_uid == release_uid), None)
+
+    def failed_agent(self, agent: str) -> Blocked | None:
+        """The entry that keeps this template from being tried again, if any."""
+        return next((b for b in self.failed_agents if b.digest == agent), None)
 
     def block_of(self, digest: str) -> Blocked | None:
         """The entry that blocks this digest, if any."""

@@ -18,6 +18,8 @@ from wavegate.api import (
 )
 from wavegate.evidence import Gate, NodeView, Verdict, worst
 from wavegate.rollout import (
+    agent_report,
+    agent_template,
     bake_report,
     breakglass,
     decisions,
@@ -36,12 +38,14 @@ from wavegate.rollout.record import Outcome, Rollout, some
 from wavegate.rollout.steps import Problem, Step
 
 
-def channel_status(obs: Observation) -> dict[str, Any]:
-    """Status of the channel, without the transition times of its conditions."""
+def channel_status(obs: Observation, step: Step | None = None, now: float = 0.0) -> dict[str, Any]:
+    """Status of the channel, without the transition times of its conditions. What was decided
+    `now` is told of a change of its agent.
+    """
     channel, record = obs.channel, obs.record
     problem = queue.channel_problem(obs)
     rollout = record.rollout
-    running = f", {rollout.candidate.version} is rolling out" if rollout else ""
+    running = f", {rollout.candidate.title} is rolling out" if rollout else ""
     stable = record.stable.version if record.stable else "nothing yet"
     message = problem.message if problem else f"{stable} is stable{running}"
     status: dict[str, Any] = {
@@ -57,7 +61,12 @@ def channel_status(obs: Observation) -> dict[str, Any]:
             }
             for b in record.blocked
         ],
-        "conditions": [_condition("Ready", problem, message), *_inputs(obs), *_proof(obs)],
+        "conditions": [
+            _condition("Ready", problem, message),
+            *_inputs(obs),
+            *_proof(obs),
+            *_agent(obs),
+        ],
     }
     if record.stable:
         status["stable"] = excerpts.revision(record.stable)
@@ -65,6 +74,10 @@ def channel_status(obs: Observation) -> dict[str, Any]:
         status["lastBaked"] = excerpts.revision(record.last_baked)
     if rollout:
         status["candidate"] = excerpts.revision(rollout.candidate)
+    agent = rollout is not None and rollout.candidate.is_agent
+    status |= agent_report.status(
+        obs, _running(obs, rollout, step or Step(), now) if rollout and agent else {}
+    )
     if lost.contradiction(obs) and not lost.in_position(obs):
         lines = breakglass.lines(obs, *lost.in_flight(obs), hands_off=False)
         status |= {"breakGlass": lines} if lines else {}
@@ -83,6 +96,13 @@ def _inputs(obs: Observation) -> Iterator[dict[str, Any]]:
     problem = Problem(Reason.UngatedInput, message) if ungated else None
     gated = "The agent reads nothing that can change without a wave"
     yield _condition("InputsGated", problem, gated)
+
+
+def _agent(obs: Observation) -> Iterator[dict[str, Any]]:
+    """Whether stable was made from the channel's template; nothing while that is not known."""
+    problem, stable = agent_report.problem(obs), obs.record.stable
+    if problem is not None or (stable is not None and agent_template.current(obs) == stable.agent):
+        yield _condition("AgentCurrent", problem, agent_report.CURRENT)
 
 
 def _proof(obs: Observation) -> Iterator[dict[str, Any]]:

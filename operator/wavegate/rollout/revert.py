@@ -122,7 +122,11 @@ def _reverted(record: Record, rollout: Rollout, left: tuple[Lack, ...], now: flo
 
 
 def block(record: Record, rollout: Rollout, reason: Reason, now: float) -> Record:
-    """The content of this rollout may not return on the channel."""
+    """The content of this rollout may not return on the channel. Of an agent's change it is not the
+    content that failed: when it ends, its template is kept from being tried again.
+    """
+    if rollout.candidate.is_agent:
+        return record
     digest, release = rollout.candidate.digest, rollout.candidate.release
     if record.block_of(digest):
         return record

@@ -197,7 +197,8 @@ def _one_agent_per_node(affinity: Mapping[str, Any], channel_label: str) -> dict
         "labelSelector": {"matchLabels": {CHANNEL_LABEL: channel_label}},
         "topologyKey": HOSTNAME,
     }
-    anti[REQUIRED] = [*(anti.get(REQUIRED) or []), term]
+    others = [known for known in anti.get(REQUIRED) or [] if known != term]  # as in stable's
+    anti[REQUIRED] = [*others, term]
     return merged
 
 

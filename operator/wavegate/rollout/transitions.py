@@ -6,7 +6,7 @@ against. What has no row does not happen; a state that stays is always allowed. 
 """
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from wavegate.api import Phase, Reason, WaveState
 from wavegate.rollout.record import MAX_BLOCKED, MAX_OUTCOMES, Record, Rollout, WaveRun
@@ -93,6 +93,10 @@ def _releases() -> Iterator[Row]:
     yield Row(paused, reverting, "someone fenced or deleted the candidate's DaemonSet", BY_HAND)
     yield Row(paused, reverting, "a wave fails, and `onFailure: Revert`", HARM)
     yield Row(rolling, reverting, "the candidate can't be created, or stable is gone", UNPREPARED)
+    edit = (Reason.AgentTemplateChanged,)
+    changed = "of an agent's change: the template was changed back, or once more before it began"
+    yield Row(rolling, reverting, changed, edit)
+    yield Row(paused, reverting, changed, edit)
     yield Row(reverting, reverted, "all nodes are proved to be back", (Reason.Reverted,))
     late = (
         Reason.RevertedWithNodesDown,
@@ -228,7 +232,9 @@ def _is_taken_back(before: Record, after: Record) -> bool:
 
 
 def _same_attempt(old: Rollout, new: Rollout) -> Iterator[str]:
-    if (old.candidate, old.plan, old.started_at) != (new.candidate, new.plan, new.started_at):
+    known = replace(new.candidate, agent=old.candidate.agent)  # until its DaemonSet is made
+    candidate = known if new.phase is Phase.Pending else new.candidate
+    if (old.candidate, old.plan, old.started_at) != (candidate, new.plan, new.started_at):
         yield "the attempt, or its frozen plan, changes under way"
     if old.phase is Phase.Reverting and new != old:
         yield "something but its end happens to a revert"
