@@ -263,6 +263,8 @@ def test_absent_fields_of_a_channel_get_their_documented_defaults(crds, sandbox,
         "holdTimeout": "30m",
         "bake": "24h",
         "onFailure": "Revert",
+        "coolDown": "30m",
+        "breaker": {"reverts": 2, "within": "24h"},
     }
     assert spec["suspend"] is False
     assert "waves" not in spec

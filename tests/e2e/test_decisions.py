@@ -5,6 +5,7 @@ or another release, would be seen.
 """
 
 from collections.abc import Iterator
+from datetime import datetime
 from typing import Any
 
 import pytest
@@ -17,6 +18,7 @@ from wavegate.api import DecisionAction
 from wavegate.cluster.forged import FORGED, REFUSED
 from wavegate_sandbox.client import Api
 from wavegate_sandbox.cluster import Sandbox
+from wavegate_sandbox.faults import AgentCrashLoop, Faults
 from wavegate_sandbox.kubeconfig import read
 
 SYSTEM = "wavegate-e2e"
@@ -337,3 +339,38 @@ def test_what_loosens_is_obeyed_while_the_policies_are_in_force_and_not_without_
     accepted(story, user)
     story.until_phase("b", "Completed")
     assert story.agents() == story.everywhere_digest("b")
+
+
+def test_after_a_revert_the_channel_cools_down_and_after_two_a_person_lets_go(
+    sandbox: Sandbox, chart: Rendered
+) -> None:
+    user, space = "approver@example.com", "cool-down"
+    sandbox.request("POST", "/api/v1/namespaces", namespace(space))
+    bind(sandbox, "a", user, {"kind": "ClusterRole", "name": f"{SYSTEM}-approver"}, space)
+    pace = {"maxUnavailable": "100%", "settle": "1s", "soak": "2s", "coolDown": "15s"}
+    story = Story(sandbox, space).begin({"rollout": pace})
+    story.publish("a")
+    story.until_phase("a", "Completed")
+    with Faults(sandbox, {digest(x): AgentCrashLoop(every_seconds=1) for x in ("bad", "worse")}):
+        story.publish("bad")
+        story.until_phase("bad", "Reverted")
+        story.publish("worse")
+        waits = story.until("worse", "waits", lambda status: bool(status.get("reason")))
+        assert (waits["phase"], waits["reason"]) == ("Pending", "CoolingDown")
+        story.until_phase("worse", "Reverted")
+    ended, began = (story.status(x)[t] for x, t in (("bad", "finishedAt"), ("worse", "startedAt")))
+    waited = datetime.fromisoformat(began) - datetime.fromisoformat(ended)
+    assert 14 <= waited.total_seconds() <= 25
+
+    story.publish("good")
+    waits = story.until("good", "waits", lambda status: bool(status.get("reason")))
+    assert (waits["reason"], waits["waitingFor"]) == ("BreakerOpen", "Person")
+    assert "worse (AgentRestarted), bad (AgentRestarted)" in waits["message"]
+    ready = story.channel_status()["conditions"][0]
+    assert (ready["status"], ready["reason"]) == ("False", "BreakerOpen")
+    older = settled(story, make(story, user, "Resume", release="bad", digest=digest("bad")))
+    assert (older["phase"], older["reason"]) == ("Refused", "DecisionRefused")
+    accepted(story, user, release="worse", digest=digest("worse"))
+    story.until_phase("good", "Completed")
+    assert story.agents() == story.everywhere_digest("good")
+    assert story.channel_status()["conditions"][0]["status"] == "True"

@@ -264,7 +264,7 @@ def channel_spec(space: str, canary_soak: str, soak: str) -> dict[str, Any]:
             {"name": "canary", "pools": ["canary"], "upTo": "100%", "soak": canary_soak},
             {"name": "all", "upTo": "100%", "soak": soak},
         ],
-        "rollout": {"maxUnavailable": "100%", "settle": "1s"},
+        "rollout": {"maxUnavailable": "100%", "settle": "1s", "coolDown": "0s"},
     }
 
 

@@ -30,7 +30,12 @@ HARM_ENDS = 1800.0
 
 CHECK = {"name": "oops", "query": "oops{node=~'$nodes'}", "max": 0, "interval": "5s"}
 SPEC = {
-    "rollout": {"holdTimeout": "5m", "progressDeadline": "2m"},
+    "rollout": {
+        "holdTimeout": "5m",
+        "progressDeadline": "2m",
+        "coolDown": "2m",
+        "breaker": {"reverts": 2, "within": "20m"},
+    },
     "prometheus": {"url": "http://prometheus.example"},
     "checks": [CHECK],
 }
@@ -301,7 +306,7 @@ class Chaos:
         """A rollout that is under way and waits for no person."""
         rollout, channel = self.sim.record.rollout, self.channel()
         if rollout is None:
-            if channel is None or channel["spec"].get("suspend"):
+            if channel is None or channel["spec"].get("suspend") or self._says("BreakerOpen"):
                 return []
             final = ("Completed", "Reverted", "Superseded", "Rejected")
             phases = {name: self.sim.status(name).get("phase") for name in self.releases()}

@@ -384,7 +384,13 @@ def channel_spec(**spec: Any) -> dict[str, Any]:
     """A channel in two waves (a canary pool, then all) at a quick pace; `spec` replaces fields."""
     image = f"registry.example/agent@{digest('agent')}"
     pools = [{"name": p, "selector": {"matchLabels": {"pool": p}}} for p in ("canary", "workers")]
-    rollout = {"maxUnavailable": "50%", "settle": "5s", "soak": "30s", "progressDeadline": "2m"}
+    rollout: dict[str, Any] = {
+        "maxUnavailable": "50%",
+        "settle": "5s",
+        "soak": "30s",
+        "progressDeadline": "2m",
+        "coolDown": "0s",  # most stories mean the next release to start at once
+    }
     base = {
         "agent": {
             "template": {

@@ -248,6 +248,15 @@ def decide(c: Chaos, pick: int) -> None:
         c.sim.decide(name, release, action, **extra)
 
 
+def let_go(c: Chaos, pick: int) -> None:
+    """A person lets releases start again after a revert: the last one, or one that is not."""
+    reverted = [o for o in c.sim.record.outcomes if o.phase == "Reverted"]
+    named = reverted[:1] if pick % 4 else reverted[1:2]
+    if named and c.sim.record.rollout is None:
+        name, release = f"decision-{len(c.done)}", named[0].release
+        c.sim.decide(name, release, "Resume")
+
+
 def approval(c: Chaos, pick: int) -> None:
     """The second wave is to be approved, or is not any more."""
     channel = c.channel()
@@ -481,6 +490,7 @@ PEOPLE: tuple[Deed, ...] = (
         delete_release,
         decide,
         decide,
+        let_go,
         approval,
         unblock,
         policies,

@@ -23,9 +23,10 @@ from simulation.cluster import SPACE, Simulation, is_ready, rules_of
 from simulation.daemonsets import fits, target_of
 from simulation.fences import a_fence_stays, the_way_back_is_proven
 from simulation.hands import Hands, drained
-from simulation.machines import HOST
+from simulation.machines import HOST, images
 from simulation.others import Others
 from simulation.reasons import changes_carry_reasons
+from simulation.starts import Reverts, nothing_starts_too_soon
 from wavegate.api import Phase, Reason, WaveState
 from wavegate.cluster.projections import stored_config_map
 from wavegate.evidence import Ledger
@@ -73,6 +74,7 @@ class Books:
     """Agents of someone else."""
     had_agent: set[str] = field(default_factory=set)
     hands: Hands = field(default_factory=Hands)
+    reverts: Reverts = field(default_factory=Reverts)
     begun: set[tuple[str, int]] = field(default_factory=set)
     """Waves of which a node was labelled: attempt and number of the ledger."""
     fenced: set[str] = field(default_factory=set)
@@ -127,6 +129,7 @@ class Guard:
 
     def _note(self, sim: Simulation, change: Change) -> None:
         self.books.hands.note(change, sim.key)
+        self.books.reverts.note(self, change)
         if change.plural == "configmaps":
             self._note_stored(sim, change)
         elif change.plural == "pods":
@@ -447,6 +450,21 @@ def one_agent_per_node(guard: Guard, sim: Simulation, change: Change) -> Iterato
             yield f"more than two revisions may match nodes: {targeted}"
 
 
+def candidates_differ_in_one_thing(guard: Guard, sim: Simulation, change: Change) -> Iterator[str]:
+    """11: a candidate brings other content than stable, or another agent, never both."""
+    rollout, stable = guard.rollout, guard.books.record.stable
+    made = change.plural == "daemonsets" and change.before is None and change.after is not None
+    if not made or not change.actor.startswith("operator") or rollout is None or stable is None:
+        return
+    old = sim.daemon_set_of(stable.attempt)
+    if old is None or attempt_of(change.after) != rollout.attempt:
+        return
+    guard.counted[11] += 1
+    before, after = ({*images(body["spec"]["template"])} for body in (old, change.after))
+    if len(after - before) > 1:
+        yield f"the candidate {rollout.attempt} brings {sorted(after - before)} at once"
+
+
 def every_agent_is_matched(guard: Guard, sim: Simulation, change: Change) -> Iterator[str]:
     """16 and 20: after each of our writes some revision matches each node that had an agent."""
     if change.plural not in ("daemonsets", "nodes") or not change.actor.startswith("operator"):
@@ -492,12 +510,14 @@ CHECKS: tuple[tuple[int, Check], ...] = (
     (2, waves_open_in_order),
     (2, the_way_back_is_proven),
     (4, nothing_moves_after_a_fail),
+    (4, nothing_starts_too_soon),
     (3, exposure_is_bounded),
     (6, waves_pass_on_evidence),
     (6, reverts_end_on_evidence),
     (9, only_our_own_is_written),
     (10, agents_outside_the_waves_stay),
     (11, one_agent_per_node),
+    (11, candidates_differ_in_one_thing),
     (14, changes_carry_reasons),
     (16, every_agent_is_matched),
     (17, one_node_stops_nothing),

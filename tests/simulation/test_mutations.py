@@ -8,8 +8,8 @@ from dataclasses import dataclass, replace
 
 import pytest
 
-from simulation import carried, daemonsets, promises
-from simulation.cluster import Simulation
+from simulation import carried, daemonsets, promises, scenarios_agent
+from simulation.cluster import Simulation, channel_spec
 from simulation.invariants import CHECKS, OWED, BrokenInvariant
 from simulation.machines import crash_loops
 from simulation.reporting import Reporter
@@ -19,6 +19,8 @@ from wavegate.cluster import paths
 from wavegate.cluster import status as statuses
 from wavegate.cluster.store import Store
 from wavegate.rollout import (
+    agent_template,
+    cooldown,
     corroborate,
     decide,
     excused,
@@ -34,6 +36,8 @@ from wavegate.rollout import (
     way_back,
 )
 from wavegate.rollout.steps import Forget, MoveNodes, Step, Target, save, wait
+
+ROLLOUT = channel_spec()["rollout"]
 
 Bug = Callable[[pytest.MonkeyPatch], None]
 
@@ -54,6 +58,26 @@ def bad(sim: Simulation) -> None:
     for victim in victims:
         crash_agent(sim, victim)
     sim.until_phase("bad", "Reverted", 600)
+
+
+def bad_then_good(sim: Simulation) -> None:
+    """A release crashes the agent; the next one is there already, and starts half an hour later."""
+    sim.patch("Channel", "rules", rollout={**ROLLOUT, "coolDown": "30m"})
+    bad(sim)
+    sim.publish("good")
+    sim.until_phase("good", "Completed", 3_600)
+
+
+def bad_twice(sim: Simulation) -> None:
+    """Two releases are taken back; nothing starts until a person says so."""
+    bad(sim)
+    sim.harm("worse", crash_loops())
+    sim.publish("worse")
+    sim.until_phase("worse", "Reverted", 600)
+    sim.publish("good")
+    sim.run(120)
+    sim.decide("go", "worse", "Resume")
+    sim.until_phase("good", "Completed", 600)
 
 
 def one_liar(sim: Simulation) -> None:
@@ -166,6 +190,17 @@ def channel_deleted(sim: Simulation) -> None:
     sim.run(60)
 
 
+def release_after_a_bad_agent(sim: Simulation) -> None:
+    """A new agent crashes and is taken back; the channel still has its template."""
+    sim.publish("a")
+    sim.until_phase("a", "Completed", 600)
+    sim.harm("bad agent", crash_loops())
+    sim.patch("Channel", "rules", agent=scenarios_agent.template("bad agent"))
+    sim.until("it is taken back", lambda: bool(sim.record.failed_agents))
+    sim.publish("b")
+    sim.until_phase("b", "Completed", 4_000)
+
+
 def in_state(sim: Simulation, state: WaveState) -> bool:
     rollout = sim.record.rollout
     return bool(rollout and rollout.waves and rollout.waves[-1].state is state)
@@ -220,6 +255,16 @@ def moves_on_after_a_fail(patch) -> None:
         return advance(obs, rollout, now)
 
     patch.setattr(revert, "advance", stubborn)
+
+
+def starts_in_the_cool_down(patch) -> None:
+    """A revert keeps nobody waiting, as long as the breaker is closed."""
+    patch.setattr(cooldown, "_cooling", lambda *_: (None, 0.0))
+
+
+def has_no_breaker(patch) -> None:
+    """However many were taken back, the next one starts."""
+    patch.setattr(cooldown, "_tripped", lambda *_: ())
 
 
 def waits_for_nodes_before_it_fences(patch) -> None:
@@ -398,6 +443,11 @@ def takes_the_agent_along(patch) -> None:
     patch.setattr(decide, "_tidy", eager)
 
 
+def gives_a_release_the_new_agent(patch) -> None:
+    """A release takes the channel's template as it is, whatever stable was made from."""
+    patch.setattr(agent_template, "_carried", lambda _obs: None)
+
+
 @dataclass(frozen=True, slots=True)
 class Mutation:
     """A bug, the run that shows it, and the numbers of the invariants: DESIGN's, and reported."""
@@ -422,11 +472,14 @@ def paused(hold: str) -> Callable[[], None]:
 
 MUTATIONS = (
     Mutation(1, moves_one_more, on(good)),
+    Mutation(11, gives_a_release_the_new_agent, on(release_after_a_bad_agent)),
     Mutation(2, opens_the_next_wave_early, on(good)),
     Mutation(2, begins_without_a_proof, on(good)),
     Mutation(3, moves_all_at_once, on(good)),
     Mutation(3, takes_the_past_for_a_persons_deed, promises.two_leaders_move_no_more_than_one),
     Mutation(4, moves_on_after_a_fail, on(bad)),
+    Mutation(4, starts_in_the_cool_down, on(bad_then_good)),
+    Mutation(4, has_no_breaker, on(bad_twice)),
     Mutation(5, waits_for_nodes_before_it_fences, promises.a_fence_costs_two_writes),
     Mutation(6, passes_on_time_alone, on(dead_in_the_soak)),
     Mutation(6, passes_on_nothing, on(canary_drained)),
@@ -451,6 +504,8 @@ MUTATIONS = (
 RUNS = {
     "good": on(good),
     "bad": on(bad),
+    "bad then good": on(bad_then_good),
+    "bad twice": on(bad_twice),
     "one liar": on(one_liar),
     "dead in the soak": on(dead_in_the_soak),
     "canary drained": on(canary_drained),

@@ -16,6 +16,7 @@ from simulation import (
     scenarios_agent,
     scenarios_bad,
     scenarios_carrier,
+    scenarios_failure,
     scenarios_good,
     scenarios_leaving,
     scenarios_loaded,
@@ -35,6 +36,7 @@ MODULES = (
     scenarios_suspects,
     scenarios_carrier,
     scenarios_agent,
+    scenarios_failure,
 )
 
 

@@ -36,7 +36,14 @@ def make_channel(**spec: Any) -> Channel:
         {"name": "canary", "pools": ["canary"], "upTo": "100%"},
         {"name": "all", "upTo": "100%"},
     ]
-    rollout = {"maxUnavailable": "100%", "settle": "5s", "soak": "30s", "progressDeadline": "2m"}
+    rollout: dict[str, Any] = {
+        "maxUnavailable": "100%",
+        "settle": "5s",
+        "soak": "30s",
+        "progressDeadline": "2m",
+    }
+    # Most tests mean the next release to start at once, whatever became of those before.
+    rollout |= {"coolDown": "0s", "breaker": {"reverts": 0}}
     base = {
         "agent": {"template": agent_template()},
         "content": {"imageVolume": {"volumeName": "content"}},
@@ -194,6 +201,7 @@ class SimDaemonSet:
             release_version=self.revision.version,
             sequence=self.revision.sequence,
             digest=self.revision.digest,
+            agent=self.revision.agent,
         )
 
 

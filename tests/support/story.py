@@ -275,7 +275,7 @@ def channel_spec(story: str) -> dict[str, Any]:
             {"name": "canary", "pools": ["canary"], "upTo": "100%"},
             {"name": "all", "upTo": "100%"},
         ],
-        "rollout": {"maxUnavailable": "100%", "settle": "1s", "soak": "2s"},
+        "rollout": {"maxUnavailable": "100%", "settle": "1s", "soak": "2s", "coolDown": "0s"},
     }
 
 

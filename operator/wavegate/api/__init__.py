@@ -6,9 +6,8 @@ the two. Nothing here does I/O, and nothing here imports the rest of Wavegate.
 
 from wavegate.api.channel import (
     DEFAULT_WAVES,
-    EARLY_SOAK,
-    LATER_SOAK,
     Agent,
+    Breaker,
     Channel,
     ChannelSpec,
     Check,
@@ -27,6 +26,7 @@ from wavegate.api.decision import DEFAULT_PAUSE, Decision, DecisionAction, Decis
 from wavegate.api.reasons import DecisionPhase, GateKind, Phase, Reason, WaitingFor, WaveState
 from wavegate.api.release import Release, ReleaseContent, ReleaseSpec
 from wavegate.api.resource import API_VERSION, GROUP, VERSION, ObjectMeta, Resource
+from wavegate.api.severity import Severity
 from wavegate.api.values import (
     Condition,
     ConditionStatus,
@@ -45,12 +45,11 @@ __all__ = [
     "API_VERSION",
     "DEFAULT_PAUSE",
     "DEFAULT_WAVES",
-    "EARLY_SOAK",
     "GROUP",
-    "LATER_SOAK",
     "PLURALS",
     "VERSION",
     "Agent",
+    "Breaker",
     "Channel",
     "ChannelSpec",
     "Check",
@@ -83,6 +82,7 @@ __all__ = [
     "Requirement",
     "Resource",
     "Rollout",
+    "Severity",
     "WaitingFor",
     "Wave",
     "WaveState",

@@ -5,6 +5,7 @@ from enum import StrEnum
 from typing import Any, ClassVar
 
 from wavegate.api.resource import Resource
+from wavegate.api.severity import Severity
 from wavegate.api.values import ApiModel, Duration, IntOrPercent, LabelSelector, Number, ObjectName
 
 
@@ -118,16 +119,26 @@ class Wave(ApiModel):
     approval: Approval | None = None
 
 
+class Breaker(ApiModel):
+    """So many reverts by harm within this time, and nothing starts until a person says so."""
+
+    reverts: int = 2
+    within: Duration = Duration.parse("24h")
+
+
 class Rollout(ApiModel):
     """Pace and limits of a rollout."""
 
     max_unavailable: IntOrPercent = IntOrPercent(5, is_percent=True)
     settle: Duration = Duration.parse("60s")
     soak: Duration | None = None
+    max_severity: Severity = Severity.Routine
     progress_deadline: Duration = Duration.parse("10m")
     hold_timeout: Duration = Duration.parse("30m")
     bake: Duration = Duration.parse("24h")
     on_failure: OnFailure = OnFailure.Revert
+    cool_down: Duration = Duration.parse("30m")
+    breaker: Breaker = Breaker()
 
 
 class Prometheus(ApiModel):
@@ -205,12 +216,6 @@ DEFAULT_WAVES = (
 )
 """The plan of a channel without `waves`: over all pools together."""
 
-EARLY_SOAK = Duration.parse("15m")
-"""Default soak of the first two waves."""
-
-LATER_SOAK = Duration.parse("10m")
-"""Default soak of the waves after them."""
-
 
 class ChannelSpec(ApiModel):
     """What the platform team wants."""
@@ -226,17 +231,20 @@ class ChannelSpec(ApiModel):
     agent_selector: LabelSelector | None = None
     suspend: bool = False
 
-    def planned_waves(self) -> tuple[Wave, ...]:
+    def planned_waves(
+        self, severity: Severity = Severity.Routine, floor: float = 0.0
+    ) -> tuple[Wave, ...]:
         """Return the waves with `pools` and `soak` filled in; the default plan when none is set.
 
-        Soak is the wave's own, else the rollout's, else 15 m for the first two waves, then 10 m.
+        Soak is the wave's own, else the rollout's, else the default of this severity, which is
+        never shortened below `floor` (s).
         """
         every_pool = tuple(pool.name for pool in self.pools)
         return tuple(
             wave.model_copy(
                 update={
                     "pools": wave.pools or every_pool,
-                    "soak": wave.soak or self.rollout.soak or _default_soak(index),
+                    "soak": wave.soak or self.rollout.soak or _default_soak(severity, index, floor),
                 }
             )
             for index, wave in enumerate(self.waves or DEFAULT_WAVES)
@@ -252,5 +260,7 @@ class Channel(Resource):
     spec: ChannelSpec
 
 
-def _default_soak(index: int) -> Duration:
-    return EARLY_SOAK if index < 2 else LATER_SOAK
+def _default_soak(severity: Severity, index: int, floor: float) -> Duration:
+    """A severity shortens what is routine, and nothing below the floor."""
+    routine, soak = Severity.Routine.soak(index), severity.soak(index)
+    return max(soak, min(routine, Duration(floor)))

@@ -40,8 +40,8 @@ _STATUS: Mapping[str, Mapping[str, str]] = {
         "status.conditions[]": _CONDITION,
     },
     "SecurityContentRelease": {
-        "status": "observedGeneration phase reason message waitingFor attempt digest startedAt"
-        " finishedAt wave waves gates nodes suspects incident breakGlass conditions",
+        "status": "observedGeneration phase reason message waitingFor attempt severity digest"
+        " startedAt finishedAt wave waves gates nodes suspects incident breakGlass conditions",
         "status.wave": _WAVE,
         "status.waves[]": "name state nodes ledger sees openedAt passedAt gates",
         "status.gates[]": _GATE,

@@ -212,6 +212,17 @@ class Reason(StrEnum):
         "ChannelSuspended",
         "The channel's spec.suspend is true, so no node is moved; set it to false to go on.",
     )
+    CoolingDown = _reason(
+        "CoolingDown",
+        "A release was taken back for harm, so no other starts on the channel for "
+        "spec.rollout.coolDown; the message says until when, and how a person cuts it short.",
+    )
+    BreakerOpen = _reason(
+        "BreakerOpen",
+        "So many releases were taken back for harm in so short a time (spec.rollout.breaker) that "
+        "nothing starts on the channel any more; find the common cause, then decide Resume, naming "
+        "the release that was taken back last.",
+    )
     PausedByDecision = _reason(
         "PausedByDecision",
         "A person paused the release, so no node is moved until the decision expires; decide "

@@ -3,6 +3,7 @@
 from typing import ClassVar
 
 from wavegate.api.resource import Resource
+from wavegate.api.severity import Severity
 from wavegate.api.values import ApiModel, ObjectName
 
 
@@ -39,6 +40,7 @@ class ReleaseSpec(ApiModel):
     version: str
     sequence: int
     content: ReleaseContent
+    severity: Severity = Severity.Routine
     agent_version: AgentVersion | None = None
     suspend: bool = False
 

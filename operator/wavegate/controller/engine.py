@@ -25,7 +25,7 @@ from wavegate.controller.proofs import ProofRunner
 from wavegate.controller.shown import Shown
 from wavegate.controller.work import Key, WorkQueue
 from wavegate.controller.world import World
-from wavegate.rollout import bake_report, excerpts, report, suspect_report
+from wavegate.rollout import bake_report, cooldown, excerpts, report, suspect_report
 from wavegate.rollout.bake_report import Told
 from wavegate.rollout.decide import decide
 from wavegate.rollout.observation import Observation
@@ -222,6 +222,9 @@ class Engine:
         news = bake_report.news(obs.record, record)
         if news is not None:
             self._emit(obs, obs.release(news[0]) or obs.channel, news[1])
+        opened = cooldown.news(obs.channel, obs.record, record)
+        if opened is not None:
+            self._emit(obs, obs.channel, opened)
 
     def _emit(self, obs: Observation, subject: Resource | None, told: Told) -> None:
         log.info("%s/%s: %s: %s", obs.namespace, obs.name, told[0].value, told[1])

@@ -2,6 +2,7 @@
 
 from wavegate.api import Phase, Reason, WaveState
 from wavegate.controller.work import Key
+from wavegate.rollout import cooldown
 from wavegate.rollout.observation import Observation
 from wavegate.rollout.record import Rollout
 from wavegate.telemetry.metrics import Metrics
@@ -39,6 +40,8 @@ def _stopped(obs: Observation) -> Reason | None:
     if obs.record.lost is not None:
         return Reason.StateLost
     rollout = obs.record.rollout
+    if cooldown.breaker(obs.channel, obs.record):
+        return Reason.BreakerOpen
     if obs.forbidden and rollout is not None:
         return Reason.NamespaceNotBound
     return rollout.paused if rollout and rollout.phase is Phase.Rolling else None

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 
 from wavegate.api import Phase, Reason
-from wavegate.rollout import agent_template, bake, decisions, forward, lost, queue, revert
+from wavegate.rollout import agent_template, bake, cooldown, decisions, forward, lost, queue, revert
 from wavegate.rollout.judge import judge
 from wavegate.rollout.names import HANDS_OFF_ANNOTATION
 from wavegate.rollout.observation import Observation
@@ -96,12 +96,8 @@ def _idle(obs: Observation, now: float) -> Step:
     if known is not record and not lost.is_lost(obs):
         return Step(record=known)
     if channel is not None and not channel.spec.suspend and not queue.channel_problem(obs):
-        if record.stable is not None and agent_template.is_next(obs):
-            rollout = queue.start_agent(obs, channel, record.stable, now)
-            return Step(record=replace(record, rollout=rollout, attempts=record.attempts + 1))
-        ready = queue.eligible(obs)
-        if ready:
-            rollout = queue.start(obs, channel, ready[0], now)
+        rollout = queue.next_start(obs, channel, now)
+        if rollout is not None and cooldown.stop(obs, now) is None:
             started = replace(record, rollout=rollout, attempts=record.attempts + 1)
             return Step(record=started)
     return _tidy(obs)
@@ -130,7 +126,8 @@ def _tidy(obs: Observation) -> Step:
     recent |= {record.bake.attempt} if record.bake else set()
     for attempt in sorted(obs.old_ledgers - recent):
         return Step(actions=(Forget(ledgers_of=attempt),), requeue=1.0)
-    waiting = queue.channel_problem(obs) or any(queue.is_open(obs, r) for r in obs.releases)
+    waiting = queue.channel_problem(obs) or agent_template.is_next(obs)
+    waiting = waiting or any(queue.is_open(obs, r) for r in obs.releases)
     return Step(requeue=LOOK_AGAIN if waiting else None)
 
 

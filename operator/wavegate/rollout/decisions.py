@@ -9,9 +9,18 @@ before the decision was made and after it, that the admission policies refuse a 
 from dataclasses import replace
 
 from wavegate.api import Decision, DecisionAction, Reason
-from wavegate.rollout import queue, soak
+from wavegate.rollout import cooldown, queue, soak
+from wavegate.rollout.cooldown import STAMP_SECONDS
 from wavegate.rollout.observation import Observation
-from wavegate.rollout.record import AGENT_UID, UNOPENED, Blocked, DecisionNote, Record, Rollout
+from wavegate.rollout.record import (
+    AGENT_UID,
+    UNOPENED,
+    Blocked,
+    DecisionNote,
+    Outcome,
+    Record,
+    Rollout,
+)
 from wavegate.rollout.steps import Problem
 
 MAX_DECISIONS = 100
@@ -20,9 +29,6 @@ MAX_NOTES = 3 * MAX_DECISIONS
 """Most notes in all: older ones are of releases that ended, or of incidents that are unblocked."""
 
 LOOSENS = (DecisionAction.Approve, DecisionAction.Resume, DecisionAction.Unblock)
-
-_STAMP = 1.0
-"""The apiserver's timestamps are whole seconds: an object was made less than this later."""
 
 
 def action_of(decision: Decision) -> DecisionAction:
@@ -113,7 +119,18 @@ def _fresh(obs: Observation, now: float) -> list[Decision]:
     return [*reverts[:MAX_DECISIONS], *others[: max(0, MAX_DECISIONS - known)]]
 
 
+def _ended(obs: Observation, decision: Decision) -> Outcome | None:
+    """The release that was taken back which a `Resume` names, where nothing rolls out."""
+    if obs.record.rollout is not None or action_of(decision) is not DecisionAction.Resume:
+        return None
+    named = (decision.spec.release, decision.spec.digest)
+    return next((o for o in obs.record.outcomes if (o.release, o.digest) == named), None)
+
+
 def _release_uid(obs: Observation, decision: Decision) -> str:
+    ended = _ended(obs, decision)
+    if ended is not None:
+        return ended.release_uid
     rollout, wanted = obs.record.rollout, decision.spec
     if rollout is not None and rollout.candidate.is_agent:
         candidate = rollout.candidate
@@ -129,13 +146,17 @@ def resumed(rollout: Rollout, now: float) -> Rollout:
 
 
 def _resume(obs: Observation, record: Record, decision: Decision, now: float) -> Record:
-    """End the pauses that were there when the person decided, and none that came since."""
+    """End the pauses that were there when the person decided, and none that came since. Where
+    nothing rolls out, releases may start again after what was taken back.
+    """
+    if record.rollout is None:
+        return replace(record, resumed_at=now)
     ended = {d.uid for d in obs.decisions if _ends(obs, d, decision, now)}
     notes = tuple(
         replace(n, ended=decision.name) if n.uid in ended else n for n in record.decisions
     )
     rollout = record.rollout
-    if rollout is not None and _paused_before(rollout, decision):
+    if _paused_before(rollout, decision):
         rollout = resumed(rollout, now)
     return replace(record, decisions=notes, rollout=rollout)
 
@@ -145,7 +166,7 @@ def _ends(obs: Observation, pause: Decision, resume: Decision, now: float) -> bo
 
 
 def _paused_before(rollout: Rollout, decision: Decision) -> bool:
-    return rollout.paused is not None and rollout.paused_at < decision.created + _STAMP
+    return rollout.paused is not None and rollout.paused_at < decision.created + STAMP_SECONDS
 
 
 # What keeps a decision from being obeyed
@@ -155,7 +176,7 @@ def is_awaited(obs: Observation, decision: Decision) -> bool:
     """Whether it is not known yet that the policies were in force when it was made."""
     if action_of(decision) not in LOOSENS or note_of(obs, decision) is not None:
         return False
-    return obs.policies is None or obs.policies.asked_at < decision.created + _STAMP
+    return obs.policies is None or obs.policies.asked_at < decision.created + STAMP_SECONDS
 
 
 def proof_wanted_at(obs: Observation) -> float | None:
@@ -164,7 +185,7 @@ def proof_wanted_at(obs: Observation) -> float | None:
         return None
     if obs.policies is None:
         return 0.0
-    awaited = [d.created + _STAMP for d in obs.decisions if is_awaited(obs, d)]
+    awaited = [d.created + STAMP_SECONDS for d in obs.decisions if is_awaited(obs, d)]
     return max(awaited, default=None)
 
 
@@ -183,6 +204,8 @@ def _unfit(obs: Observation, decision: Decision, now: float) -> str:
     rollout, wanted = obs.record.rollout, decision.spec
     if rollout is not None and rollout.candidate.is_agent:
         return _unfit_for_agent(obs, decision, rollout, now)
+    if rollout is None and action_of(decision) is DecisionAction.Resume:
+        return cooldown.unfit_to_resume(obs, decision, now)
     running = obs.release(rollout.candidate.release_uid) if rollout else None
     if running is None or rollout is None or running.name != wanted.release:
         return f"release {wanted.release} is not rolling out"

@@ -2,7 +2,16 @@
 
 from collections.abc import Sequence
 
-from wavegate.api import Channel, ContentKind, HostState, OnFailure, Phase, Reason, Release
+from wavegate.api import (
+    Channel,
+    ContentKind,
+    HostState,
+    OnFailure,
+    Phase,
+    Reason,
+    Release,
+    Severity,
+)
 from wavegate.evidence import CheckSpec, LoadedProof, presets
 from wavegate.evidence.loaded import PROOF_CHECK
 from wavegate.rollout import agent_template, lost
@@ -129,19 +138,38 @@ def start(obs: Observation, channel: Channel, release: Release, now: float) -> R
         loaded=release.spec.content.loaded_digest or "",
         agent=agent_template.of_release(obs),
     )
-    return Rollout(candidate, freeze(channel), Phase.Pending, started_at=now)
+    plan = freeze(channel, severity_of(channel, release), obs.soak_floor)
+    return Rollout(candidate, plan, Phase.Pending, started_at=now)
 
 
 def start_agent(obs: Observation, channel: Channel, stable: Revision, now: float) -> Rollout:
     """Freeze the plan of an agent's change."""
     candidate = agent_template.candidate(obs, channel, stable, now)
-    return Rollout(candidate, freeze(channel), Phase.Pending, started_at=now)
+    plan = freeze(channel, floor=obs.soak_floor)
+    return Rollout(candidate, plan, Phase.Pending, started_at=now)
 
 
-def freeze(channel: Channel) -> Plan:
-    """The plan that this channel's spec means now."""
+def next_start(obs: Observation, channel: Channel, now: float) -> Rollout | None:
+    """What starts next: a change of the agent goes before releases, which may need it."""
+    stable = obs.record.stable
+    if stable is not None and agent_template.is_next(obs):
+        return start_agent(obs, channel, stable, now)
+    ready = eligible(obs)
+    return start(obs, channel, ready[0], now) if ready else None
+
+
+def severity_of(channel: Channel | None, release: Release) -> Severity:
+    """How much counts of what a release claims: no more than the channel's owner lets."""
+    most = channel.spec.rollout.max_severity if channel else Severity.Routine
+    return release.spec.severity.capped(most)
+
+
+def freeze(channel: Channel, severity: Severity = Severity.Routine, floor: float = 0.0) -> Plan:
+    """The plan that this channel's spec means now, for a release of this (capped) severity; no
+    default soak is shortened below `floor` (s).
+    """
     rollout = channel.spec.rollout
-    waves, prometheus = channel.spec.planned_waves(), channel.spec.prometheus
+    waves, prometheus = channel.spec.planned_waves(severity, floor), channel.spec.prometheus
     return Plan(
         pools=channel.spec.pools,
         waves=tuple(
@@ -160,6 +188,7 @@ def freeze(channel: Channel) -> Plan:
         loaded_proof=_loaded_proof(channel),
         outlives_pod=channel.spec.content.host_state is not HostState.Nothing,
         agents=channel.spec.agent_selector.query if channel.spec.agent_selector else "",
+        severity=severity,
     )
 
 

@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Self
 
-from wavegate.api import IntOrPercent, OnFailure, Phase, Pool, Reason, WaveState
+from wavegate.api import IntOrPercent, OnFailure, Phase, Pool, Reason, Severity, WaveState
 from wavegate.evidence import CheckSpec, Gate, LoadedProof, Verdict
 
 MAX_OUTCOMES = 100
@@ -110,6 +110,8 @@ class Plan:
     """The content may stay on the host when its pod is gone."""
     agents: str = ""
     """Selects the pods of the agent that loads what ours carry, as in a URL; empty: ours do."""
+    severity: Severity = Severity.Routine
+    """What counts of the release's claim."""
 
     def hold_timeout_of(self, check: str) -> float:
         """For how long the check of this name may hold a wave; of no check, how long the rest."""
@@ -329,6 +331,7 @@ class Outcome:
     gates: tuple[Gate, ...] = ()
     """As the rollout's at its end; of an older one, only what stopped it."""
     baked_at: float | None = None
+    severity: Severity = Severity.Routine
     agent: str = ""
     """Of an agent's change: digest of its template."""
 
@@ -395,6 +398,9 @@ class Record:
     """The watch over stable after its completion; None when it is over."""
     last_baked: Revision | None = None
     """The newest revision that ended its bake well: its DaemonSet is always kept."""
+    resumed_at: float = 0.0
+    """A person let releases start again after the reverts that had ended by then: see `cooldown`.
+    """
     failed_agents: tuple[Blocked, ...] = ()
     """Templates whose rollout was reverted, by digest: none of them is tried again by itself."""
 
@@ -417,6 +423,7 @@ class Record:
             waves=rollout.waves,
             incident=rollout.incident,
             gates=rollout.gates,
+            severity=rollout.plan.severity,
             agent=rollout.candidate.agent if rollout.candidate.is_agent else "",
         )
         older = (_shortened(o, place) for place, o in enumerate(self.outcomes, start=1))

@@ -22,6 +22,7 @@ from wavegate.rollout import (
     agent_template,
     bake_report,
     breakglass,
+    cooldown,
     decisions,
     excerpts,
     exposure,
@@ -43,7 +44,7 @@ def channel_status(obs: Observation, step: Step | None = None, now: float = 0.0)
     `now` is told of a change of its agent.
     """
     channel, record = obs.channel, obs.record
-    problem = queue.channel_problem(obs)
+    problem = queue.channel_problem(obs) or cooldown.breaker(channel, record)
     rollout = record.rollout
     running = f", {rollout.candidate.title} is rolling out" if rollout else ""
     stable = record.stable.version if record.stable else "nothing yet"
@@ -123,18 +124,22 @@ def release_status(
     rollout = obs.record.rollout
     outcome = obs.record.outcome_of(release.uid)
     if rollout is not None and rollout.candidate.release_uid == release.uid:
+        severity = rollout.plan.severity
         status = _running(obs, rollout, step, now)
         live = rollout.incident is None and rollout.phase is Phase.Rolling and gates
         status |= excerpts.gates(gates if live else rollout.gates)
     elif outcome is not None:
+        severity = outcome.severity
         status = _ended(obs, outcome, now)
     else:
-        status = _queued(obs, release)
+        severity = queue.severity_of(obs.channel, release)
+        status = _queued(obs, release, now)
     problem = None if outcome else _problem(obs, release)
     complete = Problem(status["reason"], status["message"])
     return {
         "observedGeneration": release.generation,
         "digest": queue.digest_of(obs, release),
+        "severity": severity.value,
         **status,
         "conditions": [
             _condition("Ready", problem, "The release is valid"),
@@ -316,8 +321,8 @@ def _ended(obs: Observation, outcome: Outcome, now: float) -> dict[str, Any]:
     return status
 
 
-def _queued(obs: Observation, release: Release) -> dict[str, Any]:
-    phase, reason, message, waiting = _queue_place(obs, release)
+def _queued(obs: Observation, release: Release, now: float) -> dict[str, Any]:
+    phase, reason, message, waiting = _queue_place(obs, release, now)
     return {
         "phase": phase.value,
         "reason": reason,
@@ -331,7 +336,9 @@ def _problem(obs: Observation, release: Release) -> Problem | None:
     return queue.release_problem(obs, release) if queue.is_open(obs, release) else None
 
 
-def _queue_place(obs: Observation, release: Release) -> tuple[Phase, str, str, WaitingFor]:
+def _queue_place(
+    obs: Observation, release: Release, now: float
+) -> tuple[Phase, str, str, WaitingFor]:
     problem = _problem(obs, release)
     if problem:
         return Phase.Pending, problem.reason, problem.message, WaitingFor.Person
@@ -354,10 +361,10 @@ def _queue_place(obs: Observation, release: Release) -> tuple[Phase, str, str, W
         return Phase.Superseded, reason, message, WaitingFor.Nothing
     if release.spec.suspend:
         return Phase.Pending, Reason.Suspended, Reason.Suspended.meaning, WaitingFor.Person
-    return _turn(obs, release)
+    return _turn(obs, release, now)
 
 
-def _turn(obs: Observation, release: Release) -> tuple[Phase, str, str, WaitingFor]:
+def _turn(obs: Observation, release: Release, now: float) -> tuple[Phase, str, str, WaitingFor]:
     channel_problem = queue.channel_problem(obs)
     if channel_problem:
         message = f"channel {obs.name} is not ready: {channel_problem.message}"
@@ -369,6 +376,9 @@ def _turn(obs: Observation, release: Release) -> tuple[Phase, str, str, WaitingF
     if newest is not None and newest.uid != release.uid:
         message = f"release {newest.name} is newer"
         return Phase.Superseded, Reason.Superseded, message, WaitingFor.Nothing
+    stop = cooldown.stop(obs, now) if obs.record.rollout is None else None
+    if stop is not None:
+        return Phase.Pending, stop[0].reason, stop[0].message, stop[1]
     message = "It starts when the running release has ended"
     return Phase.Pending, Reason.Queued, message, WaitingFor.Nothing
 

@@ -149,7 +149,7 @@ async def test_a_channel_s_problem_in_someone_else_s_words_is_cut(largest, write
     agent = replace(largest.agent, refused=LONG_WORDS)
     status = report.channel_status(replace(largest, agent=agent))
     assert await write(largest.channel, status) < STATUS_BYTES
-    (condition, _) = written(largest.channel)["status"]["conditions"]
+    condition, *_ = written(largest.channel)["status"]["conditions"]
     assert condition["reason"] == "InvalidTemplate"
     assert condition["message"].endswith("…")
 

@@ -1,0 +1,84 @@
+"""Stories about what comes after a failure: the cool-down, the breaker, and a person."""
+
+from simulation.machines import crash_loops
+from simulation.scenarios import scenario
+from simulation.story import Story
+from wavegate.api import Phase
+
+HALF_AN_HOUR = {"rollout": {"coolDown": "30m"}}
+
+
+def _resume(story: Story, name: str, release: str) -> None:
+    story.people(f"decide: Resume, naming {release}", lambda: story.decide(name, release, "Resume"))
+
+
+@scenario(spec=HALF_AN_HOUR)
+def repair_that_comes_at_once(story: Story) -> None:
+    """Bad content is taken back, and another release is there a minute later
+    A repair in a hurry is often the next fault, so the channel cools down for half an hour. Then
+    the newest release starts by itself.
+    """
+    story.bring("bad", "ends the agent one second after its start", crash_loops())
+    story.publish("bad")
+    story.until_ended("bad", Phase.Reverted)
+    story.run(60)
+    story.publish("repair")
+    story.run(600)
+    assert story.record.rollout is None
+    story.publish("better")
+    story.until_ended("better", Phase.Completed)
+    assert story.everywhere("better")
+
+
+@scenario(spec=HALF_AN_HOUR)
+def cool_down_cut_short(story: Story) -> None:
+    """A person knows that the next release is the repair, and does not wait for half an hour
+    The decision names what was taken back, so that it is about this failure and no later one.
+    """
+    story.bring("bad", "ends the agent one second after its start", crash_loops())
+    story.publish("bad")
+    story.until_ended("bad", Phase.Reverted)
+    story.publish("repair")
+    story.run(120)
+    _resume(story, "go", "bad")
+    story.until_ended("repair", Phase.Completed)
+    assert story.everywhere("repair")
+
+
+@scenario()
+def breaker_opens(story: Story) -> None:
+    """Two releases in a row do harm; the third waits until a person has looked
+    Neither time nor a restart of the operator closes the breaker, and a Resume that names the
+    older failure does not.
+    """
+    for name in ("bad", "worse"):
+        story.bring(name, "ends the agent one second after its start", crash_loops())
+        story.publish(name)
+        story.until_ended(name, Phase.Reverted)
+    story.publish("good")
+    story.run(600)
+    story.kill()
+    story.run(10)
+    story.start()
+    story.run(7_200)
+    assert story.record.rollout is None
+    _resume(story, "early", "bad")
+    story.run(60)
+    assert story.record.rollout is None
+    _resume(story, "go", "worse")
+    story.until_ended("good", Phase.Completed)
+    assert story.everywhere("good")
+
+
+@scenario(spec=HALF_AN_HOUR)
+def taken_back_by_a_person(story: Story) -> None:
+    """A person takes a release back; the next one starts at once
+    No harm was seen, so the channel does not cool down.
+    """
+    story.publish("b")
+    story.until_moved(1)
+    story.people("decide: Revert b", lambda: story.decide("back", "b", "Revert"))
+    story.until_ended("b", Phase.Reverted)
+    story.publish("c")
+    story.until_ended("c", Phase.Completed)
+    assert story.everywhere("c")

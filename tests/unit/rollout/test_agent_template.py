@@ -1,0 +1,165 @@
+"""A change of the agent's template is a rollout of its own, with stable's content."""
+
+from dataclasses import replace
+
+import pytest
+
+from support.builders import agent_template, digest, make_channel, make_decision
+from wavegate.api import Phase, WaveState
+from wavegate.rollout import decisions, report
+from wavegate.rollout.agent_template import fingerprint
+
+
+def template(agent, **more):
+    found = agent_template()
+    found["spec"]["containers"][0]["image"] = f"registry.example/agent@{digest(agent)}"
+    return {**found, **more}
+
+
+def edit(sim, agent):
+    """People set another image of the agent."""
+    spec = sim.channel.spec.model_dump(by_alias=True)
+    sim.channel = make_channel(agent={"template": template(agent)}, rollout=spec["rollout"])
+
+
+def images(sim, attempt):
+    """The agent's image and the content's in the DaemonSet of an attempt."""
+    pod = sim.sets[attempt].template["spec"]
+    return pod["containers"][0]["image"], pod["volumes"][0]["image"]["reference"]
+
+
+def agent_image(name):
+    return f"registry.example/agent@{digest(name)}"
+
+
+def content_image(name):
+    return f"registry.example/content@{digest(name)}"
+
+
+@pytest.fixture
+def stable(sim):
+    """Release a is stable."""
+    sim.publish("a", 1)
+    sim.step_until(lambda: sim.record.stable and sim.record.rollout is None)
+    return sim
+
+
+def begun(sim):
+    sim.step_until(lambda: sim.record.rollout and sim.record.rollout.phase is Phase.Rolling)
+    return sim.record.rollout
+
+
+def test_a_new_template_is_rolled_out_with_the_content_that_is_stable(stable):
+    edit(stable, "agent 2")
+    candidate = begun(stable).candidate
+    assert candidate.is_agent
+    assert candidate.digest == stable.record.stable.digest
+    assert images(stable, candidate.attempt) == (agent_image("agent 2"), content_image("a"))
+
+
+def test_a_release_keeps_the_template_that_is_stable_though_another_one_failed(stable):
+    edit(stable, "agent 2")
+    begun(stable)
+    stable.channel = make_channel()
+    stable.step_until(lambda: stable.record.rollout is None)
+    edit(stable, "agent 3")
+    fails(stable)
+    stable.publish("b", 2)
+    candidate = begun(stable).candidate
+    assert not candidate.is_agent
+    assert candidate.agent == stable.record.stable.agent
+    assert images(stable, candidate.attempt) == (agent_image("agent"), content_image("b"))
+    terms = stable.sets[candidate.attempt].template["spec"]["affinity"]["podAntiAffinity"]
+    assert [len(found) for found in terms.values()] == [1], "ours does not pile up"
+
+
+def fails(sim):
+    """Someone fences the candidate: a revert without any harm."""
+    rollout = begun(sim)
+    del sim.sets[rollout.attempt]
+    sim.step_until(lambda: sim.record.rollout is None)
+
+
+def test_a_template_that_was_reverted_is_not_tried_again_and_no_content_is_blocked(stable):
+    edit(stable, "agent 2")
+    fails(stable)
+    stable.run(200)
+    assert stable.record.rollout is None
+    assert not stable.record.blocked
+    (entry,) = stable.record.failed_agents
+    assert entry.digest == fingerprint(template("agent 2"), stable.channel.spec)
+    status = report.channel_status(stable.observe())
+    condition = next(c for c in status["conditions"] if c["type"] == "AgentCurrent")
+    assert condition["reason"] == "AgentTemplateFailed"
+    assert entry.incident in condition["message"]
+    assert status["agentRollout"]["phase"] == "Reverted"
+
+
+def test_a_template_that_nobody_knows_is_taken_for_the_present_one_and_nothing_starts(stable):
+    record = stable.record
+    stable.record = replace(record, stable=replace(record.stable, agent=""))
+    stable.sets[record.stable.attempt].revision = replace(record.stable, agent="")
+    edit(stable, "agent 2")
+    stable.run(30)
+    assert stable.record.rollout is None
+    assert stable.record.stable.agent == fingerprint(template("agent 2"), stable.channel.spec)
+
+
+def test_a_record_that_does_not_know_the_template_believes_the_daemon_set(stable):
+    record = stable.record
+    stable.record = replace(record, stable=replace(record.stable, agent=""))
+    edit(stable, "agent 2")
+    assert begun(stable).candidate.is_agent
+
+
+def test_a_decision_names_the_template_and_not_the_content(stable):
+    edit(stable, "agent 2")
+    candidate = begun(stable).candidate
+    by_content = make_decision("wrong", "a", "Revert")
+    by_template = make_decision("back", "a", "Revert", digest=candidate.agent)
+    obs, now = stable.observe(), stable.now
+    assert candidate.agent in decisions.refusal(obs, by_content, now).message
+    assert decisions.refusal(obs, by_template, now) is None
+
+
+def test_the_release_that_is_stable_may_be_deleted_while_the_agent_changes(stable):
+    edit(stable, "agent 2")
+    begun(stable)
+    stable.releases.clear()
+    stable.step_until(lambda: stable.record.rollout is None)
+    assert stable.record.stable.is_agent
+    assert stable.record.outcomes[0].phase is Phase.Completed
+
+
+def test_a_template_that_is_changed_back_under_way_is_taken_back_and_may_be_tried_again(stable):
+    edit(stable, "agent 2")
+    begun(stable)
+    stable.channel = make_channel()
+    stable.step_until(lambda: stable.record.rollout is None)
+    assert stable.record.outcomes[0].incident.reason == "AgentTemplateChanged"
+    assert not stable.record.failed_agents
+
+
+@pytest.mark.parametrize(
+    "spec",
+    [
+        {"agent": {"template": template("agent 2")}},
+        {"content": {"containerImage": {"containerName": "agent"}}},
+    ],
+    ids=["template", "binding"],
+)
+def test_another_template_and_another_binding_have_another_digest(spec):
+    before, after = make_channel().spec, make_channel(**spec).spec
+    found = [fingerprint(s.agent.template, s) for s in (before, after)]
+    assert found[0] != found[1]
+
+
+def test_the_wave_of_a_new_agent_is_told_on_the_channel(stable):
+    edit(stable, "agent 2")
+    stable.step_until(
+        lambda: begun(stable).waves and begun(stable).waves[-1].state is WaveState.Soaking
+    )
+    status = report.channel_status(stable.observe())
+    assert status["agentRollout"]["wave"]["name"] == "canary"
+    assert status["candidate"]["kind"] == "Agent"
+    assert status["stable"]["kind"] == "Content"
