@@ -25,6 +25,7 @@ SYSTEM = "wavegate-guard"
 AGENTS = "guarded"
 PREFIX = "wavegate.node-restriction.kubernetes.io"
 LABEL = f"{PREFIX}/{AGENTS}.rules"
+CANARY_LABEL = f"{PREFIX}/canary"
 NODE = "/api/v1/nodes/guarded"
 CONFIG_MAPS = f"/api/v1/namespaces/{AGENTS}/configmaps"
 PODS = f"/api/v1/namespaces/{AGENTS}/pods"
@@ -206,6 +207,7 @@ BEYOND: dict[str, Write] = {
     "another label of a node": ("PATCH", NODE, label("x", "example.com/role")),
     "a label taken from a node": ("PATCH", NODE, label(None, "pool")),
     "a label of another of its own kind": ("PATCH", NODE, label("x", f"x.{PREFIX}/x")),
+    "which nodes are canaries": ("PATCH", NODE, label("never", CANARY_LABEL)),
     "a node's annotation": ("PATCH", NODE, {"metadata": {"annotations": {"a": "b"}}}),
     "a node's finalizer": ("PATCH", NODE, {"metadata": {"finalizers": ["example.com/x"]}}),
     "a node's taint": (
@@ -379,6 +381,7 @@ RESERVED: dict[str, Write] = {
 }
 FREE: dict[str, Write] = {
     "another label of a node": ("PATCH", NODE, label("x", "example.com/role")),
+    "which nodes are canaries": ("PATCH", NODE, label("preferred", CANARY_LABEL)),
     "a cordon": ("PATCH", NODE, {"spec": {"unschedulable": True}}),
     "a new node": ("POST", "/api/v1/nodes", {"metadata": {"name": "new"}}),
     "a node's end": ("DELETE", NODE, None),

@@ -16,7 +16,7 @@ from simulation.invariants import Guard
 from simulation.line import Weather
 from simulation.operators import SimOperator
 from wavegate.api import PLURALS
-from wavegate.rollout.names import HANDS_OFF_ANNOTATION, record_name
+from wavegate.rollout.names import CONTROL_PLANE_LABEL, HANDS_OFF_ANNOTATION, record_name
 from wavegate.rollout.record import Record
 
 CALM_SECONDS = 420.0
@@ -39,6 +39,9 @@ SPEC = {
     "prometheus": {"url": "http://prometheus.example"},
     "checks": [CHECK],
 }
+
+OTHER = {"kernelVersion": "6.18.1"}
+"""A kind of machine that no canary is."""
 
 CHANNEL_KIND = "SecurityContentChannel"
 
@@ -77,7 +80,9 @@ class Chaos:
         self.sim.__enter__()
         self.sim.watchers.extend((self.guard, self._note))
         self.sim.add_nodes("canary", 2)
-        self.sim.add_nodes("workers", 4)
+        self.sim.add_nodes("workers", 1)
+        self.sim.add_nodes("workers", 2, **OTHER)
+        self.sim.add_nodes("workers", 1, labels={CONTROL_PLANE_LABEL: ""})
         if self.carrier:
             carried.install(self.sim)
         self.sim.apply_channel(**_copy(self.spec))
@@ -306,7 +311,9 @@ class Chaos:
         """A rollout that is under way and waits for no person."""
         rollout, channel = self.sim.record.rollout, self.channel()
         if rollout is None:
-            if channel is None or channel["spec"].get("suspend") or self._says("BreakerOpen"):
+            if channel is None or channel["spec"].get("suspend"):
+                return []
+            if self._says("BreakerOpen") or self._says("StableSuspect"):
                 return []
             final = ("Completed", "Reverted", "Superseded", "Rejected")
             phases = {name: self.sim.status(name).get("phase") for name in self.releases()}

@@ -257,6 +257,13 @@ def let_go(c: Chaos, pick: int) -> None:
         c.sim.decide(name, release, "Resume")
 
 
+def take_back(c: Chaos, pick: int) -> None:
+    """A person goes back one further: where stable is not in doubt, that is refused."""
+    stable = c.sim.record.stable
+    if stable is not None and c.sim.record.rollout is None:
+        c.sim.decide(f"decision-{len(c.done)}", stable.release, "Revert", stable.release)
+
+
 def approval(c: Chaos, pick: int) -> None:
     """The second wave is to be approved, or is not any more."""
     channel = c.channel()
@@ -491,6 +498,7 @@ PEOPLE: tuple[Deed, ...] = (
         decide,
         decide,
         let_go,
+        take_back,
         approval,
         unblock,
         policies,

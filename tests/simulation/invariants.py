@@ -23,10 +23,11 @@ from simulation.cluster import SPACE, Simulation, is_ready, rules_of
 from simulation.daemonsets import fits, target_of
 from simulation.fences import a_fence_stays, the_way_back_is_proven
 from simulation.hands import Hands, drained
+from simulation.kinds import Kinds, control_plane_comes_alone, no_second_of_a_stratum
 from simulation.machines import HOST, images
 from simulation.others import Others
 from simulation.reasons import changes_carry_reasons
-from simulation.starts import Reverts, nothing_starts_too_soon
+from simulation.starts import Reverts, nothing_starts_too_soon, stable_is_doubted
 from wavegate.api import Phase, Reason, WaveState
 from wavegate.cluster.projections import stored_config_map
 from wavegate.evidence import Ledger
@@ -74,6 +75,7 @@ class Books:
     """Agents of someone else."""
     had_agent: set[str] = field(default_factory=set)
     hands: Hands = field(default_factory=Hands)
+    kinds: Kinds = field(default_factory=Kinds)
     reverts: Reverts = field(default_factory=Reverts)
     begun: set[tuple[str, int]] = field(default_factory=set)
     """Waves of which a node was labelled: attempt and number of the ledger."""
@@ -129,7 +131,8 @@ class Guard:
 
     def _note(self, sim: Simulation, change: Change) -> None:
         self.books.hands.note(change, sim.key)
-        self.books.reverts.note(self, change)
+        self.books.kinds.note(self, sim, change)
+        self.books.reverts.note(self, sim, change)
         if change.plural == "configmaps":
             self._note_stored(sim, change)
         elif change.plural == "pods":
@@ -293,6 +296,7 @@ def _lacks(
 ) -> Iterator[str]:
     """What is missing of a node's evidence."""
     soak = rollout.plan.waves[min(rollout.wave, len(rollout.plan.waves) - 1)].soak
+    soak *= not wave.last  # so few nodes that they only have to settle
     machine, judged_at = sim.machines.machines.get(name), (wave.judged_since or START) - START
     if machine is None:
         return
@@ -512,8 +516,11 @@ CHECKS: tuple[tuple[int, Check], ...] = (
     (4, nothing_moves_after_a_fail),
     (4, nothing_starts_too_soon),
     (3, exposure_is_bounded),
+    (3, no_second_of_a_stratum),
+    (3, control_plane_comes_alone),
     (6, waves_pass_on_evidence),
     (6, reverts_end_on_evidence),
+    (6, stable_is_doubted),
     (9, only_our_own_is_written),
     (10, agents_outside_the_waves_stay),
     (11, one_agent_per_node),

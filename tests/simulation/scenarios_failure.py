@@ -3,8 +3,10 @@
 from simulation.machines import crash_loops
 from simulation.scenarios import scenario
 from simulation.story import Story
+from support.builders import digest
 from wavegate.api import Phase
 
+OLD = digest("a")
 HALF_AN_HOUR = {"rollout": {"coolDown": "30m"}}
 
 
@@ -82,3 +84,54 @@ def taken_back_by_a_person(story: Story) -> None:
     story.publish("c")
     story.until_ended("c", Phase.Completed)
     assert story.everywhere("c")
+
+
+def _fails_on_stable(story: Story) -> None:
+    """Content that harms machines is taken back, and two that went back fail on stable too."""
+    story.publish("bad")
+    exposed = story.until_moved(4)
+    story.crash(*exposed[:2])
+    story.until_phase("bad", Phase.Reverting)
+    story.until("two are back", lambda: all(story.agents().get(n) == OLD for n in exposed[2:4]))
+    story.restart_agent(exposed[2])
+    story.restart_agent(exposed[3])
+    story.until_ended("bad", Phase.Reverted)
+    story.boot(*exposed[:2])
+    story.run(30)
+
+
+@scenario(workers=8)
+def stable_fails_too(story: Story) -> None:
+    """Nodes that went back to stable fail on it too: going back has not helped
+    What fails may be the machines, so nothing goes back further by itself. Nothing starts, and a
+    person who finds a broken power supply lets the next release start.
+    """
+    _fails_on_stable(story)
+    story.publish("next")
+    story.run(3_600)
+    assert story.record.rollout is None
+    _resume(story, "go", "bad")
+    story.until_ended("next", Phase.Completed)
+    assert story.everywhere("next")
+
+
+@scenario(before="old", workers=8, spec={"rollout": {"bake": "2m"}})
+def stable_taken_back_by_a_person(story: Story) -> None:
+    """Nodes that went back to stable fail on it too, and a person goes back one release further
+    The last release that ended its bake well is stable on all nodes, also on those that never had
+    the bad one. Nothing starts until the person lets go on.
+    """
+    story.run(150)
+    story.publish("a")
+    story.until_ended("a", Phase.Completed)
+    _fails_on_stable(story)
+    story.people("decide: Revert a", lambda: story.decide("further", "a", "Revert"))
+    story.until("a is taken back", lambda: story.status("a").get("phase") == "Reverted")
+    story.run(20)
+    assert story.everywhere("old")
+    story.publish("next")
+    story.run(600)
+    assert story.record.rollout is None
+    _resume(story, "go", "bad")
+    story.until_ended("next", Phase.Completed)
+    assert story.everywhere("next")

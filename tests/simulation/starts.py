@@ -5,13 +5,16 @@ in the cool-down, and nothing while the breaker is open, but by a person.
 from collections.abc import Iterator
 from typing import Any
 
-from simulation.apiserver import Change
-from simulation.bodies import record_in
+from simulation.apiserver import Body, Change
+from simulation.bodies import attempt_of, record_in
+from simulation.clock import START
 from wavegate.api import PLURALS, Channel, Phase, Reason
-from wavegate.rollout.record import Outcome
+from wavegate.rollout.record import Outcome, Record
 from wavegate.rollout.transitions import HARM
 
 DECISIONS = PLURALS["SecurityContentDecision"]
+LOOK_SECONDS = 5.0
+"""A process that begins to lead has listed all after so long."""
 NEVER_RAN = (Reason.CannotFetch, Reason.Unschedulable)
 
 
@@ -20,24 +23,37 @@ class Reverts:
 
     def __init__(self) -> None:
         self.seen: list[Outcome] = []
+        self.doubtful: Outcome | None = None
+        """The last revert after which nodes failed on stable too."""
+        self.led_at = 0.0
+        """When another process began to lead."""
 
-    def note(self, guard: Any, change: Change) -> None:
-        """Note a change of the record, or a decision that a person makes."""
+    def note(self, guard: Any, sim: Any, change: Change) -> None:
+        """Note a change of the record, a decision that a person makes, another leader."""
+        if change.plural == "leases" and holder(change.before) != holder(change.after):
+            self.led_at = sim.now
         if change.plural == DECISIONS and change.before is None and change.after:
             spec, last = change.after["spec"], self.seen[-1].release if self.seen else ""
-            if spec["action"] == "Resume" and spec["release"] == last:
-                self.seen.clear()
+            named = self.doubtful.release if self.doubtful else last
+            if spec["action"] == "Resume" and spec["release"] == named:
+                self._forget()
             return
         record = record_in(change)
         if record is None:
             return
         if change.actor == "people":
-            self.seen.clear()  # a backup: what it forgot, nobody knows any more
+            self._forget()  # a backup: what was in the record before, nobody knows any more
         elif guard.rollout is not None and record.rollout is None and record.outcomes:
             newest = record.outcomes[0]
+            if newest.reason is Reason.StableSuspect:
+                self.doubtful = newest
             why = newest.incident.reason if newest.incident else None
             if newest.phase is Phase.Reverted and why in HARM and why not in NEVER_RAN:
                 self.seen.append(newest)
+
+    def _forget(self) -> None:
+        self.seen.clear()
+        self.doubtful = None
 
 
 def nothing_starts_too_soon(guard: Any, sim: Any, change: Change) -> Iterator[str]:
@@ -46,6 +62,10 @@ def nothing_starts_too_soon(guard: Any, sim: Any, change: Change) -> Iterator[st
     starts = record is not None and record.rollout is not None and guard.rollout is None
     if not starts or record.rollout.phase is not Phase.Pending or change.actor == "people":
         return
+    doubtful = guard.books.reverts.doubtful
+    if doubtful is not None and not _passed(record, doubtful):
+        guard.counted[4] += 1
+        yield f"{record.rollout.candidate.release} was started though nodes fail on stable"
     body = sim.server.find(PLURALS["SecurityContentChannel"], "rules", "agents")
     if body is None or not reverts:
         return
@@ -57,6 +77,45 @@ def nothing_starts_too_soon(guard: Any, sim: Any, change: Change) -> Iterator[st
     last = reverts[-policy.breaker.reverts :] if policy.breaker.reverts else []
     if len(last) < policy.breaker.reverts or not last:
         return
-    passed = any(o.started_at >= last[-1].finished_at for o in record.outcomes)
-    if not passed and last[-1].finished_at - last[0].finished_at <= policy.breaker.within:
+    if (
+        not _passed(record, last[-1])
+        and last[-1].finished_at - last[0].finished_at <= policy.breaker.within
+    ):
         yield f"{name} was started after {len(last)} reverts, and no person said so"
+
+
+def holder(lease: Body | None) -> str:
+    """Who leads."""
+    return str(((lease or {}).get("spec") or {}).get("holderIdentity") or "")
+
+
+def _passed(record: Record, revert: Outcome) -> bool:
+    return any(outcome.started_at >= revert.finished_at for outcome in record.outcomes)
+
+
+def stable_is_doubted(guard: Any, sim: Any, change: Change) -> Iterator[str]:
+    """6: a revert has not ended well where stable's agents crash on the nodes that went back: on
+    two, and a tenth of them.
+    """
+    rollout, after = guard.rollout, record_in(change)
+    if rollout is None or after is None or after.rollout is not None or change.actor == "people":
+        return
+    outcome = next((o for o in after.outcomes if o.attempt == rollout.attempt), None)
+    if outcome is None or outcome.reason is not Reason.Reverted or after.stable is None:
+        return
+    if guard.two_leaders or guard.books.hands.travelled:
+        return
+    guard.counted[6] += 1
+    went_back = guard.books.on_side[rollout.attempt]
+    # What came before this process began to look, it can't tell from what came before the revert.
+    since = max((rollout.reverting_since or 0.0) - START, guard.books.reverts.led_at + LOOK_SECONDS)
+    until = sim.now - guard.lag
+    crashed = {
+        name
+        for name in went_back
+        for pod in sim.pods(name)
+        if attempt_of(pod) == after.stable.attempt
+        and since < guard.books.crashed_at.get(pod["metadata"]["uid"], 0.0) < until
+    }
+    if len(crashed) >= max(2, len(went_back) / 10):
+        yield f"{outcome.release} is Reverted, though stable crashes on {sorted(crashed)}"

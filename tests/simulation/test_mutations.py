@@ -20,21 +20,25 @@ from wavegate.cluster import status as statuses
 from wavegate.cluster.store import Store
 from wavegate.rollout import (
     agent_template,
+    choice,
     cooldown,
     corroborate,
     decide,
     excused,
     exposure,
     forward,
+    groups,
     judge,
     labels,
     lacks,
     loaded,
     revert,
     soak,
+    stable_suspect,
     templates,
     way_back,
 )
+from wavegate.rollout.names import CONTROL_PLANE_LABEL
 from wavegate.rollout.steps import Forget, MoveNodes, Step, Target, save, wait
 
 ROLLOUT = channel_spec()["rollout"]
@@ -78,6 +82,25 @@ def bad_twice(sim: Simulation) -> None:
     sim.run(120)
     sim.decide("go", "worse", "Resume")
     sim.until_phase("good", "Completed", 600)
+
+
+def bad_on_stable_too(sim: Simulation) -> None:
+    """A release is taken back, and on two nodes stable's agent crashes as well."""
+    sim.publish("a")
+    sim.until_phase("a", "Completed", 600)
+    sim.publish("bad")
+    exposed = [n for n in promises.until_moved(sim, 5) if n.startswith("workers")]
+    for name in exposed[:2]:
+        sim.crash(name)
+    sim.until("a revert", lambda: promises.reverting(sim))
+    back = exposed[2:4]
+    sim.until("they are back", lambda: all(sim.agents().get(n) == digest("a") for n in back))
+    for name in back:
+        sim.act(lambda name=name: sim.machines.restart_at_once(name, sim.pods(name)[0]))
+    sim.run(5)
+    for name in exposed[:2]:
+        sim.boot(name)
+    sim.until_phase("bad", "Reverted", 600)
 
 
 def one_liar(sim: Simulation) -> None:
@@ -201,6 +224,15 @@ def release_after_a_bad_agent(sim: Simulation) -> None:
     sim.until_phase("b", "Completed", 4_000)
 
 
+def kinds(sim: Simulation) -> None:
+    """A good release for workers of two kernels, and for two nodes of the control plane."""
+    sim.add_nodes("workers", 3, "newer", kernelVersion="6.18.1")
+    sim.add_nodes("workers", 2, "master", labels={CONTROL_PLANE_LABEL: ""})
+    sim.run(30)
+    sim.publish("a")
+    sim.until_phase("a", "Completed", 900)
+
+
 def in_state(sim: Simulation, state: WaveState) -> bool:
     rollout = sim.record.rollout
     return bool(rollout and rollout.waves and rollout.waves[-1].state is state)
@@ -239,6 +271,20 @@ def moves_all_at_once(patch) -> None:
     patch.setattr(exposure, "measure", lambda *a: replace(measure(*a), limit=1_000))
 
 
+def takes_a_stratum_at_once(patch) -> None:
+    """It does not ask what kind of machine a node is."""
+    patch.setattr(choice, "one_of_each", lambda _obs, _rollout, nodes: ([], list(nodes)))
+
+
+def takes_the_control_plane_along(patch) -> None:
+    """A node of the control plane comes when its pool does."""
+
+    def has(self, wave, node) -> bool:
+        return not self.pools_of(node).isdisjoint(wave.pools)
+
+    patch.setattr(groups.Groups, "has", has)
+
+
 def takes_the_past_for_a_persons_deed(patch) -> None:
     """A node that was labelled, and is seen without, surely lost its label."""
     patch.setattr(labels, "doubtful_since", lambda *_: None)
@@ -265,6 +311,11 @@ def starts_in_the_cool_down(patch) -> None:
 def has_no_breaker(patch) -> None:
     """However many were taken back, the next one starts."""
     patch.setattr(cooldown, "_tripped", lambda *_: ())
+
+
+def believes_in_stable(patch) -> None:
+    """Whoever went back is well."""
+    patch.setattr(stable_suspect, "doubt", lambda *_: None)
 
 
 def waits_for_nodes_before_it_fences(patch) -> None:
@@ -476,12 +527,15 @@ MUTATIONS = (
     Mutation(2, opens_the_next_wave_early, on(good)),
     Mutation(2, begins_without_a_proof, on(good)),
     Mutation(3, moves_all_at_once, on(good)),
+    Mutation(3, takes_a_stratum_at_once, on(kinds)),
+    Mutation(3, takes_the_control_plane_along, on(kinds)),
     Mutation(3, takes_the_past_for_a_persons_deed, promises.two_leaders_move_no_more_than_one),
     Mutation(4, moves_on_after_a_fail, on(bad)),
     Mutation(4, starts_in_the_cool_down, on(bad_then_good)),
     Mutation(4, has_no_breaker, on(bad_twice)),
     Mutation(5, waits_for_nodes_before_it_fences, promises.a_fence_costs_two_writes),
     Mutation(6, passes_on_time_alone, on(dead_in_the_soak)),
+    Mutation(6, believes_in_stable, on(bad_on_stable_too)),
     Mutation(6, passes_on_nothing, on(canary_drained)),
     Mutation(6, takes_a_crash_on_a_cordoned_node_for_its_reboot, on(crash_on_a_cordoned_canary)),
     Mutation(6, passes_while_a_bootid_is_awaited, on(crash_on_a_cordoned_canary)),
@@ -506,6 +560,7 @@ RUNS = {
     "bad": on(bad),
     "bad then good": on(bad_then_good),
     "bad twice": on(bad_twice),
+    "bad on stable too": on(bad_on_stable_too),
     "one liar": on(one_liar),
     "dead in the soak": on(dead_in_the_soak),
     "canary drained": on(canary_drained),
@@ -515,6 +570,7 @@ RUNS = {
     "carried to a crash loop": on(carried_to_a_crash_loop),
     "fenced by hand": on(fenced_by_hand),
     "channel deleted": on(channel_deleted),
+    "kinds": on(kinds),
     "two leaders": promises.two_leaders_move_no_more_than_one,
     "fence": promises.a_fence_costs_two_writes,
     "kills": promises.kills_change_nothing,

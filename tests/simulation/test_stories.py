@@ -21,6 +21,7 @@ from simulation import (
     scenarios_leaving,
     scenarios_loaded,
     scenarios_people,
+    scenarios_plan,
     scenarios_suspects,
 )
 from simulation.scenarios import SCENARIOS
@@ -36,6 +37,7 @@ MODULES = (
     scenarios_suspects,
     scenarios_carrier,
     scenarios_agent,
+    scenarios_plan,
     scenarios_failure,
 )
 

@@ -18,6 +18,7 @@ from wavegate.rollout.observation import AgentSource, Observation, RevisionView
 from wavegate.rollout.queue import freeze
 from wavegate.rollout.record import Incident, Record, Revision, Rollout, WaveRun
 from wavegate.rollout.steps import Target
+from wavegate.rollout.strata import code_of
 from wavegate.rollout.templates import bind, revision_template, targeted
 
 NOW = 1_000_000.0
@@ -217,6 +218,7 @@ def _rollout(channel: Channel, candidate: Revision, state: str, count: int) -> R
         promoting=state == "promoting",
         incident=incident,
         reverting_since=NOW - 1 if back else None,
+        proven=(code_of(_node("any", moved=False)),),
     )
 
 

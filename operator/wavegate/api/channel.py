@@ -103,10 +103,11 @@ class Content(ApiModel):
 
 
 class Pool(ApiModel):
-    """Nodes by label."""
+    """Nodes by label. The nodes of a `critical` one come after those of the others."""
 
     name: str
     selector: LabelSelector
+    critical: bool = False
 
 
 class Wave(ApiModel):
@@ -209,12 +210,13 @@ class LoadedProof(ApiModel):
 
 DEFAULT_WAVES = (
     Wave(name="first-node", up_to=IntOrPercent(1)),
-    Wave(name="5-percent", up_to=IntOrPercent(5, is_percent=True)),
+    Wave(name="each-stratum", up_to=IntOrPercent(5, is_percent=True)),
     Wave(name="25-percent", up_to=IntOrPercent(25, is_percent=True)),
     Wave(name="half", up_to=IntOrPercent(50, is_percent=True)),
     Wave(name="all", up_to=IntOrPercent(100, is_percent=True)),
 )
-"""The plan of a channel without `waves`: over all pools together."""
+"""The plan of a channel without `waves`: over all ordinary pools together. The second takes one
+node of each stratum that has proved nothing yet."""
 
 
 class ChannelSpec(ApiModel):
@@ -236,10 +238,12 @@ class ChannelSpec(ApiModel):
     ) -> tuple[Wave, ...]:
         """Return the waves with `pools` and `soak` filled in; the default plan when none is set.
 
+        A wave that names no pool is about all that are not critical, or all if each is.
         Soak is the wave's own, else the rollout's, else the default of this severity, which is
         never shortened below `floor` (s).
         """
-        every_pool = tuple(pool.name for pool in self.pools)
+        ordinary = tuple(pool.name for pool in self.pools if not pool.critical)
+        every_pool = ordinary or tuple(pool.name for pool in self.pools)
         return tuple(
             wave.model_copy(
                 update={

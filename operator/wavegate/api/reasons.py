@@ -233,6 +233,11 @@ class Reason(StrEnum):
         "The channel wants a person's approval before this wave opens; look at the waves so far, "
         "then decide Approve with the wave's name, or Revert.",
     )
+    NoCanary = _reason(
+        "NoCanary",
+        "No pool has a second node, so nothing would notice harm before all is lost; decide "
+        "Approve with the wave's name, or give the channel waves of its own.",
+    )
     HoldTimeout = _reason(
         "HoldTimeout",
         "A wave was without evidence for holdTimeout (the rollout's, or that of the check which "
@@ -243,9 +248,9 @@ class Reason(StrEnum):
 
     StableSuspect = _reason(
         "StableSuspect",
-        "The stable release failed its bake, so no node is moved to this newer one; if this one is "
-        "the repair, decide Resume, or set its spec.suspend to true and back to false, else revert "
-        "it, and stable goes back too.",
+        "The stable release failed its bake, or nodes that went back to it failed on it too, so no "
+        "node is moved to a newer one until a person decides: Resume if the newer one is the "
+        "repair, else Revert, and of which the channel or the runbook says.",
     )
 
     # Progress

@@ -83,7 +83,7 @@ class Questions:
     ) -> dict[str, str]:
         as_of = asked_of(self.rollout)
         opened, planned = max(wave.opened_at for wave in as_of.waves) or now, as_of.planned
-        pools = planned.pools if planned else [pool.name for pool in as_of.plan.pools]
+        pools = (planned and planned.pools) or [pool.name for pool in as_of.plan.pools]
         control = _control(obs, self) if "$control_nodes" in text else []
         return {
             "nodes": listed(self.nodes),

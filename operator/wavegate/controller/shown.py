@@ -40,8 +40,9 @@ def _stopped(obs: Observation) -> Reason | None:
     if obs.record.lost is not None:
         return Reason.StateLost
     rollout = obs.record.rollout
-    if cooldown.breaker(obs.channel, obs.record):
-        return Reason.BreakerOpen
+    closed = cooldown.shut(obs.channel, obs.record)
+    if closed is not None:
+        return Reason[closed.reason]
     if obs.forbidden and rollout is not None:
         return Reason.NamespaceNotBound
     return rollout.paused if rollout and rollout.phase is Phase.Rolling else None

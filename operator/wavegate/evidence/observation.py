@@ -109,6 +109,8 @@ class LedgerNode:
     """Its bad conditions then: nobody is blamed for these."""
     agents: tuple[tuple[str, int], ...] = ()
     """The selected agents' pods then, see `selected`; empty: it is not judged by any."""
+    stratum: str = ""
+    """A short hash of what kind of machine it was; empty in a ledger of an older version."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,7 +9,7 @@ the outcomes in the record: there is no timer, and a new leader knows as much as
 from wavegate.api import Channel, Decision, Phase, Reason, WaitingFor
 from wavegate.rollout.excerpts import timestamp
 from wavegate.rollout.observation import Observation
-from wavegate.rollout.record import Outcome, Record
+from wavegate.rollout.record import Outcome, Record, Revision
 from wavegate.rollout.steps import Problem
 
 COUNTS = frozenset(
@@ -49,9 +49,9 @@ def counted(record: Record) -> tuple[Outcome, ...]:
 
 def stop(obs: Observation, now: float) -> tuple[Problem, WaitingFor] | None:
     """What keeps every release from starting, and what that waits for; None when nothing does."""
-    opened = breaker(obs.channel, obs.record)
-    if opened is not None:
-        return opened, WaitingFor.Person
+    closed = shut(obs.channel, obs.record)
+    if closed is not None:
+        return closed, WaitingFor.Person
     newest, until = _cooling(obs.channel, obs.record, now)
     if newest is None:
         return None
@@ -63,10 +63,14 @@ def stop(obs: Observation, now: float) -> tuple[Problem, WaitingFor] | None:
     return Problem(Reason.CoolingDown, message), WaitingFor.Nothing
 
 
-def breaker(channel: Channel | None, record: Record) -> Problem | None:
-    """Why the breaker is open; None when it is not. Time does not close it."""
-    reverts = _tripped(channel, record)
-    if record.rollout is not None or not reverts or channel is None:
+def shut(channel: Channel | None, record: Record) -> Problem | None:
+    """Why nothing starts until a person says so; None when that is not so. Time changes nothing."""
+    if record.rollout is not None or channel is None:
+        return None
+    doubtful, reverts = _doubtful(record), _tripped(channel, record)
+    if doubtful is not None:
+        return Problem(Reason.StableSuspect, _choice(record, doubtful))
+    if not reverts:
         return None
     names = ", ".join(f"{outcome.release} ({_why(outcome)})" for outcome in reverts)
     message = (
@@ -78,10 +82,10 @@ def breaker(channel: Channel | None, record: Record) -> Problem | None:
 
 
 def news(channel: Channel | None, before: Record, after: Record) -> tuple[Reason, str, bool] | None:
-    """What one write of the record says of the breaker: reason, message, and that it warns."""
+    """What one write of the record says of that: reason, message, and that it warns."""
     ended = before.rollout is not None and after.rollout is None
-    opened = breaker(channel, after) if ended else None
-    return (Reason.BreakerOpen, opened.message, True) if opened else None
+    closed = shut(channel, after) if ended else None
+    return (Reason[closed.reason], closed.message, True) if closed else None
 
 
 def stopped_by(obs: Observation, now: float) -> Outcome | None:
@@ -89,6 +93,9 @@ def stopped_by(obs: Observation, now: float) -> Outcome | None:
     if obs.record.rollout is not None:
         return None
     reverts = _tripped(obs.channel, obs.record)
+    doubtful = _doubtful(obs.record)
+    if doubtful is not None:
+        return doubtful
     return reverts[0] if reverts else _cooling(obs.channel, obs.record, now)[0]
 
 
@@ -103,6 +110,40 @@ def unfit_to_resume(obs: Observation, decision: Decision, now: float) -> str:
     if decision.created + STAMP_SECONDS <= newest.finished_at:
         return f"it was made before release {newest.release} was taken back"
     return ""
+
+
+def _doubtful(record: Record) -> Outcome | None:
+    """The revert after which nodes failed on stable too, until a person lets go on, or something
+    starts.
+    """
+    newest = next((o for o in record.outcomes if o.reason is Reason.StableSuspect), None)
+    if newest is None or newest.finished_at <= record.resumed_at:
+        return None
+    passed = any(outcome.started_at >= newest.finished_at for outcome in record.outcomes)
+    return None if passed else newest
+
+
+def _choice(record: Record, doubtful: Outcome) -> str:
+    stable, before = record.stable, _before(record)
+    back = (
+        f" To go back further, to release {before.release}, decide Revert, with release: "
+        f"{stable.release} and digest: {stable.digest}; all nodes go."
+        if stable is not None and before is not None
+        else ""
+    )
+    return (
+        f"nodes failed on stable after release {doubtful.release} was taken back. Nothing starts "
+        f"until a person has looked at them.{back} {_how_to_resume(doubtful)}"
+    )
+
+
+def _before(record: Record) -> Revision | None:
+    """What a person may go back to from stable, as far as the record knows: see `bake.refuge`."""
+    stable = record.stable.attempt if record.stable else ""
+    for revision in (record.last_baked, *record.history):
+        if revision and revision.attempt != stable and record.block_of(revision.digest) is None:
+            return revision
+    return None
 
 
 def _tripped(channel: Channel | None, record: Record) -> tuple[Outcome, ...]:

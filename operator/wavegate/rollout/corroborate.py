@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 
 from wavegate.api import WaveState
 from wavegate.evidence import SOON_SECONDS, Finding, Verdict, is_corroborated
-from wavegate.rollout import disturbance, soak, unsteady
+from wavegate.rollout import disturbance, proven, soak, unsteady
 from wavegate.rollout.observation import FIRST_LOOK_SECONDS, Observation
 from wavegate.rollout.record import Rollout, Suspect, WaveRun
 
@@ -44,10 +44,12 @@ def weigh(
         return Weighed(rollout, harm, blocks=any(finding.blocks for finding in harm))
     fresh = _suspects(obs, rollout, harm, now)
     known = _others(rollout, fresh)
-    if _corroborated(rollout, (*known, *fresh), now):
+    lost = proven.is_lost(obs, rollout, (*known, *fresh))
+    if lost or _corroborated(rollout, (*known, *fresh), now):
         blocking = [s for s in (*known, *fresh) if s.blocks]
         failed = (*harm, *(_as_finding(suspect) for suspect in known if not suspect.excused))
-        return Weighed(rollout, failed, blocks=_corroborated(rollout, blocking, now))
+        blocks = proven.is_lost(obs, rollout, blocking) or _corroborated(rollout, blocking, now)
+        return Weighed(rollout, failed, blocks=blocks)
     return Weighed(_noted(obs, rollout, fresh, now))
 
 

@@ -9,7 +9,7 @@ before the decision was made and after it, that the admission policies refuse a 
 from dataclasses import replace
 
 from wavegate.api import Decision, DecisionAction, Reason
-from wavegate.rollout import cooldown, queue, soak
+from wavegate.rollout import cooldown, queue, soak, take_back
 from wavegate.rollout.cooldown import STAMP_SECONDS
 from wavegate.rollout.observation import Observation
 from wavegate.rollout.record import (
@@ -99,6 +99,8 @@ def carry_out(obs: Observation, now: float) -> Record:
     for decision in fresh:
         if action_of(decision) is DecisionAction.Resume:
             record = _resume(obs, record, decision, now)
+        elif action_of(decision) is DecisionAction.Revert and record.rollout is None:
+            record = take_back.take_back(obs, record, decision, now)
         elif action_of(decision) is DecisionAction.Unblock:
             left = tuple(b for b in record.blocked if b.digest != decision.spec.digest)
             agents = (b for b in record.failed_agents if b.digest != decision.spec.digest)
@@ -120,8 +122,9 @@ def _fresh(obs: Observation, now: float) -> list[Decision]:
 
 
 def _ended(obs: Observation, decision: Decision) -> Outcome | None:
-    """The release that was taken back which a `Resume` names, where nothing rolls out."""
-    if obs.record.rollout is not None or action_of(decision) is not DecisionAction.Resume:
+    """The release that has ended which this names, where nothing rolls out."""
+    after = (DecisionAction.Resume, DecisionAction.Revert)
+    if obs.record.rollout is not None or action_of(decision) not in after:
         return None
     named = (decision.spec.release, decision.spec.digest)
     return next((o for o in obs.record.outcomes if (o.release, o.digest) == named), None)
@@ -206,6 +209,8 @@ def _unfit(obs: Observation, decision: Decision, now: float) -> str:
         return _unfit_for_agent(obs, decision, rollout, now)
     if rollout is None and action_of(decision) is DecisionAction.Resume:
         return cooldown.unfit_to_resume(obs, decision, now)
+    if rollout is None and action_of(decision) is DecisionAction.Revert and _is_in_doubt(obs):
+        return take_back.unfit(obs, decision)
     running = obs.release(rollout.candidate.release_uid) if rollout else None
     if running is None or rollout is None or running.name != wanted.release:
         return f"release {wanted.release} is not rolling out"
@@ -236,6 +241,11 @@ def _unfit_action(obs: Observation, decision: Decision, rollout: Rollout, now: f
                 "decision, when this was decided (spec.suspend is taken back where it was set)"
             )
     return ""
+
+
+def _is_in_doubt(obs: Observation) -> bool:
+    closed = cooldown.shut(obs.channel, obs.record)
+    return closed is not None and closed.reason == Reason.StableSuspect
 
 
 def _unfit_to_approve(rollout: Rollout, name: str) -> str:

@@ -11,6 +11,7 @@ from wavegate.api import GateKind, Phase, Reason, WaveState
 from wavegate.evidence import Finding, NodeView, Verdict
 from wavegate.rollout import (
     agent_template,
+    choice,
     corroborate,
     decisions,
     excused,
@@ -28,7 +29,7 @@ from wavegate.rollout import (
 )
 from wavegate.rollout.judge import judge
 from wavegate.rollout.observation import Observation
-from wavegate.rollout.record import UNOPENED, Revision, Rollout
+from wavegate.rollout.record import UNOPENED, PlannedWave, Revision, Rollout
 from wavegate.rollout.steps import (
     QUIET,
     CopyContent,
@@ -195,7 +196,7 @@ def _open(obs: Observation, rollout: Rollout, now: float) -> Step:
             passed = rollout.with_wave(state=WaveState.Passed, opened_at=now, passed_at=now)
             return save(obs.record, passed)
         if not chosen:
-            return _held(obs, rollout, _nobody(obs, rollout, planned.name), now)
+            return _held(obs, rollout, _nobody(obs, rollout, planned), now)
     if not way_back.is_proven(obs, rollout, now):
         return wait(way_back.TRYING)
     if ledger is None:
@@ -225,9 +226,11 @@ def _held(obs: Observation, rollout: Rollout, message: str, now: float) -> Step:
     return replace(soak.hold(obs, rollout, message, now), findings=(found,))
 
 
-def _nobody(obs: Observation, rollout: Rollout, wave: str) -> str:
+def _nobody(obs: Observation, rollout: Rollout, wave: PlannedWave) -> str:
     stuck = movable.describe(movable.not_movable(obs, rollout))
-    return f"no healthy node is there for wave {wave}" + (f"; {stuck}" if stuck else "")
+    spared = choice.spared(rollout, wave, movable.fleet(obs, rollout).values())
+    why = "; ".join(part for part in (stuck, spared) if part)
+    return f"no healthy node is there for wave {wave.name}" + (f"; {why}" if why else "")
 
 
 def _next(obs: Observation, rollout: Rollout) -> Step:

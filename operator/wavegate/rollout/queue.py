@@ -12,9 +12,9 @@ from wavegate.api import (
     Release,
     Severity,
 )
-from wavegate.evidence import CheckSpec, LoadedProof, presets
+from wavegate.evidence import CheckSpec, LoadedProof, NodeView, presets
 from wavegate.evidence.loaded import PROOF_CHECK
-from wavegate.rollout import agent_template, lost
+from wavegate.rollout import agent_template, groups, lost
 from wavegate.rollout.compatible import version_problem
 from wavegate.rollout.names import (
     HANDS_OFF_ANNOTATION,
@@ -25,7 +25,7 @@ from wavegate.rollout.names import (
 )
 from wavegate.rollout.observation import Observation
 from wavegate.rollout.placement import membership
-from wavegate.rollout.record import Plan, PlannedWave, Record, Revision, Rollout
+from wavegate.rollout.record import Plan, Record, Revision, Rollout
 from wavegate.rollout.steps import Problem
 from wavegate.rollout.templates import find_problem
 
@@ -138,7 +138,10 @@ def start(obs: Observation, channel: Channel, release: Release, now: float) -> R
         loaded=release.spec.content.loaded_digest or "",
         agent=agent_template.of_release(obs),
     )
-    plan = freeze(channel, severity_of(channel, release), obs.soak_floor)
+    template = obs.agent.template
+    carriers = obs.carriers(template) if template is not None else obs.nodes
+    severity, nodes = severity_of(channel, release), tuple(carriers.values())
+    plan = freeze(channel, severity, obs.soak_floor, nodes)
     return Rollout(candidate, plan, Phase.Pending, started_at=now)
 
 
@@ -164,18 +167,21 @@ def severity_of(channel: Channel | None, release: Release) -> Severity:
     return release.spec.severity.capped(most)
 
 
-def freeze(channel: Channel, severity: Severity = Severity.Routine, floor: float = 0.0) -> Plan:
-    """The plan that this channel's spec means now, for a release of this (capped) severity; no
-    default soak is shortened below `floor` (s).
+def freeze(
+    channel: Channel,
+    severity: Severity = Severity.Routine,
+    floor: float = 0.0,
+    nodes: Sequence[NodeView] = (),
+) -> Plan:
+    """The plan that this channel's spec means now, for a release of this (capped) severity and
+    `nodes` that would carry the agent; no default soak is shortened below `floor` (s).
     """
     rollout = channel.spec.rollout
     waves, prometheus = channel.spec.planned_waves(severity, floor), channel.spec.prometheus
+    by_default = not channel.spec.waves
     return Plan(
         pools=channel.spec.pools,
-        waves=tuple(
-            PlannedWave(w.name, w.pools, w.up_to, float(w.soak or 0.0), w.approval is not None)
-            for w in waves
-        ),
+        waves=groups.expand(channel.spec.pools, waves, nodes, by_default=by_default),
         max_unavailable=rollout.max_unavailable,
         settle=float(rollout.settle),
         progress_deadline=float(rollout.progress_deadline),

@@ -6,6 +6,7 @@ one began, and a stale leader can't begin anything. The status of our kinds only
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from enum import StrEnum
 from typing import Self
 
 from wavegate.api import IntOrPercent, OnFailure, Phase, Pool, Reason, Severity, WaveState
@@ -75,9 +76,20 @@ class Revision:
         return f"agent {self.agent[7:19]} with {self.version}" if self.is_agent else self.version
 
 
+class Group(StrEnum):
+    """Which nodes a planned wave is about."""
+
+    Pools = "Pools"
+    """Those of its pools."""
+    NoPool = "NoPool"
+    """Those that no pool selects."""
+    ControlPlane = "ControlPlane"
+    """Those of the control plane, whatever selects them."""
+
+
 @dataclass(frozen=True, slots=True)
 class PlannedWave:
-    """A wave of the frozen plan. `up_to` is cumulative over `pools`; soak in seconds."""
+    """A wave of the frozen plan. `up_to` is cumulative over its nodes; soak in seconds."""
 
     name: str
     pools: tuple[str, ...]
@@ -85,6 +97,15 @@ class PlannedWave:
     soak: float
     approval: bool = False
     """A person has to approve it before it opens."""
+    per_stratum: bool = False
+    """It takes one node of each stratum that has proved nothing yet, at most `up_to`."""
+    group: Group = Group.Pools
+    staged: bool = False
+    """Small pools go in steps of their own; see `choice`."""
+    no_canary: bool = False
+    """It needs its approval as no other node would notice harm before all is lost."""
+    added: bool = False
+    """It was added for nodes that no wave of the channel takes; there may be none by then."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -243,6 +264,8 @@ class Rollout:
     """Nodes that were drained, removed or rebooted as announced: see `marks`."""
     suspects: tuple[Suspect, ...] = ()
     """Nodes whose harm is not corroborated, in the order in which it was seen."""
+    proven: tuple[str, ...] = ()
+    """Strata of which a node soaked in a wave that passed; see `choice`."""
     completed_at: float | None = None
     """It was stable on all nodes since then: those that joined later have the content too."""
 

@@ -44,7 +44,7 @@ def channel_status(obs: Observation, step: Step | None = None, now: float = 0.0)
     `now` is told of a change of its agent.
     """
     channel, record = obs.channel, obs.record
-    problem = queue.channel_problem(obs) or cooldown.breaker(channel, record)
+    problem = queue.channel_problem(obs) or cooldown.shut(channel, record)
     rollout = record.rollout
     running = f", {rollout.candidate.title} is rolling out" if rollout else ""
     stable = record.stable.version if record.stable else "nothing yet"
@@ -238,7 +238,9 @@ def _phase(
     if obs.forbidden:
         return Phase.Rolling, Reason.NamespaceNotBound, WaitingFor.Person
     if rollout.waves and rollout.waves[-1].state is WaveState.AwaitingApproval:
-        return Phase.Rolling, Reason.AwaitingApproval, WaitingFor.Person
+        alone = rollout.planned is not None and rollout.planned.no_canary
+        asks = Reason.NoCanary if alone else Reason.AwaitingApproval
+        return Phase.Rolling, asks, WaitingFor.Person
     if worst(step.findings) is Verdict.HOLD:
         return Phase.Rolling, step.findings[0].reason, WaitingFor.Evidence
     if rollout.promoting:

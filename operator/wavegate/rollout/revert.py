@@ -10,7 +10,7 @@ from dataclasses import replace
 
 from wavegate.api import OnFailure, Phase, Reason, WaveState
 from wavegate.evidence import LEASE_STALE_SECONDS, Finding, PodView
-from wavegate.rollout import soak
+from wavegate.rollout import soak, stable_suspect
 from wavegate.rollout.back import lacking, waits_since
 from wavegate.rollout.lacks import Lack
 from wavegate.rollout.observation import Observation
@@ -77,6 +77,9 @@ def advance(obs: Observation, rollout: Rollout, now: float) -> Step:
     if obs.blind:
         return Step(waiting=f"a sight of the nodes: {obs.blind}", requeue=TICK)
     left = lacking(obs, rollout, now)
+    doubt = stable_suspect.doubt(obs, rollout)
+    if doubt is not None:  # who waits for the rest waits for what may never come
+        return Step(record=_reverted(obs.record, rollout, (doubt, *left), now))
     if left and now - waits_since(obs, rollout, left, now) <= rollout.plan.progress_deadline:
         return Step(waiting=left[0].waiting, requeue=TICK)
     return Step(record=_reverted(obs.record, rollout, left, now))

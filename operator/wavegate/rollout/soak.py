@@ -14,7 +14,7 @@ from dataclasses import replace
 
 from wavegate.api import Duration, Reason, WaveState
 from wavegate.evidence import LEASE_STALE_SECONDS, Finding, Verdict, worst
-from wavegate.rollout import exposure
+from wavegate.rollout import exposure, proven
 from wavegate.rollout.judge import witnesses
 from wavegate.rollout.observation import Observation
 from wavegate.rollout.record import UNOPENED, Rollout, WaveRun
@@ -112,7 +112,7 @@ def _judge(obs: Observation, rollout: Rollout, findings: tuple[Finding, ...], no
     missing = _missing(obs, rollout, findings, since, now)
     if not missing:
         passed = rollout.with_wave(state=WaveState.Passed, passed_at=now, soak_since=None)
-        return save(obs.record, passed)
+        return save(obs.record, replace(passed, proven=proven.by_now(obs, rollout)))
     if now - since > rollout.plan.hold_timeout and rollout.paused is None:
         return save(obs.record, replace(rollout, paused=Reason.HoldTimeout))
     return wait(missing)

@@ -5,10 +5,12 @@ spares the others: the outage of July 2024 hit one operating system only. So eac
 one node before many of it get the content.
 """
 
+import functools
+import hashlib
 from collections.abc import Iterable
 from typing import NamedTuple
 
-from wavegate.evidence import NodeView
+from wavegate.evidence import LedgerNode, NodeView
 
 
 class Stratum(NamedTuple):
@@ -35,3 +37,18 @@ def stratum_of(node: NodeView) -> Stratum:
 def strata(nodes: Iterable[NodeView]) -> frozenset[Stratum]:
     """All strata of these nodes."""
     return frozenset(map(stratum_of, nodes))
+
+
+@functools.lru_cache(maxsize=4096)
+def _code(stratum: Stratum) -> str:
+    return hashlib.sha256("/".join(stratum).encode()).hexdigest()[:8]
+
+
+def code_of(node: NodeView) -> str:
+    """The node's stratum as a short hash, as ledgers keep it."""
+    return _code(stratum_of(node))
+
+
+def code_then(entry: LedgerNode, node: NodeView | None) -> str:
+    """The same, of a node when its wave opened. A ledger of an older version does not say it."""
+    return entry.stratum or (code_of(node) if node is not None else "")

@@ -98,6 +98,8 @@ def _releases() -> Iterator[Row]:
     yield Row(rolling, reverting, changed, edit)
     yield Row(paused, reverting, changed, edit)
     yield Row(reverting, reverted, "all nodes are proved to be back", (Reason.Reverted,))
+    doubt = "as many nodes as say something fail on stable too (two, and a tenth)"
+    yield Row(reverting, reverted, doubt, (Reason.StableSuspect,))
     late = (
         Reason.RevertedWithNodesDown,
         Reason.RevertedAgentsUnwell,
@@ -108,6 +110,8 @@ def _releases() -> Iterator[Row]:
     suspect = "the stable release fails its bake, and `onFailure: Revert`"
     yield Row(rolling, paused, suspect, (Reason.StableSuspect,))
     yield Row(done, reverting, "it fails its bake, and there is something to go back to", HARM)
+    asked = "a person decides `Revert`, as nodes that went back to it failed on it too"
+    yield Row(done, reverting, asked, (Reason.RevertDecided,))
     lost = (Reason.StateLost,)
     yield Row(pending, done, "the record was lost, and it is adopted as stable", lost)
     for phase in (rolling, paused, reverting):
@@ -125,8 +129,9 @@ def _waves() -> Iterator[Row]:
         pending, moving, "the way back is proven, and its ledger is stored", (Reason.WaveOpened,)
     )
     approval = WaveState.AwaitingApproval
-    asks = (Reason.AwaitingApproval,)
-    yield Row(pending, approval, "its plan says `approval: Required`, and nobody approved", asks)
+    asks = (Reason.AwaitingApproval, Reason.NoCanary)
+    wanted = "its plan says `approval: Required`, or no pool has two nodes, and nobody approved"
+    yield Row(pending, approval, wanted, asks)
     yield Row(approval, pending, "a person decided `Approve`", ())
     yield Row(pending, passed, "enough nodes have it already", (Reason.WavePassed,))
     changed = (
@@ -223,11 +228,11 @@ def _kept(before: Record, after: Record) -> Iterator[str]:
 
 
 def _is_taken_back(before: Record, after: Record) -> bool:
-    """Whether stable failed its bake and is reverted: another rollout of its own attempt."""
-    bake, rollout = before.bake, after.rollout
-    if before.rollout is not None or bake is None or rollout is None or after.bake is not None:
+    """Whether stable is reverted, for its bake or by a person: another rollout of its attempt."""
+    rollout = after.rollout
+    if before.rollout is not None or rollout is None or after.bake is not None:
         return False
-    same = rollout.attempt == bake.attempt == _attempt(before) != _attempt(after)
+    same = rollout.attempt == _attempt(before) != _attempt(after)
     return same and rollout.phase is Phase.Reverting
 
 

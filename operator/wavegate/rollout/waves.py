@@ -6,15 +6,17 @@ release starts, so that its plan can be shown.
 """
 
 import hashlib
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 
-from wavegate.api import IntOrPercent, Pool
+from wavegate.api import IntOrPercent
 from wavegate.evidence import Ledger, LedgerNode, NodeView, PodView, agents_then, is_well
-from wavegate.rollout import labels
+from wavegate.rollout import choice, groups, labels
 from wavegate.rollout.movable import fleet, not_movable
 from wavegate.rollout.observation import Observation
 from wavegate.rollout.placement import membership
 from wavegate.rollout.record import PlannedWave, Revision, Rollout
+from wavegate.rollout.strata import code_of
 
 SOAKED_SWEEPS = 2
 """So many sweeps are soaked whatever is left."""
@@ -33,15 +35,15 @@ def choose(obs: Observation, rollout: Rollout, wave: PlannedWave) -> tuple[list[
     nodes = (node for name, node in fleet(obs, rollout).items() if name not in stuck)
     members = [
         node
-        for node in _members(rollout.plan.pools, wave, nodes)
+        for node in groups.members(rollout.plan, wave, nodes)
         if node.name not in rollout.excused or node.attempt(obs.key) != rollout.attempt
     ]
     if not members:
-        return [], 1
+        return [], int(not _is_empty(obs, rollout, wave))
     known, aside = baseline_of(obs), labels.set_aside(obs, rollout)
-    having = sum(1 for n in members if n.name in known and n.attempt(obs.key) == rollout.attempt)
+    has = {n.name for n in members if n.name in known and n.attempt(obs.key) == rollout.attempt}
     most = sum(1 for n in members if n.name not in aside)
-    lacking = max(0, min(wave.up_to.resolve(len(members)), most) - having)
+    lacking = max(0, min(wave.up_to.resolve(len(members)), most) - len(has))
     # One that has the label and stands in no ledger must come into one: where nothing is stable,
     # its label is not taken back, and after a restored backup all nodes may be like that.
     fit = [
@@ -51,11 +53,35 @@ def choose(obs: Observation, rollout: Rollout, wave: PlannedWave) -> tuple[list[
         and (n.attempt(obs.key) != rollout.attempt or n.name not in known)
         and _is_fit(n)
     ]
-    ordered = in_order(fit, order_of(rollout.candidate))
+    ordered = choice.spread(in_order(fit, order_of(rollout.candidate)))
+    if choice.is_early(rollout, wave):
+        ordered = choice.canaries(obs, ordered)
     if rollout.plan.agents:  # a node without one proves less: such come last
         theirs = obs.agents_on()
         ordered.sort(key=lambda node: not agents_then(theirs.get(node.name, ())))
-    return ordered[:lacking], lacking
+    belongs = groups.groups_of(rollout.plan.pools)
+    if wave.staged and rollout.wave == 0:
+        ordered = choice.not_alone(belongs, ordered)
+    ordered = choice.in_steps(belongs, wave, members, has, ordered)
+    if rollout.wave == 0:
+        return ordered[:lacking], lacking
+    firsts, others = choice.one_of_each(obs, rollout, ordered)
+    if wave.per_stratum:
+        return choice.first_of_each(wave, firsts, len(members), len(has))
+    if ordered and not firsts and not others:
+        return [], 0  # all wait for the first of their stratum
+    return [*firsts, *others][:lacking], lacking
+
+
+def _is_empty(obs: Observation, rollout: Rollout, wave: PlannedWave) -> bool:
+    """Whether a wave has no nodes since each that its pools select comes later, or is gone by now.
+    What only can't be moved now is awaited.
+    """
+    there, plan = fleet(obs, rollout).values(), rollout.plan
+    if groups.members(plan, wave, there):
+        return False
+    pools_of = membership(pool for pool in plan.pools if pool.name in wave.pools)
+    return wave.added or any(map(pools_of, there))
 
 
 def rest(obs: Observation, rollout: Rollout) -> list[NodeView]:
@@ -73,7 +99,8 @@ def next_wave(obs: Observation, rollout: Rollout) -> Rollout:
     soaked sweeps would never end: after two, what is left and is few goes into a last ledger.
     """
     sweeps = rollout.wave + 1 - len(rollout.plan.waves)
-    few = sweeps >= SOAKED_SWEEPS and len(rest(obs, rollout)) <= most_at_last(obs, rollout)
+    left = rest(obs, rollout) if sweeps >= SOAKED_SWEEPS else []
+    few = bool(left) and len(left) <= most_at_last(obs, rollout) and _is_plain(rollout, left)
     return rollout.with_next_wave(last=few)
 
 
@@ -84,14 +111,34 @@ def most_at_last(obs: Observation, rollout: Rollout) -> int:
 
 
 def sweep(obs: Observation, rollout: Rollout) -> list[NodeView]:
-    """The nodes for the ledger of this sweep; a last one stays small whatever joined meanwhile."""
-    left = rest(obs, rollout)
+    """The nodes for the ledger of this sweep; a last one stays small whatever joined meanwhile.
+    Critical and control-plane nodes wait for the others, most of a stratum for its first, and small
+    pools go in steps, if they did so before.
+    """
+    turn, plan = groups.lowest(rollout.plan, rest(obs, rollout)), rollout.plan
+    suspects = {suspect.node for suspect in rollout.suspects}
+    turn.sort(key=lambda node: (not _is_fit(node), node.name in suspects))
+    firsts, others = choice.one_of_each(obs, rollout, turn)
+    fit = {code_of(node) for node in firsts if _is_fit(node)}
+    ill = [n for n in turn if not _is_fit(n) and n not in others and code_of(n) not in fit]
+    left = [*(node for node in firsts if _is_fit(node)), *others, *ill]
+    if plan.waves[0].staged and not rollout.waves[-1].last:
+        all_pools = replace(plan.waves[0], pools=tuple(pool.name for pool in plan.pools))
+        there, has = list(fleet(obs, rollout).values()), obs.moved(rollout.attempt)
+        names = {node.name for node in has}
+        left = choice.in_steps(groups.groups_of(plan.pools), all_pools, there, names, left)
     return left[: most_at_last(obs, rollout)] if rollout.waves[-1].last else left
 
 
 def order_of(candidate: Revision) -> str:
     """What the order of nodes hangs on: the release, or the attempt of what is no release."""
     return candidate.release_uid or candidate.attempt
+
+
+def _is_plain(rollout: Rollout, left: Sequence[NodeView]) -> bool:
+    """Whether these need no soak of their own: ordinary nodes of strata that are proven."""
+    known = all(code_of(node) in rollout.proven for node in left)
+    return known and groups.is_ordinary(rollout.plan, left)
 
 
 def in_order(nodes: Iterable[NodeView], order: str) -> list[NodeView]:
@@ -110,6 +157,7 @@ def ledger_for(obs: Observation, rollout: Rollout, nodes: Iterable[NodeView]) ->
             healthy=_is_fit(n),
             bad=tuple(sorted(n.bad)),
             agents=agents_then(theirs.get(n.name, ())),
+            stratum=code_of(n),
         )
         for n in nodes
     )
@@ -156,11 +204,6 @@ def changed_agents(obs: Observation, entries: Mapping[str, LedgerNode]) -> froze
 def _changed_agents(entries: Mapping[str, LedgerNode], theirs: PodsOn) -> frozenset[str]:
     judged = (entry for entry in entries.values() if entry.agents)
     return frozenset(e.name for e in judged if not is_well(e, theirs.get(e.name, ())))
-
-
-def _members(pools: Iterable[Pool], wave: PlannedWave, nodes: Iterable[NodeView]) -> list[NodeView]:
-    pools_of = membership(pool for pool in pools if pool.name in wave.pools)
-    return [n for n in nodes if pools_of(n)]
 
 
 def has_moved_any(obs: Observation, rollout: Rollout) -> bool:

@@ -265,6 +265,26 @@ def one_that_is_superseded(sim):
     sim.run(400, until=ended(sim, "c"))
 
 
+def stable_that_fails_too(sim):
+    sim.publish("b", 2)
+    sim.run(400, until=ended(sim, "b"))
+    sim.run(20)
+    sim.publish("c", 3)
+    sim.run(400, until=lambda: list(sim.running().values()).count("c") >= 4)
+    moved = [name for name, content in sim.running().items() if content == "c"]
+    for name in moved[:2]:
+        sim.die(name)
+    sim.run(100, until=lambda: sim.record.rollout.incident)
+    sim.run(30, until=lambda: all(sim.running().get(n) == "b" for n in moved[2:]))
+    for name in moved[2:]:
+        sim.pod_on(name).restarts += 1
+    sim.run(20, until=ended(sim, "c"))
+    for name in moved[:2]:
+        sim.revive(name)
+    sim.decisions.append(make_decision("further", "b", "Revert"))
+    sim.run(100, until=lambda: sim.record.stable.release == "a" and sim.record.rollout is None)
+
+
 def pause_on_failure(sim):
     sim.channel = make_channel(rollout={"onFailure": "Pause"})
     sim.harms[digest("b")] = "loop"
@@ -377,6 +397,7 @@ STORIES = [
     pauses_from_outside,
     one_that_is_superseded,
     pause_on_failure,
+    stable_that_fails_too,
     a_lost_record,
     an_approved_wave,
     harm_while_a_wave_waits,
@@ -498,8 +519,8 @@ def test_no_two_rows_of_one_change_share_a_reason():
         assert len(rows) == len(set(rows))
 
 
-def test_no_row_leads_out_of_an_end_but_a_failed_bake():
+def test_no_row_leads_out_of_an_end_but_what_takes_stable_back():
     out = [row for row in transitions.RELEASE_ROWS if row.source and row.source.is_final]
-    assert [(row.source, row.to) for row in out] == [(Phase.Completed, Phase.Reverting)]
+    assert [(row.source, row.to) for row in out] == [(Phase.Completed, Phase.Reverting)] * 2
     ends = {WaveState.Failed}
     assert all(row.source not in ends for row in transitions.WAVE_ROWS)

@@ -1,0 +1,141 @@
+"""Which of the nodes that a wave could take come first: canaries, zones, and kinds of machine.
+
+No second node of a stratum gets the content before its first one has soaked: a wave takes at most
+one of each stratum that has proved nothing yet. Its others come in the wave after, or in a sweep. A
+node that was only a suspect, or excused, proves nothing, so another one takes its place.
+
+The first planned wave may take several: a channel's own first wave says by itself how many canaries
+there are, and that of the default plan is one node.
+"""
+
+from collections import Counter
+from collections.abc import Container, Iterable, Sequence
+
+from wavegate.api import WaveState
+from wavegate.evidence import NodeView
+from wavegate.rollout.groups import Groups
+from wavegate.rollout.names import CANARY_LABEL
+from wavegate.rollout.observation import Observation
+from wavegate.rollout.record import Group, PlannedWave, Rollout
+from wavegate.rollout.strata import code_of, code_then
+
+SMALL = 10
+"""A pool with fewer nodes goes in steps of its own, whatever share the wave takes of all."""
+PREFERRED, NEVER = "preferred", "never"
+EARLY_WAVES = 2
+"""In so many first waves a node that is labelled `never` is not taken."""
+
+
+def canaries(obs: Observation, nodes: Iterable[NodeView]) -> list[NodeView]:
+    """Of nodes in their order those for an early wave: not those that people spare. First come
+    those that people prefer, then those whose agent has not restarted, so that it is clear what a
+    restart comes from.
+    """
+    stable = obs.record.stable
+    pods = obs.pods_of(stable.attempt) if stable else ()
+    shaky = {pod.node for pod in pods if pod.restarts}
+    fit = [node for node in nodes if node.labels.get(CANARY_LABEL) != NEVER]
+    return sorted(fit, key=lambda n: (n.labels.get(CANARY_LABEL) != PREFERRED, n.name in shaky))
+
+
+def spared(rollout: Rollout, wave: PlannedWave, nodes: Iterable[NodeView]) -> str:
+    """How many nodes an early wave may not take as people spare them, for a person; or nothing."""
+    count = sum(node.labels.get(CANARY_LABEL) == NEVER for node in nodes)
+    early = count and is_early(rollout, wave)
+    return f"{count} spared by label {CANARY_LABEL}: {NEVER}" if early else ""
+
+
+def is_early(rollout: Rollout, wave: PlannedWave) -> bool:
+    """Whether this is one of the first waves, which risk most."""
+    return rollout.wave < EARLY_WAVES and wave.group is Group.Pools
+
+
+def spread(nodes: Iterable[NodeView]) -> list[NodeView]:
+    """The same nodes, one of each zone in turn; of a zone, in the order in which they come."""
+    zones: dict[str, list[NodeView]] = {}
+    for node in nodes:
+        zones.setdefault(node.zone, []).append(node)
+    turns = ((turn, place) for place, zone in enumerate(zones.values()) for turn in enumerate(zone))
+    return [node for (_, node), _ in sorted(turns, key=lambda t: (t[0][0], t[1]))]
+
+
+def one_of_each(
+    obs: Observation, rollout: Rollout, nodes: Iterable[NodeView]
+) -> tuple[list[NodeView], list[NodeView]]:
+    """Of nodes in their order: the first of each stratum that has proved nothing, and all of those
+    that have. A stratum that is under way waits for what becomes of its first.
+    """
+    seen = _under_way(obs, rollout) - {*rollout.proven}
+    firsts, rest = [], []
+    for node in nodes:
+        code = code_of(node)
+        if code in rollout.proven:
+            rest.append(node)
+        elif code not in seen:
+            seen.add(code)
+            firsts.append(node)
+    return firsts, rest
+
+
+def _under_way(obs: Observation, rollout: Rollout) -> set[str]:
+    """The strata of nodes that have the content in a wave that has not passed."""
+    passed = [i for i, wave in enumerate(rollout.waves) if wave.state is WaveState.Passed]
+    silent = {suspect.node for suspect in rollout.suspects} | rollout.excused.keys()
+    ledgers = (obs.ledgers.get(w.ledger) for w in rollout.waves[max(passed, default=-1) + 1 :])
+    entries = (entry for ledger in ledgers if ledger for entry in ledger.nodes)
+    having = {node.name for node in obs.moved(rollout.attempt)} - silent
+    return {
+        code_then(entry, obs.nodes.get(entry.name))
+        for entry in entries
+        if entry.healthy and entry.name in having
+    }
+
+
+def in_steps(
+    groups: Groups,
+    wave: PlannedWave,
+    members: Sequence[NodeView],
+    having: Container[str],
+    nodes: Iterable[NodeView],
+) -> list[NodeView]:
+    """Of nodes in their order those that small pools let go now: one, one more, then half of what
+    is left. What stays behind comes in the wave after, or in a sweep.
+    """
+    if not wave.staged:
+        return list(nodes)
+    own = frozenset(wave.pools)
+    pools = [(node, groups.pools_of(node) & own) for node in members]
+    size = Counter(pool for _, names in pools for pool in names)
+    has = Counter(pool for node, names in pools if node.name in having for pool in names)
+    room = {
+        pool: 1 if has[pool] < 2 else max(1, (count - has[pool]) // 2)
+        for pool, count in size.items()
+        if count < SMALL
+    }
+    found = []
+    for node in nodes:
+        small = [pool for pool in groups.pools_of(node) & own if pool in room]
+        if all(room[pool] for pool in small):
+            found.append(node)
+            for pool in small:
+                room[pool] -= 1
+    return found
+
+
+def not_alone(groups: Groups, nodes: Sequence[NodeView]) -> list[NodeView]:
+    """Of nodes in their order those that are not the only one of their pool; all, if all are. A
+    larger pool comes first.
+    """
+    size = Counter(pool for node in nodes for pool in groups.pools_of(node))
+    found = [n for n in nodes if any(size[pool] > 1 for pool in groups.pools_of(n))]
+    return found or list(nodes)
+
+
+def first_of_each(
+    wave: PlannedWave, firsts: list[NodeView], members: int, having: int
+) -> tuple[list[NodeView], int]:
+    """What a wave for the strata takes, and how many it lacks: one of each, at most `upTo` of its
+    nodes, but at least one.
+    """
+    room = max(1, wave.up_to.resolve(members) - having)
+    return firsts[:room], min(room, len(firsts))

@@ -1,0 +1,43 @@
+"""Stable in doubt: nodes that went back to it fail on it, too.
+
+Going back once more by itself could go on for ever, and what fails may be the machines. So the
+revert ends (the candidate is fenced), nothing starts on the channel, and a person decides: `Resume`
+lets releases start again, `Revert` of the stable release goes back to the last baked revision.
+"""
+
+import math
+
+from wavegate.api import Reason
+from wavegate.evidence import NodeView, standing
+from wavegate.rollout.lacks import Lack
+from wavegate.rollout.observation import Observation
+from wavegate.rollout.record import Rollout
+
+SHARE = 0.1
+"""From this share of the nodes that went back on, but from two on, stable is in doubt (DESIGN §5).
+"""
+
+
+def doubt(obs: Observation, rollout: Rollout) -> Lack | None:
+    """The nodes that fail on stable after they went back to it, if they are enough."""
+    stable, went_back = obs.record.stable, obs.moved(rollout.attempt)
+    if stable is None or rollout.reverting_since is None:
+        return None
+    since = max(rollout.reverting_since, obs.watching_since)
+    failing = sorted(node.name for node in went_back if _fails(obs, stable.attempt, node, since))
+    if len(failing) < max(2, math.ceil(SHARE * len(went_back))):
+        return None
+    told = f"{{}} of {len(went_back)} nodes fail on stable release {stable.release} as well"
+    return Lack(Reason.StableSuspect, failing, told, told)
+
+
+def _fails(obs: Observation, stable: str, node: NodeView, since: float) -> bool:
+    """Whether stable's agent crashed there since it went back, or the node was lost while that ran.
+    A machine that died before starts no agent: its pod stays Pending.
+    """
+    pod = standing(obs.pods_on(stable).get(node.name, ()))
+    if pod is None:
+        return False
+    lost = not node.ready and node.lost_at is not None and node.lost_at > since
+    crashed = pod.restarts > 0 and pod.restarted_at is not None and pod.restarted_at > since
+    return crashed or (lost and pod.phase == "Running")

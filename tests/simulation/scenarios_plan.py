@@ -1,0 +1,150 @@
+"""Stories about the plan: kinds of machines, zones, critical pools, the control plane, canaries."""
+
+from simulation.machines import crash_loops
+from simulation.scenarios import scenario
+from simulation.story import Story
+from wavegate.api import Phase, WaveState
+from wavegate.rollout.names import CANARY_LABEL, CONTROL_PLANE_LABEL, ZONE_LABEL
+
+NEW_KERNEL = {"kernelVersion": "6.18.1"}
+POOLS = ("canary", "workers", "payments")
+
+
+def pools(*critical: str) -> list[dict[str, object]]:
+    """Pools by label; these are critical."""
+    found = []
+    for name in POOLS:
+        pool: dict[str, object] = {"name": name, "selector": {"matchLabels": {"pool": name}}}
+        found.append(pool | ({"critical": True} if name in critical else {}))
+    return found
+
+
+@scenario(workers=6)
+def content_that_crashes_on_one_kernel(story: Story) -> None:
+    """Content breaks one kernel only, which no canary has
+    The wave takes one node of it, not ten. That one alone is a suspect; the one that takes its
+    place fails too, so it is the content, and the other eight never get it.
+    """
+    new = story.add_nodes("workers", 10, "newer", **NEW_KERNEL)
+    story.run(30)
+    story.bring(
+        "bad",
+        "ends the agent on a new kernel, again and again",
+        lambda machines, name, pod: (
+            crash_loops()(machines, name, pod) if name.startswith("newer") else None
+        ),
+    )
+    story.publish("bad")
+    story.until_ended("bad", Phase.Reverted)
+    assert len({n for n in story.moves if n in new}) == 2
+    assert story.record.blocked
+
+
+@scenario(workers=4)
+def control_plane_last(story: Story) -> None:
+    """Three nodes of the control plane are in the same pool as all others
+    They come last, one by one, and each soaks before the next one.
+    """
+    story.add_nodes("workers", 3, "master", labels={CONTROL_PLANE_LABEL: ""})
+    story.run(30)
+    story.publish("b")
+    story.until_ended("b", Phase.Completed)
+    assert [n.partition("-")[0] for n in story.moves][-3:] == ["master"] * 3
+    assert story.everywhere("b")
+
+
+@scenario(canaries=0, workers=14, before="")
+def the_default_plan(story: Story) -> None:
+    """A channel without waves of its own
+    One node; one of each kind of machine; a quarter, a half, all; what no pool selects; then the
+    critical pool, and the control plane last.
+    """
+    story.add_nodes("workers", 4, "newer", **NEW_KERNEL)
+    story.add_nodes("payments", 3)
+    story.add_nodes("spare", 2)
+    story.add_nodes("spare", 1, "master", labels={CONTROL_PLANE_LABEL: ""})
+    story.apply_channel(waves=[], pools=pools("payments")[1:])
+    story.publish("a")
+    story.until_ended("a", Phase.Completed)
+    assert story.everywhere("a")
+
+
+@scenario(canaries=0, workers=5, before="")
+def canaries_by_label(story: Story) -> None:
+    """People say which nodes are canaries, and which must not be
+    The preferred one is the first; the one that is spared is in none of the first two waves, and
+    gets the content with the others after them.
+    """
+    story.add_nodes("canary", 1, "chosen", labels={CANARY_LABEL: "preferred"})
+    story.add_nodes("canary", 1, "spared", labels={CANARY_LABEL: "never"})
+    waves = [
+        {"name": "first", "upTo": 1},
+        {"name": "half", "upTo": "50%"},
+        {"name": "all", "upTo": "100%"},
+    ]
+    story.apply_channel(waves=waves)
+    story.publish("a")
+    story.until_ended("a", Phase.Completed)
+    assert story.moves[0] == "chosen-1"
+    assert story.moves.index("spared-1") >= 4
+
+
+@scenario(canaries=1, workers=1)
+def a_wave_in_three_zones(story: Story) -> None:
+    """Nine workers in three zones, and one that names none
+    A wave of four takes one of each.
+    """
+    zones = ("east", "south", "west")
+    for zone in zones:
+        story.add_nodes("workers", 3, zone, labels={ZONE_LABEL: zone})
+    story.run(30)
+    waves = [
+        {"name": "canary", "pools": ["canary"], "upTo": "100%"},
+        {"name": "four", "pools": ["workers"], "upTo": 4},
+        {"name": "all", "upTo": "100%"},
+    ]
+    story.people(
+        "give the channel three waves", lambda: story.patch("Channel", "rules", waves=waves)
+    )
+    story.publish("b")
+    story.until_ended("b", Phase.Completed)
+    moved = [n.partition("-")[0] for n in story.moves if not n.startswith("canary")]
+    assert sorted(moved[:4]) == [*zones, "workers"]
+
+
+@scenario(canaries=0, workers=1, before="")
+def a_fleet_of_one_node(story: Story) -> None:
+    """One node, and a channel without waves of its own
+    Nothing else could notice harm before all is lost, so a person is asked, for as long as it
+    takes.
+    """
+    story.apply_channel(waves=[], pools=pools()[1:2])
+    story.publish("a")
+    story.run(7_200)
+    assert not story.moved()
+    story.people(
+        "decide: Approve wave first-node of a",
+        lambda: story.decide("fine", "a", "Approve", wave="first-node"),
+    )
+    story.until_ended("a", Phase.Completed)
+    assert story.everywhere("a")
+
+
+@scenario(canaries=0, workers=30, before="")
+def small_pools_in_steps(story: Story) -> None:
+    """A pool of one node and one of six, beside one of thirty
+    The single node waits for a larger pool; of the six at most one, one and two get the content in
+    one wave, whatever share of all a wave takes.
+    """
+    story.add_nodes("canary", 1)
+    six = story.add_nodes("payments", 6)
+    story.apply_channel(waves=[], pools=pools())
+    story.publish("a")
+    counts: list[int] = []
+    for wave in ("25-percent", "half", "all"):
+        story.until_wave(wave, WaveState.Soaking)
+        counts.append(len({n for n in story.moves if n in six}))
+    story.until_ended("a", Phase.Completed)
+    steps = [after - before for before, after in zip([0, *counts], counts, strict=False)]
+    assert max(steps) <= 2, counts
+    assert story.everywhere("a")

@@ -1,0 +1,70 @@
+"""A plan walked through without a cluster: each wave takes its nodes, soaks well and passes."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+
+from support.builders import CHANNEL, KEY, SPACE, agent_template
+from wavegate.api import Channel, Phase, WaveState
+from wavegate.evidence import NodeView, Side
+from wavegate.rollout import proven, queue, waves
+from wavegate.rollout.observation import AgentSource, Observation, RevisionView
+from wavegate.rollout.record import Record, Revision, Rollout
+
+ATTEMPT = "bbbbbbbbbb"
+MOST_WAVES = 60
+
+
+@dataclass(frozen=True, slots=True)
+class Walked:
+    """What a wave took."""
+
+    name: str
+    nodes: tuple[NodeView, ...]
+
+
+def walk(channel: Channel, nodes: Iterable[NodeView]) -> list[Walked]:
+    """All waves of a release, with the nodes that each took, in the order in which they came."""
+    there = {node.name: node for node in nodes}
+    candidate = Revision(ATTEMPT, "d", "b", "uid-b", "b", 2, "sha256:b", 1.0)
+    plan = queue.freeze(channel, nodes=tuple(there.values()))
+    rollout = Rollout(candidate, plan, Phase.Rolling, 1.0).with_next_wave()
+    view = RevisionView(ATTEMPT, "d", True, {}, {}, agent_template())
+    obs = Observation(
+        SPACE,
+        CHANNEL,
+        channel,
+        Record(SPACE, CHANNEL, attempts=1, rollout=rollout),
+        there,
+        agent=AgentSource(template=agent_template()),
+        revisions={ATTEMPT: view},
+        leases={},
+    )
+    found: list[Walked] = []
+    for _ in range(MOST_WAVES):
+        planned = rollout.planned
+        chosen = waves.choose(obs, rollout, planned)[0] if planned else waves.sweep(obs, rollout)
+        obs, rollout = _moved(obs, rollout, chosen)
+        found.append(Walked(rollout.waves[-1].name, tuple(chosen)))
+        if len(rollout.waves) >= len(plan.waves) and not waves.rest(obs, rollout):
+            return found
+        rollout = waves.next_wave(obs, rollout)
+        obs = replace(obs, record=replace(obs.record, rollout=rollout))
+    raise AssertionError(f"no end after {MOST_WAVES} waves: {[w.name for w in found[-5:]]}")
+
+
+def _moved(
+    obs: Observation, rollout: Rollout, chosen: list[NodeView]
+) -> tuple[Observation, Rollout]:
+    """The wave's nodes have the content, and it passes."""
+    ledger = waves.ledger_for(obs, rollout, chosen)
+    sides = {KEY: Side(ATTEMPT, 1.0)}
+    moved = {node.name: replace(node, sides=sides) for node in chosen}
+    number = rollout.waves[-1].ledger
+    obs = replace(
+        obs,
+        nodes={**obs.nodes, **moved},
+        ledgers={**obs.ledgers, number: ledger} if chosen else obs.ledgers,
+    )
+    passed = rollout.with_wave(state=WaveState.Passed, nodes=len(chosen), moved=len(chosen))
+    passed = replace(passed, proven=proven.by_now(obs, rollout))
+    return replace(obs, record=replace(obs.record, rollout=passed)), passed

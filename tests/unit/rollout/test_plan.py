@@ -1,0 +1,255 @@
+"""Plans: pools, strata, zones, critical pools and the control plane, from the pure functions."""
+
+import random
+from collections import Counter
+from itertools import pairwise
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from support.builders import make_channel
+from support.walks import walk
+from wavegate.evidence import NodeView
+from wavegate.rollout import queue
+from wavegate.rollout.choice import NEVER, PREFERRED, spread
+from wavegate.rollout.decide import decide
+from wavegate.rollout.names import CANARY_LABEL
+from wavegate.rollout.strata import stratum_of
+
+DEFAULT = ["first-node", "each-stratum", "25-percent", "half", "all"]
+POOLS = [
+    {"name": "web", "selector": {"matchLabels": {"pool": "web"}}},
+    {"name": "data", "selector": {"matchLabels": {"pool": "data"}}},
+    {"name": "pay", "selector": {"matchLabels": {"pool": "pay"}}, "critical": True},
+]
+
+
+def channel(**spec):
+    return make_channel(**({"pools": POOLS, "waves": []} | spec))
+
+
+def node(number, pool="web", kernel="6.12", zone="", *more, master=False, label=""):
+    master, label = more or (master, label)
+    name = f"node-{number:05d}"
+    labels = {"kubernetes.io/hostname": name, "pool": pool} | (
+        {CANARY_LABEL: label} if label else {}
+    )
+    return NodeView(
+        name,
+        f"uid-{number}",
+        f"boot-{number}",
+        ready=True,
+        labels=labels,
+        kernel=kernel,
+        zone=zone,
+        control_plane=master,
+    )
+
+
+def names(walked):
+    return [wave.name for wave in walked]
+
+
+def taken(walked, name):
+    return [n for wave in walked if wave.name == name for n in wave.nodes]
+
+
+FLEETS = st.lists(
+    st.builds(
+        lambda *facts: facts,
+        st.sampled_from(["web", "web", "data", "pay", "none"]),
+        st.sampled_from(["6.12", "6.12", "6.18", "5.15"]),
+        st.sampled_from(["", "a", "b", "c"]),
+        st.sampled_from([False, False, False, True]),
+        st.sampled_from(["", "", "", NEVER, PREFERRED]),
+    ),
+    min_size=1,
+    max_size=60,
+)
+OWN_WAVES = [
+    {"name": "one", "upTo": 1},
+    {"name": "half", "upTo": "50%"},
+    {"name": "all", "upTo": "100%"},
+]
+
+
+@settings(max_examples=150, deadline=None)
+@given(FLEETS, st.sampled_from([[], OWN_WAVES]), st.randoms(use_true_random=False))
+def test_each_node_comes_once_and_in_its_turn(fleet, waves, rng):
+    nodes = [node(number, *facts) for number, facts in enumerate(fleet)]
+    walked = walk(channel(waves=waves), nodes)
+    came = [n.name for wave in walked for n in wave.nodes]
+    assert sorted(came) == [n.name for n in nodes], "every node, and each once"
+    shuffled = nodes[:]
+    rng.shuffle(shuffled)
+    again = walk(channel(waves=waves), shuffled)
+    assert [(w.name, [n.name for n in w.nodes]) for w in again] == [
+        (w.name, [n.name for n in w.nodes]) for w in walked
+    ], "the order of what is listed decides nothing"
+    soaked = set()
+    for index, wave in enumerate(walked):
+        fresh = Counter(stratum_of(n) for n in wave.nodes if stratum_of(n) not in soaked)
+        assert index == 0 or all(count == 1 for count in fresh.values()), "one of a new stratum"
+        soaked |= fresh.keys()
+        if any(n.control_plane for n in wave.nodes):
+            assert len(wave.nodes) == 1
+        if index < 2 and not wave.name.startswith(("critical", "control", "no-pool", "rest")):
+            assert not any(n.labels.get(CANARY_LABEL) == NEVER for n in wave.nodes)
+
+
+@settings(max_examples=100, deadline=None)
+@given(FLEETS)
+def test_by_default_expensive_nodes_come_after_all_others(fleet):
+    nodes = [node(number, *facts) for number, facts in enumerate(fleet)]
+    stages = [_stage(n) for wave in walk(channel(), nodes) if _is_planned(wave) for n in wave.nodes]
+    last = [wave for wave in walk(channel(), nodes) if not _is_planned(wave)]
+    assert all(a <= b for a, b in pairwise(stages))
+    sweeps = [max(1, _stage(n)) for wave in last for n in wave.nodes]
+    assert all(a <= b for a, b in pairwise(sweeps))
+
+
+def _is_planned(wave):
+    return not wave.name.startswith(("rest", "last"))
+
+
+def _stage(n):
+    if n.control_plane:
+        return 3
+    return {"pay": 2, "none": 1}.get(n.labels["pool"], 0)
+
+
+def mixed(count, kernels=3, zones=3):
+    rng = random.Random(count)  # noqa: S311
+    return [
+        node(n, rng.choice(["web", "data"]), f"6.{rng.randrange(kernels)}", f"z{n % zones}")
+        for n in range(count)
+    ]
+
+
+@pytest.mark.parametrize(
+    ("count", "wanted"),
+    [
+        (1, [1, 0, 0, 0, 0]),
+        (3, [1, 0, 0, 1, 1]),
+        (12, [1, 0, 2, 3, 6]),
+        (200, [1, 0, 49, 50, 100]),
+        (5_000, [1, 0, 1249, 1250, 2500]),
+    ],
+)
+def test_the_default_plan_of_fleets_of_one_kind(count, wanted):
+    walked = walk(channel(), [node(n) for n in range(count)])
+    assert names(walked) == DEFAULT
+    assert [len(wave.nodes) for wave in walked] == wanted
+
+
+@pytest.mark.parametrize("count", [12, 200, 5_000])
+def test_each_kind_of_machine_has_its_first_node_early(count):
+    walked = walk(channel(), mixed(count))
+    strata = [stratum_of(n) for wave in walked[:3] for n in wave.nodes]
+    assert len(set(strata)) == 3
+    assert len(taken(walked, "each-stratum")) == (1 if count == 12 else 2)
+
+
+def test_at_most_five_percent_are_tried_at_once_for_their_strata():
+    walked = walk(channel(), [node(n, kernel=f"6.{n % 40}") for n in range(200)])
+    assert len(taken(walked, "each-stratum")) == 9  # 5 %, the first node counts
+    assert len({n.kernel for wave in walked[:3] for n in wave.nodes}) == 40
+
+
+def test_what_no_pool_selects_then_critical_pools_then_the_control_plane_come_last():
+    nodes = [node(n) for n in range(10)] + [node(n, "pay") for n in range(10, 17)]
+    nodes += [node(17, "none"), node(18, "pay", master=True), node(19, "none", master=True)]
+    walked = walk(channel(), nodes)
+    assert names(walked)[5:] == [
+        "no-pool",
+        "critical-first",
+        "critical-half",
+        "critical-all",
+        "control-plane-1",
+        "control-plane-2",
+    ]
+    assert [len(wave.nodes) for wave in walked[5:]] == [1, 1, 3, 3, 1, 1]
+
+
+def test_a_wave_that_names_a_critical_pool_takes_it_when_its_user_says_so():
+    waves = [{"name": "pay", "pools": ["pay"], "upTo": "100%"}, {"name": "all", "upTo": "100%"}]
+    walked = walk(channel(waves=waves), [node(n, "pay") for n in range(3)] + [node(9)])
+    assert [(wave.name, len(wave.nodes)) for wave in walked] == [("pay", 3), ("all", 1)]
+
+
+def test_a_wave_of_nothing_but_control_plane_nodes_leaves_them_to_the_end():
+    waves = [{"name": "data", "pools": ["data"], "upTo": "100%"}, {"name": "all", "upTo": "100%"}]
+    nodes = [node(n, "data", master=True) for n in range(2)] + [node(9)]
+    walked = walk(channel(waves=waves), nodes)
+    assert [(wave.name, len(wave.nodes)) for wave in walked] == [
+        ("data", 0),
+        ("all", 1),
+        ("control-plane-1", 1),
+        ("control-plane-2", 1),
+    ]
+
+
+def test_zones_take_turns():
+    nodes = [node(n, zone="a") for n in range(4)] + [node(9, zone="b"), node(10, zone="c")]
+    assert [n.zone for n in spread(nodes)] == ["a", "b", "c", "a", "a", "a"]
+
+
+def test_people_say_who_is_a_canary_and_who_is_spared():
+    nodes = [node(n, label=NEVER) for n in range(9)] + [node(9), node(10, label=PREFERRED)]
+    walked = walk(channel(), nodes)
+    assert [n.name for n in taken(walked, "first-node")] == ["node-00010"]
+    assert taken(walked, "each-stratum") == []
+    assert len(taken(walked, "all")) == 5
+
+
+def steps(walked, pool):
+    return [sum(n.labels["pool"] == pool for n in wave.nodes) for wave in walked]
+
+
+@given(st.integers(1, 9), st.integers(2, 60))
+@settings(max_examples=60, deadline=None)
+def test_a_small_pool_goes_one_one_and_then_by_halves(small, large):
+    nodes = [node(n, "data") for n in range(small)] + [node(100 + n) for n in range(large)]
+    walked = walk(channel(), nodes)
+    left = small
+    for wave, count in zip(walked, steps(walked, "data"), strict=True):
+        had = small - left
+        if not wave.name.startswith("last"):
+            assert count <= (1 if had < 2 else max(1, left // 2))
+        left -= count
+    if small == 1:
+        assert walked[0].nodes[0].labels["pool"] == "web", "a larger pool is first"
+
+
+@pytest.mark.parametrize(
+    ("fleet", "alone"),
+    [
+        ([node(1)], True),
+        ([node(1), node(2, "data")], True),
+        ([node(1), node(2)], False),
+        ([node(1), node(2, "none"), node(3, "none")], False),
+        ([node(1), node(2, master=True)], True),
+        ([], False),
+    ],
+)
+def test_where_no_pool_has_two_nodes_a_person_is_asked(fleet, alone):
+    first = queue.freeze(channel(), nodes=fleet).waves[0]
+    assert first.approval is first.no_canary is alone
+    own = [{"name": "all", "upTo": "100%"}]
+    assert not queue.freeze(channel(waves=own), nodes=fleet).waves[0].approval, (
+        "its user has decided"
+    )
+
+
+def test_who_spares_all_nodes_is_told_so(make_sim):
+    sim = make_sim()
+    for machine in sim.nodes.values():
+        machine.labels[CANARY_LABEL] = NEVER
+    sim.publish("a", 1)
+    sim.run(20)
+    obs = sim.observe()
+    said = " ".join(finding.message for finding in decide(obs, sim.now).findings)
+    assert "no healthy node is there for wave canary" in said
+    assert f"5 spared by label {CANARY_LABEL}: never" in said
+    assert sim.record.rollout.waves[-1].nodes == 0
