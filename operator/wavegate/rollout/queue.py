@@ -138,7 +138,7 @@ def start(obs: Observation, channel: Channel, release: Release, now: float) -> R
         loaded=release.spec.content.loaded_digest or "",
         agent=agent_template.of_release(obs),
     )
-    template = obs.agent.template
+    template = agent_template.template_of_release(obs)
     carriers = obs.carriers(template) if template is not None else obs.nodes
     severity, nodes = severity_of(channel, release), tuple(carriers.values())
     plan = freeze(channel, severity, obs.soak_floor, nodes)
@@ -148,7 +148,9 @@ def start(obs: Observation, channel: Channel, release: Release, now: float) -> R
 def start_agent(obs: Observation, channel: Channel, stable: Revision, now: float) -> Rollout:
     """Freeze the plan of an agent's change."""
     candidate = agent_template.candidate(obs, channel, stable, now)
-    plan = freeze(channel, floor=obs.soak_floor)
+    template = obs.agent.template
+    carriers = obs.carriers(template) if template is not None else obs.nodes
+    plan = freeze(channel, floor=obs.soak_floor, nodes=tuple(carriers.values()))
     return Rollout(candidate, plan, Phase.Pending, started_at=now)
 
 
