@@ -34,6 +34,7 @@ SPEC = {
         "holdTimeout": "5m",
         "progressDeadline": "2m",
         "coolDown": "2m",
+        "maxSeverity": "Urgent",
         "breaker": {"reverts": 2, "within": "20m"},
     },
     "prometheus": {"url": "http://prometheus.example"},

@@ -199,6 +199,12 @@ class Simulation:
         assert body is not None
         self._apply(f"SecurityContent{kind}", name, {**body["spec"], **spec})
 
+    def channel_spec(self) -> dict[str, Any]:
+        """What people wrote into the channel."""
+        body = self._ours("Channel", CHANNEL)
+        assert body is not None
+        return dict(body["spec"])
+
     def decide(self, name: str, release: str, action: str, content: str = "", **spec: Any) -> None:
         """Record a person's decision."""
         body = {"release": release, "digest": digest(content or release), "action": action}

@@ -224,7 +224,8 @@ def _publish(c: Chaos, kind: str, harm: object) -> str:
     name = f"{kind}-{c.sim.sequence + 1}"
     if harm is not None:
         c.sim.harm(name, harm)
-    return c.sim.publish(name)
+    severity = ("Routine", "Routine", "Urgent", "Emergency")[c.sim.sequence % 4]
+    return c.sim.publish(name, severity=severity)
 
 
 def suspend(c: Chaos, pick: int) -> None:
@@ -242,7 +243,7 @@ def delete_release(c: Chaos, pick: int) -> None:
 def decide(c: Chaos, pick: int) -> None:
     rollout = c.sim.record.rollout
     if rollout is not None and c.releases():
-        action = ("Pause", "Revert", "Resume", "Approve")[pick % 4]
+        action = ("Pause", "Revert", "Resume", "Approve", "Block")[pick % 5]
         name, release = f"decision-{len(c.done)}", rollout.candidate.release
         extra = {"Pause": {"expiresAfter": "5m"}, "Approve": {"wave": "all"}}.get(action, {})
         c.sim.decide(name, release, action, **extra)
@@ -302,9 +303,14 @@ def edit_channel(c: Chaos, pick: int) -> None:
         {"onFailure": "Pause"},
         {"onFailure": "Revert"},
         {"settle": "20s"},
+        {"soak": "10s", "maxUnavailable": 2},
+        {"settle": "5s", "maxUnavailable": "100%"},
     )
     rollout = {**channel["spec"]["rollout"], **changes[pick % len(changes)]}
-    c.sim.patch("Channel", "rules", rollout=rollout)
+    waves = channel["spec"]["waves"]
+    if pick % 3 == 0:  # another share of the last wave: fewer nodes, or all again
+        waves = [*waves[:-1], {**waves[-1], "upTo": ("50%", "100%", 2)[pick % 9 // 3]}]
+    c.sim.patch("Channel", "rules", rollout=rollout, waves=waves)
 
 
 def delete_channel(c: Chaos, pick: int) -> None:

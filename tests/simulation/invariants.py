@@ -21,13 +21,20 @@ from simulation.bodies import (
 from simulation.clock import START
 from simulation.cluster import SPACE, Simulation, is_ready, rules_of
 from simulation.daemonsets import fits, target_of
+from simulation.edited import a_running_plan_never_loosens, nothing_moves_to_what_is_blocked
 from simulation.fences import a_fence_stays, the_way_back_is_proven
 from simulation.hands import Hands, drained
 from simulation.kinds import Kinds, control_plane_comes_alone, no_second_of_a_stratum
 from simulation.machines import HOST, images
 from simulation.others import Others
 from simulation.reasons import changes_carry_reasons
-from simulation.starts import Reverts, nothing_starts_too_soon, stable_is_doubted
+from simulation.starts import (
+    Reverts,
+    nothing_moves_where_strata_were_left_out,
+    nothing_starts_too_soon,
+    stable_is_doubted,
+)
+from simulation.succession import Published, replaced_only_when_it_may_be
 from wavegate.api import Phase, Reason, WaveState
 from wavegate.cluster.projections import stored_config_map
 from wavegate.evidence import Ledger
@@ -43,6 +50,10 @@ OWED = {
     13: "two channels on one node: NodeBusy comes with issue 7",
 }
 """Invariants that are not asserted here yet, and what brings them."""
+
+
+PROVEN = (Reason.Reverted, Reason.Replaced)
+"""A revert that ends with one of these has ended well."""
 
 
 class BrokenInvariant(AssertionError):  # noqa: N818 (what happened)
@@ -77,6 +88,7 @@ class Books:
     hands: Hands = field(default_factory=Hands)
     kinds: Kinds = field(default_factory=Kinds)
     reverts: Reverts = field(default_factory=Reverts)
+    published: Published = field(default_factory=Published)
     begun: set[tuple[str, int]] = field(default_factory=set)
     """Waves of which a node was labelled: attempt and number of the ledger."""
     fenced: set[str] = field(default_factory=set)
@@ -133,6 +145,7 @@ class Guard:
         self.books.hands.note(change, sim.key)
         self.books.kinds.note(self, sim, change)
         self.books.reverts.note(self, sim, change)
+        self.books.published.note(change)
         if change.plural == "configmaps":
             self._note_stored(sim, change)
         elif change.plural == "pods":
@@ -325,7 +338,7 @@ def reverts_end_on_evidence(guard: Guard, sim: Simulation, change: Change) -> It
     if rollout is None or after is None or after.rollout is not None or not rollout.plan.agents:
         return
     outcome = next((o for o in after.outcomes if o.attempt == rollout.attempt), None)
-    if outcome is None or outcome.reason is not Reason.Reverted or change.actor == "people":
+    if outcome is None or outcome.reason not in PROVEN or change.actor == "people":
         return
     guard.counted[6] += 1
     for wave in rollout.waves:
@@ -493,11 +506,14 @@ def every_agent_is_matched(guard: Guard, sim: Simulation, change: Change) -> Ite
 
 def one_node_stops_nothing(guard: Guard, sim: Simulation, change: Change) -> Iterator[str]:
     """17: after the first wave harm on one node alone neither reverts, pauses nor blocks. Where
-    nothing is there to give the node back to, or the record is of another time, it may.
+    nothing is there to give the node back to, or the record is of another time, it may. What could
+    not be fetched never does.
     """
     old, new = _rollouts(guard, change)
     if old is None or new is None or new.incident is None or old.incident is not None:
         return
+    if new.incident.reason is Reason.CannotFetch:
+        yield f"what could not be fetched made it {new.phase}, and never ran"
     first = next((wave for wave in old.waves if wave.nodes), None)
     if new.incident.reason not in HARM or first is None or first.state is not WaveState.Passed:
         return
@@ -513,8 +529,11 @@ CHECKS: tuple[tuple[int, Check], ...] = (
     (1, candidates_stand_in_ledgers),
     (2, waves_open_in_order),
     (2, the_way_back_is_proven),
+    (2, a_running_plan_never_loosens),
     (4, nothing_moves_after_a_fail),
+    (4, nothing_moves_to_what_is_blocked),
     (4, nothing_starts_too_soon),
+    (4, nothing_moves_where_strata_were_left_out),
     (3, exposure_is_bounded),
     (3, no_second_of_a_stratum),
     (3, control_plane_comes_alone),
@@ -529,6 +548,7 @@ CHECKS: tuple[tuple[int, Check], ...] = (
     (16, every_agent_is_matched),
     (17, one_node_stops_nothing),
     (18, a_fence_stays),
+    (19, replaced_only_when_it_may_be),
 )
 """In the order in which they are asked: what moves after a fail, which is the worse, may be one too
 many as well. 1 and 4 cover 18 too, 16 covers 20. 5, 8, 12, 15 and 19 are about whole runs, as is 3

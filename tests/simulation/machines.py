@@ -84,6 +84,9 @@ class Machines:
         self.harms: dict[str, Harm] = {}
         self.unpullable: set[str] = set()
         """Contents whose image can't be fetched."""
+        self.unreachable: set[str] = set()
+        """Machines that can fetch no image that they do not have."""
+        self._pulled: dict[str, set[str]] = defaultdict(set)
         self.pods_on: dict[str, dict[Key, Body]] = defaultdict(dict)
         self.controller = NodeController(server, rng, speeds.taint, speeds.monitor)
         self._leases: dict[Key, Body] = {}
@@ -280,7 +283,7 @@ class Machines:
             return
         if "deletionTimestamp" in stored["metadata"]:
             return
-        if any(content in reference for content in self.unpullable for reference in images(stored)):
+        if self._lacks_an_image(name, stored):
             self._report(name, stored, ready=False, restarts=0, waiting="ImagePullBackOff")
             self._start_soon(name, stored)
             return
@@ -288,6 +291,15 @@ class Machines:
         for content, harm in self.harms.items():
             if any(content in reference for reference in images(stored)):
                 harm(self, name, stored)
+
+    def _lacks_an_image(self, name: str, pod: Body) -> bool:
+        needed = set(images(pod))
+        if name in self.unreachable and not needed <= self._pulled[name]:
+            return True
+        lost = any(content in image for content in self.unpullable for image in needed)
+        if not lost:
+            self._pulled[name] |= needed
+        return lost
 
     def _end_soon(self, name: str, pod: Body) -> None:
         pause = self.rng.uniform(*self.speeds.end)

@@ -15,6 +15,7 @@ from simulation.invariants import BrokenInvariant, Guard
 from simulation.line import Weather
 from simulation.log import rules_of
 from simulation.machines import kills
+from support.builders import digest
 from wavegate.api import Phase
 from wavegate.rollout.names import ATTEMPT_LABEL
 
@@ -22,6 +23,8 @@ CHECK = {"name": "errors", "query": "errors", "max": "1", "interval": "10s"}
 CHECKED = {"checks": [CHECK], "prometheus": {"url": "http://prometheus.example"}}
 FENCE_SECONDS = 1.0
 """From the stored fail to both writes of the fence."""
+BARE_SECONDS = 150.0
+"""For so long a node may lack an agent that can't fetch its content."""
 SEEN_SECONDS = 10.0
 """From a reboot to the stored fail, whatever keeps the release from moving."""
 
@@ -198,6 +201,26 @@ def without_the_operator_all_stays() -> None:
         unmoved = {n for n in agents if n not in moved(sim)}
         if name not in agents or len({agents[n] for n in unmoved}) != 1:
             raise BrokenInvariant(15, f"a node that joined has no stable agent: {agents}")
+
+
+def what_cannot_be_fetched_leaves_no_node_bare() -> None:
+    """16: while the registry lacks the content, no node is without an agent for longer than a try
+    takes, and when it has it, the release goes on by itself.
+    """
+    with running() as sim:
+        guard = Guard()
+        sim.watchers.append(guard)
+        sim.machines.unpullable.add(digest("b"))
+        sim.publish("b")
+        bare: dict[str, float] = {}
+        for _ in range(120):
+            sim.run(10)
+            agents = sim.agents()
+            bare = {n: bare.get(n, 0.0) + 10 for n in sim.machines.machines if n not in agents}
+            if any(seconds > BARE_SECONDS for seconds in bare.values()):
+                raise BrokenInvariant(16, f"without an agent for so many seconds: {bare}")
+        sim.machines.unpullable.clear()
+        sim.until_phase("b", "Completed", 1_200)
 
 
 HOLDS: dict[str, Callable[[Simulation], None]] = {

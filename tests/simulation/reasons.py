@@ -20,7 +20,6 @@ ON_NODES = {
     Reason.AgentRestarted,
     Reason.AgentNotReady,
     Reason.AgentOOMKilled,
-    Reason.CannotFetch,
 }
 """Reasons whose evidence is a node."""
 

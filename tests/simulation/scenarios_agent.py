@@ -100,6 +100,54 @@ def release_while_the_agent_changes(story: Story) -> None:
     assert binaries(story) == {digest("agent 3")}
 
 
+@scenario(spec={"rollout": {"maxSeverity": "Emergency"}})
+def emergency_while_the_agent_changes(story: Story) -> None:
+    """An emergency is published while a new agent is in its first wave
+    Not even that takes its place: the release may need the new agent. A person who can't wait takes
+    the agent back by a decision; then the release starts with the old one.
+    """
+    edit(story, "agent 2", "set another image in spec.agent.template")
+    story.until_wave("canary", WaveState.Soaking)
+    story.publish("b", severity="Emergency")
+    story.run(20)
+    assert story.record.rollout.candidate.is_agent
+    assert "change of the agent has ended" in story.status("b")["message"]
+    agent = story.channel_status()["candidate"]["agent"]
+    story.people(
+        "decide: Revert a, by the digest of the template",
+        lambda: story.decide("back", "a", "Revert", digest=agent),
+    )
+    story.until_ended("b", Phase.Completed)
+    assert story.everywhere("b")
+    assert binaries(story) == {digest("agent")}
+
+
+@scenario(spec={"rollout": {"coolDown": "30m"}})
+def cool_down_after_an_agent(story: Story) -> None:
+    """A new agent crashes, and a release is there already
+    The channel cools down as after any harm. The Resume names the release whose content the agent
+    came with, and the template's digest.
+    """
+    story.harm("bad agent", crash_loops())
+    edit(story, "bad agent", "set an image that crashes in spec.agent.template")
+    until_agent(story, Phase.Reverted)
+    story.publish("b")
+    story.run(120)
+    assert story.record.rollout is None
+    assert story.status("b")["reason"] == "CoolingDown"
+    story.people("decide: Resume a, by its content", lambda: story.decide("wrong", "a", "Resume"))
+    story.run(30)
+    assert story.record.rollout is None
+    failed = story.record.failed_agents[0].digest
+    story.people(
+        "decide: Resume a, by the digest of the template",
+        lambda: story.decide("go", "a", "Resume", digest=failed),
+    )
+    story.until_ended("b", Phase.Completed)
+    assert story.everywhere("b")
+    assert binaries(story) == {digest("agent")}
+
+
 @scenario()
 def template_changed_back(story: Story) -> None:
     """People change the template, think better of it, and change it again

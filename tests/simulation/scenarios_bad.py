@@ -114,19 +114,6 @@ def agent_never_ready(story: Story) -> None:
 
 
 @scenario()
-def content_cannot_be_fetched(story: Story) -> None:
-    """The image of the content can't be pulled
-    The content never ran: the node goes back after progressDeadline, and nothing is blocked.
-    """
-    story.say("given", "the registry has no content lost")
-    story.machines.unpullable.add(story.digest_of("lost"))
-    story.publish("lost")
-    story.until_ended("lost", Phase.Reverted)
-    assert story.everywhere("a")
-    assert not story.record.blocked
-
-
-@scenario()
 def node_removed_after_its_move(story: Story) -> None:
     """Two nodes that have the candidate are removed from the cluster
     Nobody announced it, so nobody can tell whether the content is why. One alone would be a

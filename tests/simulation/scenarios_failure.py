@@ -1,6 +1,6 @@
 """Stories about what comes after a failure: the cool-down, the breaker, and a person."""
 
-from simulation.machines import crash_loops
+from simulation.machines import crash_loops, only_on
 from simulation.scenarios import scenario
 from simulation.story import Story
 from support.builders import digest
@@ -135,3 +135,46 @@ def stable_taken_back_by_a_person(story: Story) -> None:
     _resume(story, "go", "bad")
     story.until_ended("next", Phase.Completed)
     assert story.everywhere("next")
+
+
+def _two_kernels(story: Story) -> list[str]:
+    """Four workers with an older kernel join, on which the agent crashes with the new content."""
+    older = story.add_nodes("workers", 4, kernelVersion="6.1.0")
+    story.run(30)
+    story.bring("bad", "ends the agent on kernel 6.1.0", only_on(frozenset(older), crash_loops(2)))
+    return older
+
+
+@scenario(spec={"rollout": {"onFailure": "RevertFailing"}})
+def only_the_older_kernel_goes_back(story: Story) -> None:
+    """Content crashes the agent on one kernel only, on a channel with onFailure: RevertFailing
+    The nodes of that kernel go back to stable, the others keep the content and nothing moves any
+    more, whatever people set. When a person has seen enough, they revert the rest.
+    """
+    older = _two_kernels(story)
+    story.publish("bad")
+    story.until_phase("bad", Phase.Paused)
+    story.run(60)
+    agents = story.agents()
+    assert {agents[name] for name in older} == {OLD}
+    assert digest("bad") in agents.values()
+    _resume(story, "go", "bad")
+    story.run(1_800)
+    assert story.agents() == agents
+    story.people("decide: Revert bad", lambda: story.decide("back", "bad", "Revert"))
+    story.until_ended("bad", Phase.Reverted)
+    assert story.everywhere("a")
+
+
+@scenario(spec={"rollout": {"onFailure": "RevertFailing"}})
+def harm_on_the_others_too(story: Story) -> None:
+    """The nodes of one kernel went back, and then a node of the other comes to harm
+    That is one too many: all go back at once, and the content is blocked.
+    """
+    _two_kernels(story)
+    story.publish("bad")
+    story.until_phase("bad", Phase.Paused)
+    story.run(120)
+    story.reboot("canary-1")
+    story.until_ended("bad", Phase.Reverted)
+    assert story.everywhere("a")

@@ -1,5 +1,6 @@
 """Stories of nodes that leave or are rebooted as announced, and of one that is not."""
 
+from simulation.cluster import Simulation
 from simulation.scenarios import scenario
 from simulation.story import Story
 from wavegate.api import Phase, WaveState
@@ -9,6 +10,14 @@ TWO_CANARIES = [
     {"name": "all", "upTo": "100%"},
 ]
 ANY_NODE = {"waves": [{"name": "one", "upTo": 1}, {"name": "all", "upTo": "100%"}]}
+
+DEFAULT_WAVES = [
+    {"name": "one", "upTo": 1, "soak": "15m"},
+    {"name": "few", "upTo": "5%", "soak": "15m"},
+    {"name": "quarter", "upTo": "25%", "soak": "10m"},
+    {"name": "half", "upTo": "50%", "soak": "10m"},
+    {"name": "all", "upTo": "100%", "soak": "10m"},
+]
 
 
 @scenario(canaries=0, workers=5, spec=ANY_NODE | {"pools": [{"name": "workers", "selector": {}}]})
@@ -115,3 +124,34 @@ def kernel_deadlock_on_one_node(story: Story) -> None:
     story.until_ended("bad", Phase.Reverted)
     assert story.everywhere("a")
     assert story.record.blocked
+
+
+@scenario(canaries=0, workers=40, spec=ANY_NODE | {"pools": [{"name": "workers", "selector": {}}]})
+def autoscaler_that_replaces_a_third_in_an_hour(story: Story) -> None:
+    """An autoscaler replaces one of 40 nodes every four minutes: more than a third in an hour
+    Soaks are those of the defaults. What leaves is excused, what joins is left for a sweep, and in
+    each soaked sweep more join than may be moved at last. After four of them what is left is moved
+    all the same, two at a time, each settled: so the release comes to its end.
+    """
+    pace = {"maxUnavailable": "5%", "settle": "60s", "bake": "0s"}
+    story.people(
+        "set the waves, soaks and limits that are the defaults",
+        lambda: story.patch("Channel", "rules", waves=DEFAULT_WAVES, rollout=pace),
+    )
+    story.run(5)
+    story.say("autoscaler", "replaces a node every four minutes, from now on")
+    story.publish("b")
+    replaced, ends = 0, story.now + 6 * 3600
+    while story.status("b").get("phase") != "Completed":
+        assert story.now < ends, "it stays open as long as nodes are replaced"
+        present = sorted(name for _, name in story.server.objects["nodes"])
+        leaves = present[replaced * 7 % len(present)]
+        story.act(lambda name=leaves: story.autoscaler.shrink(name))
+        [joined] = Simulation.add_nodes(story, "workers", 1)
+        story.machines.machines[joined].beat = 0.0
+        replaced += 1
+        story.run(240)
+    story.say("autoscaler", f"has replaced {replaced} nodes")
+    names = [wave.name for wave in story.record.outcomes[0].waves]
+    assert ("rest-4" in names, "rest-5" in names) == (True, False)
+    assert story.everywhere("b")

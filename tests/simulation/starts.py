@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from simulation.apiserver import Body, Change
-from simulation.bodies import attempt_of, record_in
+from simulation.bodies import attempt_of, record_in, side
 from simulation.clock import START
 from wavegate.api import PLURALS, Channel, Phase, Reason
 from wavegate.rollout.record import Outcome, Record
@@ -91,6 +91,19 @@ def holder(lease: Body | None) -> str:
 
 def _passed(record: Record, revert: Outcome) -> bool:
     return any(outcome.started_at >= revert.finished_at for outcome in record.outcomes)
+
+
+def nothing_moves_where_strata_were_left_out(guard: Any, sim: Any, change: Change) -> Iterator[str]:
+    """4: after a part of its nodes went back, a release gets no further node."""
+    rollout = guard.rollout
+    if change.plural != "nodes" or not change.actor.startswith("operator") or rollout is None:
+        return
+    if not rollout.left_out or guard.two_leaders:
+        return
+    guard.counted[4] += 1
+    now = side(change.after, sim.key)
+    if now == rollout.attempt and side(change.before, sim.key) != now:
+        yield f"{change.key[1]} was moved to {now}, of which a part went back"
 
 
 def stable_is_doubted(guard: Any, sim: Any, change: Change) -> Iterator[str]:

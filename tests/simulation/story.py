@@ -288,6 +288,11 @@ class Story(Simulation):
         rollout = self.record.rollout
         return [suspect.node for suspect in rollout.suspects] if rollout else []
 
+    def stalled(self) -> bool:
+        """Whether a node is known that could not start the running candidate."""
+        rollout = self.record.rollout
+        return rollout is not None and bool(rollout.stalls)
+
     def unmoved(self, pool: str = "workers") -> list[str]:
         """The nodes of a pool that were not given to the running candidate, by name."""
         rollout = self.record.rollout

@@ -18,12 +18,14 @@ from wavegate.api import Reason, WaveState
 from wavegate.cluster import paths
 from wavegate.cluster import status as statuses
 from wavegate.cluster.store import Store
+from wavegate.evidence import Verdict
 from wavegate.rollout import (
     agent_template,
     choice,
     cooldown,
     corroborate,
     decide,
+    edits,
     excused,
     exposure,
     forward,
@@ -32,9 +34,12 @@ from wavegate.rollout import (
     labels,
     lacks,
     loaded,
+    queue,
     revert,
     soak,
     stable_suspect,
+    stalls,
+    succession,
     templates,
     way_back,
 )
@@ -84,6 +89,26 @@ def bad_twice(sim: Simulation) -> None:
     sim.until_phase("good", "Completed", 600)
 
 
+def newer_in_the_second_wave(sim: Simulation) -> None:
+    """A newer release, no more urgent, comes while another one is in its second wave."""
+    sim.publish("a")
+    sim.until_phase("a", "Completed", 600)
+    sim.publish("b")
+    promises.until_moved(sim, 3)
+    sim.publish("c")
+    sim.until_phase("c", "Completed", 600)
+
+
+def newer_each_moment(sim: Simulation) -> None:
+    """Releases come faster than a first wave passes."""
+    sim.publish("a")
+    sim.until_phase("a", "Completed", 600)
+    for number in range(6):
+        sim.publish(f"r{number}")
+        sim.run(20)
+    sim.until_phase("r5", "Completed", 600)
+
+
 def bad_on_stable_too(sim: Simulation) -> None:
     """A release is taken back, and on two nodes stable's agent crashes as well."""
     sim.publish("a")
@@ -103,6 +128,23 @@ def bad_on_stable_too(sim: Simulation) -> None:
     sim.until_phase("bad", "Reverted", 600)
 
 
+def bad_on_one_kernel(sim: Simulation) -> None:
+    """Two nodes of one kernel come to harm in the second wave; the others keep the content."""
+    sim.patch("Channel", "rules", rollout={**ROLLOUT, "onFailure": "RevertFailing"})
+    older = sim.add_nodes("canary", 1, kernelVersion="6.1.0")
+    older += sim.add_nodes("workers", 6, kernelVersion="6.1.0")
+    sim.publish("a")
+    sim.until_phase("a", "Completed", 900)
+    sim.publish("bad")
+    exposed = promises.until_moved(sim, 6)
+    for name in [name for name in exposed if name not in older][:2]:
+        crash_agent(sim, name)
+    sim.until_phase("bad", "Paused", 600)
+    sim.run(300)
+    sim.decide("back", "bad", "Revert")
+    sim.until_phase("bad", "Reverted", 600)
+
+
 def one_liar(sim: Simulation) -> None:
     """A node of the second wave feigns a crash of its agent, whenever it gets the release."""
     sim.publish("a")
@@ -112,6 +154,27 @@ def one_liar(sim: Simulation) -> None:
     crash_agent(sim, liar)
     sim.until("it goes back", lambda: sim.agents().get(liar) == digest("a"))
     sim.until_phase("b", "Completed", 1_200)
+
+
+def edited(sim: Simulation) -> None:
+    """A person makes the channel looser while a release rolls out."""
+    sim.patch("Channel", "rules", rollout={**sim.channel_spec()["rollout"], "maxUnavailable": 1})
+    sim.publish("a")
+    sim.until_phase("a", "Completed", 900)
+    sim.publish("b")
+    promises.until_moved(sim, 2)
+    sim.patch("Channel", "rules", rollout={**sim.channel_spec()["rollout"], "maxUnavailable": 5})
+    sim.until_phase("b", "Completed", 900)
+
+
+def blocked(sim: Simulation) -> None:
+    """A person blocks the content of a release that rolls out."""
+    sim.publish("a")
+    sim.until_phase("a", "Completed", 600)
+    sim.publish("b")
+    promises.until_moved(sim, 1)
+    sim.decide("heard", "b", "Block")
+    sim.run(300)
 
 
 def crash_agent(sim: Simulation, node: str) -> None:
@@ -224,6 +287,16 @@ def release_after_a_bad_agent(sim: Simulation) -> None:
     sim.until_phase("b", "Completed", 4_000)
 
 
+def newer_than_an_agent(sim: Simulation) -> None:
+    """A release comes while a new agent is in its first wave."""
+    sim.publish("a")
+    sim.until_phase("a", "Completed", 600)
+    sim.patch("Channel", "rules", agent=scenarios_agent.template("agent 2"))
+    sim.until("the canary soaks", lambda: in_state(sim, WaveState.Soaking))
+    sim.publish("b")
+    sim.until_phase("b", "Completed", 4_000)
+
+
 def kinds(sim: Simulation) -> None:
     """A good release for workers of two kernels, and for two nodes of the control plane."""
     sim.add_nodes("workers", 3, "newer", kernelVersion="6.18.1")
@@ -313,9 +386,62 @@ def has_no_breaker(patch) -> None:
     patch.setattr(cooldown, "_tripped", lambda *_: ())
 
 
+def follows_the_channel(patch) -> None:
+    """A plan is what the channel says now."""
+
+    def follow(obs, rollout):
+        plan = queue.freeze(obs.channel)
+        return rollout if plan == rollout.plan else replace(rollout, plan=plan)
+
+    patch.setattr(edits, "apply", follow)
+
+
+def looks_at_the_block_list_at_the_start_only(patch) -> None:
+    """What starts goes on, whatever is blocked meanwhile."""
+    ended = decide._ended_by_person
+
+    def deaf(obs, rollout):
+        end = ended(obs, rollout)
+        return None if end and end[0] is Reason.DigestBlocked else end
+
+    patch.setattr(decide, "_ended_by_person", deaf)
+
+
+def replaces_whatever_runs(patch) -> None:
+    """The newest always takes the place of what rolls out."""
+    patch.setattr(succession, "_kept_by", lambda *_: "")
+
+
+def replaces_again_and_again(patch) -> None:
+    """What has replaced another is replaced itself."""
+    patch.setattr(succession, "_has_replaced", lambda _: False)
+
+
+def replaces_an_agent(patch) -> None:
+    """A change of the agent is replaced in its first wave as any release is."""
+    kept = succession._kept_by
+
+    def blind(obs, rollout):
+        release = replace(rollout.candidate, release_uid="a release")
+        return kept(obs, replace(rollout, candidate=release))
+
+    patch.setattr(succession, "_kept_by", blind)
+
+
 def believes_in_stable(patch) -> None:
     """Whoever went back is well."""
     patch.setattr(stable_suspect, "doubt", lambda *_: None)
+
+
+def goes_on_without_a_stratum(patch) -> None:
+    """Who comes to harm goes back, and the rest of the wave is moved all the same."""
+    reason = decide.pause_reason
+
+    def hasty(obs, now):
+        rollout = obs.record.rollout
+        return None if rollout is not None and rollout.left_out else reason(obs, now)
+
+    patch.setattr(decide, "pause_reason", hasty)
 
 
 def waits_for_nodes_before_it_fences(patch) -> None:
@@ -482,6 +608,23 @@ def believes_one_node(patch) -> None:
     patch.setattr(corroborate, "_corroborated", lambda *_: True)
 
 
+def blames_what_never_ran(patch) -> None:
+    """A node that can't fetch the content fails it."""
+    judged = judge.judge_agent
+
+    def blaming(*args, **more):
+        for finding in judged(*args, **more):
+            blamed = finding.reason is Reason.CannotFetch
+            yield replace(finding, verdict=Verdict.FAIL) if blamed else finding
+
+    patch.setattr(judge, "judge_agent", blaming)
+
+
+def leaves_it_where_it_cannot_start(patch) -> None:
+    """A node that can't fetch the content is not given back."""
+    patch.setattr(stalls, "note", lambda _obs, rollout, _findings, _now: rollout)
+
+
 def takes_the_agent_along(patch) -> None:
     """A channel that is gone takes its stable DaemonSet with it."""
     tidy = decide._tidy
@@ -526,6 +669,8 @@ MUTATIONS = (
     Mutation(11, gives_a_release_the_new_agent, on(release_after_a_bad_agent)),
     Mutation(2, opens_the_next_wave_early, on(good)),
     Mutation(2, begins_without_a_proof, on(good)),
+    Mutation(2, follows_the_channel, on(edited)),
+    Mutation(4, looks_at_the_block_list_at_the_start_only, on(blocked)),
     Mutation(3, moves_all_at_once, on(good)),
     Mutation(3, takes_a_stratum_at_once, on(kinds)),
     Mutation(3, takes_the_control_plane_along, on(kinds)),
@@ -533,6 +678,7 @@ MUTATIONS = (
     Mutation(4, moves_on_after_a_fail, on(bad)),
     Mutation(4, starts_in_the_cool_down, on(bad_then_good)),
     Mutation(4, has_no_breaker, on(bad_twice)),
+    Mutation(4, goes_on_without_a_stratum, on(bad_on_one_kernel)),
     Mutation(5, waits_for_nodes_before_it_fences, promises.a_fence_costs_two_writes),
     Mutation(6, passes_on_time_alone, on(dead_in_the_soak)),
     Mutation(6, believes_in_stable, on(bad_on_stable_too)),
@@ -551,8 +697,15 @@ MUTATIONS = (
     Mutation(15, forgets_unlabelled_nodes, promises.without_the_operator_all_stays),
     Mutation(16, points_stable_at_the_candidates_nodes, on(good)),
     Mutation(17, believes_one_node, on(one_liar)),
+    Mutation(17, blames_what_never_ran, promises.what_cannot_be_fetched_leaves_no_node_bare),
+    Mutation(
+        16, leaves_it_where_it_cannot_start, promises.what_cannot_be_fetched_leaves_no_node_bare
+    ),
     Mutation(18, undoes_a_fence_of_people, on(fenced_by_hand)),
     *(Mutation(19, pauses_before_it_looks, paused(hold)) for hold in promises.HOLDS),
+    Mutation(19, replaces_whatever_runs, on(newer_in_the_second_wave)),
+    Mutation(19, replaces_again_and_again, on(newer_each_moment)),
+    Mutation(19, replaces_an_agent, on(newer_than_an_agent)),
     Mutation(20, takes_the_agent_along, on(channel_deleted), reported=16),
 )
 RUNS = {
@@ -560,6 +713,13 @@ RUNS = {
     "bad": on(bad),
     "bad then good": on(bad_then_good),
     "bad twice": on(bad_twice),
+    "edited": on(edited),
+    "blocked": on(blocked),
+    "bad on one kernel": on(bad_on_one_kernel),
+    "newer in the second wave": on(newer_in_the_second_wave),
+    "newer each moment": on(newer_each_moment),
+    "newer than an agent": on(newer_than_an_agent),
+    "release after a bad agent": on(release_after_a_bad_agent),
     "bad on stable too": on(bad_on_stable_too),
     "one liar": on(one_liar),
     "dead in the soak": on(dead_in_the_soak),
@@ -572,6 +732,7 @@ RUNS = {
     "channel deleted": on(channel_deleted),
     "kinds": on(kinds),
     "two leaders": promises.two_leaders_move_no_more_than_one,
+    "nothing to fetch": promises.what_cannot_be_fetched_leaves_no_node_bare,
     "fence": promises.a_fence_costs_two_writes,
     "kills": promises.kills_change_nothing,
     "quiet": promises.a_quiet_cluster_gets_no_writes,

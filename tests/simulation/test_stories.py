@@ -16,12 +16,15 @@ from simulation import (
     scenarios_agent,
     scenarios_bad,
     scenarios_carrier,
+    scenarios_edits,
     scenarios_failure,
+    scenarios_fetch,
     scenarios_good,
     scenarios_leaving,
     scenarios_loaded,
     scenarios_people,
     scenarios_plan,
+    scenarios_queue,
     scenarios_suspects,
 )
 from simulation.scenarios import SCENARIOS
@@ -29,6 +32,7 @@ from simulation.scenarios import SCENARIOS
 FOLDER = Path(__file__).parent / "stories"
 WRITES = os.environ.get("WAVEGATE_WRITE_STORIES") == "1"
 MODULES = (
+    scenarios_fetch,
     scenarios_good,
     scenarios_bad,
     scenarios_people,
@@ -39,6 +43,8 @@ MODULES = (
     scenarios_agent,
     scenarios_plan,
     scenarios_failure,
+    scenarios_edits,
+    scenarios_queue,
 )
 
 

@@ -94,6 +94,7 @@ class SimNode:
     announced_at: float = 0.0
     bad: frozenset[str] = frozenset()
     lost_at: float | None = None
+    kernel: str = ""
     left: str = ""
     """What the operator remembers: the boot before this one, if it was rebooted as announced."""
     seen: tuple[bool, int] | None = None
@@ -124,6 +125,7 @@ class SimNode:
             self.bad,
             self.lost_at,
             self.left,
+            kernel=self.kernel,
         )
 
 

@@ -29,6 +29,7 @@ class OnFailure(StrEnum):
     """What happens when a wave fails."""
 
     Revert = "Revert"
+    RevertFailing = "RevertFailing"
     Pause = "Pause"
 
 

@@ -10,13 +10,14 @@ DEFAULT_PAUSE = Duration.parse("24h")
 
 
 class DecisionAction(StrEnum):
-    """What a person may decide. `Pause` and `Revert` tighten, the others loosen."""
+    """What a person may decide. `Pause`, `Revert` and `Block` tighten, the others loosen."""
 
     Approve = "Approve"
     Pause = "Pause"
     Resume = "Resume"
     Revert = "Revert"
     Unblock = "Unblock"
+    Block = "Block"
 
 
 class DecisionSpec(ApiModel):

@@ -22,7 +22,9 @@ _GATE = (
 _STATUS: Mapping[str, Mapping[str, str]] = {
     "SecurityContentChannel": {
         "status": "observedGeneration stable lastBaked candidate agentRollout blocked nodes"
-        " breakGlass conditions",
+        " breakGlass plan conditions",
+        "status.plan": "release nodes least waves later blindSpots",
+        "status.plan.waves[]": "name summary nodes least first",
         "status.stable": _REVISION,
         "status.lastBaked": _REVISION,
         "status.candidate": _REVISION,

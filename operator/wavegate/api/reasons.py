@@ -191,6 +191,11 @@ class Reason(StrEnum):
         "This content failed before on this channel and may not return; publish fixed content "
         "under a new digest.",
     )
+    BlockedByDecision = _reason(
+        "BlockedByDecision",
+        "A person put this content on the block list, so it may not return until another decision "
+        "takes it off; see the SecurityContentDecision for the reason.",
+    )
     NotNewer = _reason(
         "NotNewer",
         "The channel already carries a release with the same or a higher sequence; publish with "
@@ -198,7 +203,14 @@ class Reason(StrEnum):
     )
     Queued = _reason(
         "Queued",
-        "Another release of the channel is rolling out; this one starts after it.",
+        "Another release of the channel is rolling out; this one starts after it, or takes its "
+        "place, as the message says.",
+    )
+    Replaced = _reason(
+        "Replaced",
+        "A newer release came while this one was in its first wave, or a more urgent one came "
+        "later; its nodes go back to stable, its content is not blocked, then the newer one "
+        "starts; nothing to do.",
     )
     Superseded = _reason(
         "Superseded",
@@ -257,6 +269,11 @@ class Reason(StrEnum):
     RolloutStarted = _reason(
         "RolloutStarted",
         "The plan is frozen and the candidate's DaemonSet exists; watch the waves.",
+    )
+    PlanOutdated = _reason(
+        "PlanOutdated",
+        "The channel was edited while a release rolls out: what tightens acts already, and the "
+        "fields in the message wait for the next release; if they must act now, revert this one.",
     )
     WaveOpened = _reason(
         "WaveOpened",
@@ -480,12 +497,14 @@ class Reason(StrEnum):
     CannotFetch = _reason(
         "CannotFetch",
         "A node cannot get the image, Secret or ConfigMap of the candidate, so the wave is held; "
-        "look at the pod's events and repair the registry, the pull secret or the object.",
+        "after 2 minutes the node goes back to stable, to be tried again later; look at the pod's "
+        "events and repair the registry, the pull secret or the object.",
     )
     Unschedulable = _reason(
         "Unschedulable",
-        "The scheduler finds no room for the candidate's pod on its node, so the wave is held; "
-        "free resources there or raise the agent's priority.",
+        "The candidate's pod does not start on its node (no room, a volume, a long pull), so past "
+        "progressDeadline the wave is held and the node goes back to stable; look at the pod's "
+        "events (one that ran and is gone counts as harmed then, without a block).",
     )
     NotMovable = _reason(
         "NotMovable",

@@ -207,7 +207,8 @@ class Engine:
             told = (Reason.RolloutStarted, f"{after.candidate.title} starts", False)
         elif after is None and before is not None:
             outcome = record.outcomes[0]
-            told = (outcome.reason, outcome.message, outcome.phase is Phase.Reverted)
+            warn = outcome.phase is not Phase.Completed and outcome.reason is not Reason.Replaced
+            told = (outcome.reason, outcome.message, warn)
             if outcome.phase is Phase.Reverted and outcome.incident:
                 self._metrics.reverts.labels(
                     obs.namespace, obs.name, outcome.incident.reason.value

@@ -1,7 +1,8 @@
 """The agent's pod on a moved node. Counts are absolute: the pod is new, so each restart is its own.
 
-What keeps a pod from starting without the content having run (image, Secret, room) is never
-blamed on the content: it holds, and past the deadline the nodes go back without a block.
+What keeps a pod from starting without the content having run (image, Secret, volume, room) is never
+blamed on the content: it holds (see `rollout.stalls`). An agent that ran and is gone may have been
+ended by what the content did: past the deadline that fails, without a block.
 """
 
 from collections.abc import Iterator, Sequence
@@ -46,9 +47,12 @@ def judge_agent(
         yield _harm(node, pod, who)
     elif pod.waiting in CANNOT_FETCH:
         message = f"{who} on node {node} can't start: {pod.waiting}"
-        verdict = Verdict.FAIL if overdue else Verdict.HOLD
-        yield Finding(verdict, Reason.CannotFetch, message, node, gate=GateKind.Agents)
-    elif pod.node is None or pod.phase != "Running":
+        yield Finding(Verdict.HOLD, Reason.CannotFetch, message, node, gate=GateKind.Agents)
+    elif pod.node is None or pod.phase == "Pending":
+        verdict = Verdict.HOLD if overdue else Verdict.WAIT
+        message = f"agent pod {pod.name} on node {node} has not started yet"
+        yield Finding(verdict, Reason.Unschedulable, message, node, gate=GateKind.Agents)
+    elif pod.phase != "Running":
         # Failed without a restart: evicted, or refused by the kubelet; the content never ran.
         message = f"agent pod {pod.name} on node {node} is {pod.phase}"
         yield late(node, Reason.Unschedulable, message, overdue=overdue)

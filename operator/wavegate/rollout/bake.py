@@ -134,7 +134,7 @@ def _failed(obs: Observation, bake: Bake, now: float) -> Record:
 
 def _goes_back(bake: Bake) -> bool:
     unproven = bake.incident is not None and bake.incident.reason is Reason.BakeUnproven
-    return bake.rollout.plan.on_failure is OnFailure.Revert and not unproven
+    return bake.rollout.plan.on_failure is not OnFailure.Pause and not unproven
 
 
 def _taken_back(obs: Observation, record: Record, now: float) -> Record | None:

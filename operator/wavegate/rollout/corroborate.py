@@ -8,9 +8,9 @@ that no single node shows (a check `per: Wave`) fails in each wave.
 from collections.abc import Collection
 from dataclasses import dataclass, replace
 
-from wavegate.api import WaveState
+from wavegate.api import Reason, WaveState
 from wavegate.evidence import SOON_SECONDS, Finding, Verdict, is_corroborated
-from wavegate.rollout import disturbance, proven, soak, unsteady
+from wavegate.rollout import disturbance, proven, soak, stalls, unsteady
 from wavegate.rollout.observation import FIRST_LOOK_SECONDS, Observation
 from wavegate.rollout.record import Rollout, Suspect, WaveRun
 
@@ -35,7 +35,10 @@ def weigh(
     """
     harm = tuple(finding for finding in findings if finding.verdict is Verdict.FAIL)
     if not harm:
-        return Weighed(_without_few(obs, rollout, findings, now, strict=strict))
+        left = _without_few(obs, rollout, findings, now, strict=strict)
+        if strict or left is not rollout:
+            return Weighed(left)
+        return Weighed(stalls.note(obs, rollout, findings, now))
     disturbed = None if strict else _disturbed(obs, rollout, harm, now)
     if disturbed is not None:
         return disturbed
@@ -43,7 +46,8 @@ def weigh(
     if strict or any(finding.node is None for finding in harm):
         return Weighed(rollout, harm, blocks=any(finding.blocks for finding in harm))
     fresh = _suspects(obs, rollout, harm, now)
-    known = _others(rollout, fresh)
+    # What could not be fetched is a suspect so that it does not hold a wave for ever; no harm.
+    known = tuple(s for s in _others(rollout, fresh) if s.reason is not Reason.CannotFetch)
     lost = proven.is_lost(obs, rollout, (*known, *fresh))
     if lost or _corroborated(rollout, (*known, *fresh), now):
         blocking = [s for s in (*known, *fresh) if s.blocks]
@@ -102,7 +106,9 @@ def _noted(obs: Observation, rollout: Rollout, fresh: tuple[Suspect, ...], now: 
     why = f"of suspect {fresh[0].node}"
     first = all(suspect.wave != rollout.wave for suspect in rollout.suspects)
     stopped = soak.again(rollout, why) if first else soak.interrupt(obs, rollout, why, now)
-    return replace(stopped, suspects=(*_others(rollout, fresh), *fresh))
+    names = {suspect.node for suspect in fresh}
+    stalls = tuple(stall for stall in rollout.stalls if stall.node not in names)
+    return replace(stopped, suspects=(*_others(rollout, fresh), *fresh), stalls=stalls)
 
 
 def _any_harm_fails(obs: Observation, rollout: Rollout) -> bool:

@@ -8,7 +8,18 @@ from collections.abc import Iterator
 from dataclasses import replace
 
 from wavegate.api import Phase, Reason
-from wavegate.rollout import agent_template, bake, cooldown, decisions, forward, lost, queue, revert
+from wavegate.rollout import (
+    agent_template,
+    bake,
+    cooldown,
+    decisions,
+    edits,
+    forward,
+    lost,
+    queue,
+    revert,
+    succession,
+)
 from wavegate.rollout.judge import judge
 from wavegate.rollout.names import HANDS_OFF_ANNOTATION
 from wavegate.rollout.observation import Observation
@@ -54,9 +65,14 @@ def _decide(obs: Observation, now: float) -> Step:
     resumed = _resumed(obs, rollout, now)
     if resumed is not rollout:
         return Step(record=replace(record, rollout=resumed))
+    tighter = edits.apply(obs, rollout)
+    if tighter is not rollout:
+        return Step(record=replace(record, rollout=tighter))
     if rollout.phase is Phase.Pending:
         return forward.prepare(obs, rollout, now)
-    return forward.advance(obs, rollout, pause_reason(obs, now), now)
+    paused = pause_reason(obs, now)
+    step = forward.advance(obs, rollout, paused, now)
+    return step if paused else succession.replaced(obs, rollout, step, now)
 
 
 def pause_reason(obs: Observation, now: float) -> Reason | None:
@@ -132,7 +148,9 @@ def _tidy(obs: Observation) -> Step:
 
 
 def _ended_by_person(obs: Observation, rollout: Rollout) -> tuple[Reason, str] | None:
-    """A deletion or a decision that ends the running release."""
+    """A deletion, a decision, or a block of its digest that ends the running release. That is asked
+    in each pass, so before each wave opens, too.
+    """
     if obs.channel is None and not obs.unreadable:
         return Reason.ChannelDeleted, "the channel was deleted"
     back = agent_template.changed_back(obs, rollout)
@@ -142,13 +160,23 @@ def _ended_by_person(obs: Observation, rollout: Rollout) -> tuple[Reason, str] |
     if gone and not rollout.candidate.is_agent and not obs.unreadable:
         return Reason.ReleaseDeleted, f"release {rollout.candidate.release} was deleted"
     decided = decisions.revert_decided(obs, rollout)
-    return (Reason.RevertDecided, decided) if decided else None
+    if decided:
+        return Reason.RevertDecided, decided
+    blocked = obs.record.block_of(rollout.candidate.digest)
+    if blocked is None:
+        return None
+    return Reason.DigestBlocked, (
+        f"its content was blocked while it rolled out ({blocked.reason}, incident "
+        f"{blocked.incident}); publish repaired content under a new digest"
+    )
 
 
 def _resumed(obs: Observation, rollout: Rollout, now: float) -> Rollout:
     """A person who suspends a release that paused itself takes over; unsetting `suspend` then
     resumes it. Harm that is still there pauses it again. Of an agent's change it is the channel's.
     """
+    if rollout.left_out:
+        return rollout
     agent = rollout.candidate.is_agent
     lever = obs.channel if agent else obs.release(rollout.candidate.release_uid)
     if rollout.paused is None or lever is None or lever.spec.suspend == rollout.taken_over:

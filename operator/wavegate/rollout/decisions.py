@@ -9,11 +9,12 @@ before the decision was made and after it, that the admission policies refuse a 
 from dataclasses import replace
 
 from wavegate.api import Decision, DecisionAction, Reason
-from wavegate.rollout import cooldown, queue, soak, take_back
+from wavegate.rollout import cooldown, left_out, queue, soak, take_back
 from wavegate.rollout.cooldown import STAMP_SECONDS
 from wavegate.rollout.observation import Observation
 from wavegate.rollout.record import (
     AGENT_UID,
+    MAX_BLOCKED,
     UNOPENED,
     Blocked,
     DecisionNote,
@@ -29,6 +30,11 @@ MAX_NOTES = 3 * MAX_DECISIONS
 """Most notes in all: older ones are of releases that ended, or of incidents that are unblocked."""
 
 LOOSENS = (DecisionAction.Approve, DecisionAction.Resume, DecisionAction.Unblock)
+
+
+_TAKES_BACK = (DecisionAction.Revert, DecisionAction.Block)
+MAX_INCIDENT = 63
+"""Characters of an incident that a decision can name."""
 
 
 def action_of(decision: Decision) -> DecisionAction:
@@ -105,7 +111,20 @@ def carry_out(obs: Observation, now: float) -> Record:
             left = tuple(b for b in record.blocked if b.digest != decision.spec.digest)
             agents = (b for b in record.failed_agents if b.digest != decision.spec.digest)
             record = replace(record, blocked=left, failed_agents=tuple(agents))
+        elif action_of(decision) is DecisionAction.Block:
+            record = _block(record, decision, now)
     return record
+
+
+def _block(record: Record, decision: Decision, now: float) -> Record:
+    """The digest may not return. Who unblocks it names the decision."""
+    if record.block_of(decision.spec.digest):
+        return record
+    wanted = decision.spec
+    entry = Blocked(
+        wanted.digest, wanted.release, Reason.BlockedByDecision, now, decision.name[:MAX_INCIDENT]
+    )
+    return replace(record, blocked=(entry, *record.blocked)[:MAX_BLOCKED])
 
 
 def _fresh(obs: Observation, now: float) -> list[Decision]:
@@ -113,8 +132,8 @@ def _fresh(obs: Observation, now: float) -> list[Decision]:
     unknown = [d for d in obs.decisions if note_of(obs, d) is None]
     fit = [d for d in unknown if not is_awaited(obs, d) and refusal(obs, d, now) is None]
     fit.sort(key=lambda decision: (decision.created, decision.name))
-    reverts = [d for d in fit if action_of(d) is DecisionAction.Revert]
-    others = [d for d in fit if action_of(d) is not DecisionAction.Revert]
+    reverts = [d for d in fit if action_of(d) in _TAKES_BACK]
+    others = [d for d in fit if action_of(d) not in _TAKES_BACK]
     rollout = obs.record.rollout
     running = rollout.candidate.release_uid if rollout else ""
     known = sum(1 for note in obs.record.decisions if note.release_uid == running)
@@ -127,7 +146,7 @@ def _ended(obs: Observation, decision: Decision) -> Outcome | None:
     if obs.record.rollout is not None or action_of(decision) not in after:
         return None
     named = (decision.spec.release, decision.spec.digest)
-    return next((o for o in obs.record.outcomes if (o.release, o.digest) == named), None)
+    return next((o for o in obs.record.outcomes if o.named == named), None)
 
 
 def _release_uid(obs: Observation, decision: Decision) -> str:
@@ -194,7 +213,9 @@ def proof_wanted_at(obs: Observation) -> float | None:
 
 def refusal(obs: Observation, decision: Decision, now: float) -> Problem | None:
     """Why a decision does not apply to what is there now; None when it does."""
-    if action_of(decision) is DecisionAction.Unblock:
+    if action_of(decision) is DecisionAction.Block:
+        unfit = _unfit_to_block(obs, decision)
+    elif action_of(decision) is DecisionAction.Unblock:
         unfit = _unfit_to_unblock(obs, decision)
     else:
         unfit = _unfit(obs, decision, now)
@@ -234,6 +255,8 @@ def _unfit_action(obs: Observation, decision: Decision, rollout: Rollout, now: f
     if action_of(decision) is DecisionAction.Approve:
         return _unfit_to_approve(rollout, decision.spec.wave or "")
     if action_of(decision) is DecisionAction.Resume:
+        if rollout.left_out:
+            return left_out.NO_RESUME
         paused = any(_ends(obs, pause, decision, now) for pause in obs.decisions)
         if not (paused or _paused_before(rollout, decision)):
             return (
@@ -257,16 +280,31 @@ def _unfit_to_approve(rollout: Rollout, name: str) -> str:
     return ""
 
 
-def _unfit_to_unblock(obs: Observation, decision: Decision) -> str:
+def _other_content(obs: Observation, decision: Decision) -> str:
     digest, name = decision.spec.digest, decision.spec.release
-    failed = obs.record.failed_agent(digest)
-    if failed is not None:
-        return _unfit_incident(obs, decision, failed)
     release = next((r for r in obs.releases if r.name == name), None)
     outcome = obs.record.outcome_of(release.uid) if release else None
     carried = outcome.digest if outcome else release and queue.digest_of(obs, release)
     if carried != digest:
         return f"release {name} carries {carried or 'content that is not known'}, not {digest}"
+    return ""
+
+
+def _unfit_to_block(obs: Observation, decision: Decision) -> str:
+    other, entry = _other_content(obs, decision), obs.record.block_of(decision.spec.digest)
+    if other or entry is None:
+        return other
+    return f"{entry.digest} is blocked already, by incident {entry.incident}"
+
+
+def _unfit_to_unblock(obs: Observation, decision: Decision) -> str:
+    digest = decision.spec.digest
+    failed = obs.record.failed_agent(digest)
+    if failed is not None:
+        return _unfit_incident(obs, decision, failed)
+    other = _other_content(obs, decision)
+    if other:
+        return other
     entry = obs.record.block_of(digest)
     if entry is None:
         return f"{digest} is not blocked on channel {obs.name}"

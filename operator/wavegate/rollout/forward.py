@@ -23,6 +23,7 @@ from wavegate.rollout import (
     queue,
     revert,
     soak,
+    stalls,
     suspects,
     waves,
     way_back,
@@ -144,6 +145,9 @@ def _wave(obs: Observation, rollout: Rollout, findings: tuple[Finding, ...], now
     before = _next(obs, rollout) if state is WaveState.Passed else _approval(obs, rollout)
     if before is not None:
         return before
+    retried = None if _stopped_by(rollout, findings, now) else stalls.retry(obs, rollout, now)
+    if retried is not None:
+        return retried
     again = excused.again(obs, rollout)
     if isinstance(again, Rollout):
         return save(obs.record, again)

@@ -22,7 +22,7 @@ from wavegate.evidence import (
     judge_selected,
     standing,
 )
-from wavegate.rollout import labels, loaded, suspects
+from wavegate.rollout import labels, loaded, stalls, suspects
 from wavegate.rollout.marks import anew, is_away, or_reboot, softened
 from wavegate.rollout.observation import Observation
 from wavegate.rollout.periods import evidence_since
@@ -41,8 +41,15 @@ def judge(obs: Observation, rollout: Rollout, now: float) -> tuple[Finding, ...]
     worst first.
     """
     found = [*_sight(obs, rollout), *_nodes(obs, rollout, now), *_checks(obs, rollout)]
+    found += _stalled(obs, rollout, {f.node for f in found if f.verdict is Verdict.HOLD})
     found += loaded.judge(obs, rollout, witnesses(obs, rollout), now)
     return tuple(sorted(found, key=lambda finding: -finding.verdict))
+
+
+def _stalled(obs: Observation, rollout: Rollout, told: Container[str | None]) -> Iterator[Finding]:
+    """What holds as its nodes went back. One that is tried just now may say so itself."""
+    if rollout.stalls:
+        yield from (f for f in stalls.judge(obs, rollout) if f.node not in told)
 
 
 def judged_nodes(obs: Observation, rollout: Rollout) -> frozenset[str]:

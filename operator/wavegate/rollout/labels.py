@@ -47,7 +47,8 @@ def set_aside(obs: Observation, rollout: Rollout) -> frozenset[str]:
         if ledger is not None and wave.labelled:
             found = obs.kept.of(_unlabelled, ledger, obs.nodes, rollout.attempt, obs.key)
             names |= {name for place, name in found if place < wave.labelled}
-    return frozenset(names)
+    # One that is tried again lacks it for a moment, until it is labelled anew.
+    return frozenset(names - {stall.node for stall in rollout.stalls if stall.retrying})
 
 
 def doubtful_since(obs: Observation, rollout: Rollout) -> float | None:

@@ -237,6 +237,24 @@ class Suspect:
 
 
 @dataclass(frozen=True, slots=True)
+class Stall:
+    """A node on which the candidate could not start: see `stalls`. `since` is when it went back
+    first, `at` when it did last.
+    """
+
+    node: str
+    reason: Reason
+    message: str
+    since: float
+    at: float
+    tries: int = 1
+    ledger: int = -1
+    """The newest ledger then, as of a suspect."""
+    retrying: bool = False
+    """It is given the candidate once more."""
+
+
+@dataclass(frozen=True, slots=True)
 class Rollout:
     """The one attempt that is under way. `phase`: Pending (being prepared), Rolling, Reverting."""
 
@@ -264,6 +282,10 @@ class Rollout:
     """Nodes that were drained, removed or rebooted as announced: see `marks`."""
     suspects: tuple[Suspect, ...] = ()
     """Nodes whose harm is not corroborated, in the order in which it was seen."""
+    stalls: tuple[Stall, ...] = ()
+    """Nodes that went back as the candidate could not start there; it was not harm."""
+    left_out: tuple[tuple[str, ...], ...] = ()
+    """Strata that came to harm, whose nodes went back: none of them gets it in this attempt."""
     proven: tuple[str, ...] = ()
     """Strata of which a node soaked in a wave that passed; see `choice`."""
     completed_at: float | None = None
@@ -357,6 +379,17 @@ class Outcome:
     severity: Severity = Severity.Routine
     agent: str = ""
     """Of an agent's change: digest of its template."""
+
+    @property
+    def named(self) -> tuple[str, str]:
+        """Release and digest by which a decision names it."""
+        return self.release, self.agent or self.digest
+
+    @property
+    def title(self) -> str:
+        """What people call it."""
+        agent = f"agent {self.agent[7:19]} with " if self.agent else ""
+        return f"{agent}release {self.release}"
 
     def __post_init__(self) -> None:
         """Keep the message short, whoever's words it quotes."""
@@ -458,9 +491,9 @@ class Record:
         )
 
     def _failed_agents(self, ended: Outcome) -> tuple[Blocked, ...]:
-        """One that people took back themselves did not fail."""
+        """One that was taken back for the channel's edit, or for its content, did not fail."""
         reason = ended.incident.reason if ended.incident else ended.reason
-        taken_back = reason is Reason.AgentTemplateChanged
+        taken_back = reason in (Reason.AgentTemplateChanged, Reason.DigestBlocked)
         if not ended.agent or ended.phase is not Phase.Reverted or taken_back:
             return self.failed_agents
         entry = Blocked(ended.agent, ended.release, reason, ended.finished_at, ended.attempt)

@@ -14,7 +14,8 @@ def fenced_attempts(record: Record) -> tuple[str, ...]:
     """The attempt that is being reverted and those that were: at most one more than outcomes."""
     rollout = record.rollout
     reverting = [rollout.attempt] if rollout and rollout.phase is Phase.Reverting else []
-    reverted = [outcome.attempt for outcome in record.outcomes if outcome.phase is Phase.Reverted]
+    taken_back = (Phase.Reverted, Phase.Superseded)
+    reverted = [outcome.attempt for outcome in record.outcomes if outcome.phase in taken_back]
     stable = record.stable.attempt if record.stable else ""
     return tuple(dict.fromkeys(a for a in [*reverting, *reverted] if a and a != stable))
 

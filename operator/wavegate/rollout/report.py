@@ -24,13 +24,16 @@ from wavegate.rollout import (
     breakglass,
     cooldown,
     decisions,
+    edits,
     excerpts,
     exposure,
+    forecast,
     loaded,
     lost,
     movable,
     queue,
     soak,
+    succession,
     suspect_report,
 )
 from wavegate.rollout.decide import pause_reason
@@ -67,8 +70,12 @@ def channel_status(obs: Observation, step: Step | None = None, now: float = 0.0)
             *_inputs(obs),
             *_proof(obs),
             *_agent(obs),
+            *_plan(obs),
         ],
     }
+    plan = forecast.plan(obs)
+    if plan:
+        status["plan"] = plan
     if record.stable:
         status["stable"] = excerpts.revision(record.stable)
     if record.last_baked:
@@ -115,6 +122,13 @@ def _proof(obs: Observation) -> Iterator[dict[str, Any]]:
     yield _condition("LoadedProof", problem, "Each node must report the content that it loaded")
 
 
+def _plan(obs: Observation) -> Iterator[dict[str, Any]]:
+    """Whether all that the channel says acts on the release that rolls out; nothing without one."""
+    if obs.record.rollout is not None and obs.channel is not None:
+        current = "All that the channel says acts on the running release"
+        yield _condition("PlanCurrent", edits.outdated(obs), current)
+
+
 def release_status(
     obs: Observation, release: Release, step: Step, now: float, gates: tuple[Gate, ...] = ()
 ) -> dict[str, Any]:
@@ -150,6 +164,7 @@ def release_status(
                 Reason.Completed,
             ),
             _baked(outcome, status),
+            *(_plan(obs) if rollout and rollout.candidate.release_uid == release.uid else ()),
         ],
     }
 
@@ -270,7 +285,9 @@ def _message(
     phase, reason = is_in
     if rollout.incident:
         waiting = (obs.forbidden or step.waiting) if phase is Phase.Reverting else ""
-        return rollout.incident.message + (f"; waiting for {waiting}" if waiting else "")
+        left = suspect_report.left_out_clause(obs, rollout, now) if phase is Phase.Paused else ""
+        also = (f"waiting for {waiting}" if waiting else "", left)
+        return "; ".join(part for part in (rollout.incident.message, *also) if part)
     if not rollout.waves:
         why = obs.forbidden or next((finding.message for finding in step.findings), "")
         preparing = "The candidate's DaemonSet is being prepared" + (f"; {why}" if why else "")
@@ -346,8 +363,9 @@ def _queue_place(
         return Phase.Pending, problem.reason, problem.message, WaitingFor.Person
     blocked = obs.record.block_of(queue.digest_of(obs, release))
     if blocked:
+        did = "was blocked" if blocked.reason is Reason.BlockedByDecision else "failed before"
         message = (
-            f"{blocked.digest} failed before as release {blocked.release} ({blocked.reason}) and "
+            f"{blocked.digest} {did} as release {blocked.release} ({blocked.reason}) and "
             "may not return. Publish repaired content under a new digest."
         )
         return Phase.Rejected, Reason.DigestBlocked, message, WaitingFor.Nothing
@@ -381,7 +399,7 @@ def _turn(obs: Observation, release: Release, now: float) -> tuple[Phase, str, s
     stop = cooldown.stop(obs, now) if obs.record.rollout is None else None
     if stop is not None:
         return Phase.Pending, stop[0].reason, stop[0].message, stop[1]
-    message = "It starts when the running release has ended"
+    message = succession.why_it_waits(obs, paused=pause_reason(obs, now) is not None)
     return Phase.Pending, Reason.Queued, message, WaitingFor.Nothing
 
 

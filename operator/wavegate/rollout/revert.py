@@ -10,7 +10,7 @@ from dataclasses import replace
 
 from wavegate.api import OnFailure, Phase, Reason, WaveState
 from wavegate.evidence import LEASE_STALE_SECONDS, Finding, PodView
-from wavegate.rollout import soak, stable_suspect
+from wavegate.rollout import left_out, soak, stable_suspect
 from wavegate.rollout.back import lacking, waits_since
 from wavegate.rollout.lacks import Lack
 from wavegate.rollout.observation import Observation
@@ -40,6 +40,10 @@ def fail(
     )
     if rollout.plan.on_failure is OnFailure.Pause:
         return _ask(obs, rollout, findings, incident)
+    left = left_out.failing(obs, rollout, findings)
+    if left:
+        part = replace(rollout, left_out=left, paused=incident.reason, incident=incident)
+        return Step(record=replace(obs.record, rollout=soak.again(part, incident.message)))
     record = obs.record
     if blocks:
         record = block(record, rollout, first.reason, now)
@@ -121,6 +125,9 @@ def _reverted(record: Record, rollout: Rollout, left: tuple[Lack, ...], now: flo
     why = rollout.incident.message if rollout.incident else "reverted"
     reason = left[0].reason if left else Reason.Reverted
     message = "; ".join((why, *(lack.clause for lack in left)))
+    if rollout.incident and rollout.incident.reason is Reason.Replaced:
+        why_ended = left[0].reason if left else Reason.Replaced
+        return record.ended(Phase.Superseded, why_ended, message, now)
     return record.ended(Phase.Reverted, reason, message, now)
 
 

@@ -6,7 +6,9 @@ from typing import Any
 
 from wavegate.api import Reason
 from wavegate.evidence import smallest_effect
-from wavegate.rollout import suspects
+from wavegate.rollout import left_out, suspects
+from wavegate.rollout.judge import may_have_moved
+from wavegate.rollout.lacks import lacks
 from wavegate.rollout.observation import Observation
 from wavegate.rollout.record import Rollout, WaveRun, some
 from wavegate.rollout.waves import baseline_of
@@ -40,6 +42,21 @@ def clause(obs: Observation, rollout: Rollout, now: float) -> str:
     names = ", ".join(suspect.node for suspect in rollout.suspects[-3:])
     late = (lack.clause for lack in suspects.needing_hands(obs, rollout, now))
     return "; ".join((f"{count} suspect{'s'[: count != 1]} ({names})", *late))
+
+
+def left_out_clause(obs: Observation, rollout: Rollout, now: float) -> str:
+    """Which strata went back, and what their nodes still lack of being back, for people."""
+    if not rollout.left_out:
+        return ""
+    kinds = [", ".join(part for part in left if part) or "unknown" for left in rollout.left_out]
+    had = {entry.name for entry in may_have_moved(obs, rollout)} & left_out.names(obs, rollout)
+    stable = obs.record.stable.attempt if obs.record.stable else ""
+    well = {pod.node for pod in obs.pods_of(stable) if pod.ready and not pod.terminating}
+    left = {pod.node for pod in obs.pods_of(rollout.attempt)}
+    down = {n for n in had if n in left or n not in well or not obs.nodes[n].ready}
+    back = lacks(obs, rollout, down, frozenset(had - down), now)
+    proof = "; ".join(f"waiting for {lack.waiting}" for lack in back) or "all of them are back"
+    return f"{len(had)} nodes of {some(kinds)} go back, the others keep it; {proof}"
 
 
 def sees(waves: tuple[WaveRun, ...], index: int) -> dict[str, str]:

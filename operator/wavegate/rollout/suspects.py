@@ -8,10 +8,14 @@ which proved itself on all others, and is named: one node must not keep a releas
 from collections.abc import Iterable
 
 from wavegate.evidence import NodeView
+from wavegate.rollout import left_out
 from wavegate.rollout.lacks import Lack, lacks
 from wavegate.rollout.observation import Observation
 from wavegate.rollout.record import Rollout, Suspect
 from wavegate.rollout.steps import UnlabelNodes
+
+BATCH = 50
+"""Most nodes that one pass gives back: the lease is checked before each batch."""
 
 BRAKE_SECONDS = 60.0
 """Nothing moves for so long after harm: who died together with the first one is seen dead by then
@@ -19,12 +23,17 @@ BRAKE_SECONDS = 60.0
 
 
 def aside(obs: Observation, rollout: Rollout) -> frozenset[str]:
-    """Names of the suspects that nothing is asked of: those that were not taken again."""
+    """Names of the suspects and stalled nodes that nothing is asked of: those that were not taken
+    again.
+    """
     return obs.once(_aside, rollout)
 
 
 def _aside(obs: Observation, rollout: Rollout) -> frozenset[str]:
-    return frozenset(s.node for s in rollout.suspects if s.kept or not _is_retaken(obs, s))
+    away = {s.node for s in rollout.suspects if s.kept or not _is_retaken(obs, s)}
+    stalled = (s for s in rollout.stalls if not s.retrying)
+    away |= {s.node for s in stalled if not is_retaken(obs, s.node, s.ledger)}
+    return frozenset(away) | left_out.names(obs, rollout)
 
 
 def take_back(obs: Observation, rollout: Rollout) -> UnlabelNodes | None:
@@ -37,7 +46,8 @@ def take_back(obs: Observation, rollout: Rollout) -> UnlabelNodes | None:
     nodes = [node for node in obs.moved(rollout.attempt) if node.name in away]
     if not nodes:
         return None
-    return UnlabelNodes(tuple(sorted((n.name, n.uid) for n in nodes)), rollout.attempt)
+    first = sorted((node.name, node.uid) for node in nodes)[:BATCH]
+    return UnlabelNodes(tuple(first), rollout.attempt)
 
 
 def given_back(obs: Observation, rollout: Rollout) -> frozenset[str]:
@@ -46,7 +56,8 @@ def given_back(obs: Observation, rollout: Rollout) -> frozenset[str]:
 
 
 def _given_back(obs: Observation, rollout: Rollout) -> frozenset[str]:
-    return aside(obs, rollout) - {suspect.node for suspect in rollout.suspects if suspect.kept}
+    kept = {suspect.node for suspect in rollout.suspects if suspect.kept}
+    return (aside(obs, rollout) - kept) | left_out.names(obs, rollout)
 
 
 def returning(obs: Observation, rollout: Rollout, now: float) -> tuple[str, ...]:
@@ -54,11 +65,13 @@ def returning(obs: Observation, rollout: Rollout, now: float) -> tuple[str, ...]
     most for `progressDeadline`. After that the node needs hands, and keeps nobody waiting.
     """
     deadline, away = rollout.plan.progress_deadline, aside(obs, rollout)
-    lately = {s.node for s in rollout.suspects if 0.0 <= now - s.at <= deadline} & away
+    times = [(s.node, s.at) for s in rollout.suspects]
+    times += [(s.node, s.at) for s in rollout.stalls]
+    lately = {name for name, at in times if 0.0 <= now - at <= deadline} & away
     if not lately:
         return ()
     lacking = {name for lack in _lacks(obs, rollout, lately, now) for name in lack.nodes}
-    return tuple(s.node for s in rollout.suspects if s.node in lacking)
+    return tuple(dict.fromkeys(name for name, _ in times if name in lacking))
 
 
 def needing_hands(obs: Observation, rollout: Rollout, now: float) -> tuple[Lack, ...]:
@@ -94,8 +107,13 @@ def none_is_left(obs: Observation, rollout: Rollout) -> bool:
 
 
 def _is_retaken(obs: Observation, suspect: Suspect) -> bool:
-    newer = (ledger for number, ledger in obs.ledgers.items() if number > suspect.ledger)
-    return any(entry.name == suspect.node for ledger in newer for entry in ledger.nodes)
+    return is_retaken(obs, suspect.node, suspect.ledger)
+
+
+def is_retaken(obs: Observation, node: str, ledger: int) -> bool:
+    """Whether a ledger that is newer than this one has taken the node again."""
+    newer = (found for number, found in obs.ledgers.items() if number > ledger)
+    return any(entry.name == node for found in newer for entry in found.nodes)
 
 
 def _is_back(obs: Observation, node: NodeView | None) -> bool:

@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
 from wavegate.api import Phase, Reason, WaveState
+from wavegate.rollout.edits import is_tighter
 from wavegate.rollout.record import MAX_BLOCKED, MAX_OUTCOMES, Record, Rollout, WaveRun
 
 
@@ -32,7 +33,6 @@ HARM = (
     Reason.AgentRestarted,
     Reason.AgentOOMKilled,
     Reason.AgentNotReady,
-    Reason.CannotFetch,
     Reason.Unschedulable,
     Reason.OtherContentLoaded,
     Reason.CheckAboveMax,
@@ -46,6 +46,7 @@ HARMED = (
 )
 BY_PERSON = (Reason.RevertDecided, Reason.ReleaseDeleted, Reason.ChannelDeleted)
 BY_HAND = (Reason.FencedByHand,)
+BY_NEWER = (Reason.Replaced,)
 UNPREPARED = (Reason.InvalidTemplate, Reason.ContentMutable, Reason.StateLost)
 FROM_OUTSIDE = (
     Reason.Suspended,
@@ -73,7 +74,8 @@ def _releases() -> Iterator[Row]:
         stored=False,
     )
     yield Row(rolling, paused, "`holdTimeout` is over without evidence", (Reason.HoldTimeout,))
-    yield Row(rolling, paused, "a wave fails, and `onFailure: Pause`", HARM)
+    some_go = "a wave fails, and `onFailure: Pause`, or `RevertFailing` where other strata have it"
+    yield Row(rolling, paused, some_go, HARM)
     yield Row(
         rolling,
         paused,
@@ -89,6 +91,9 @@ def _releases() -> Iterator[Row]:
     yield Row(rolling, reverting, "a wave fails, and `onFailure: Revert`", HARM)
     yield Row(rolling, reverting, "a decision, or a deletion", BY_PERSON)
     yield Row(paused, reverting, "a decision, or a deletion", BY_PERSON)
+    blocked = "its digest was blocked under way: by a person, or by the bake of the same content"
+    for phase in (rolling, paused):
+        yield Row(phase, reverting, blocked, (Reason.DigestBlocked,))
     yield Row(rolling, reverting, "someone fenced or deleted the candidate's DaemonSet", BY_HAND)
     yield Row(paused, reverting, "someone fenced or deleted the candidate's DaemonSet", BY_HAND)
     yield Row(paused, reverting, "a wave fails, and `onFailure: Revert`", HARM)
@@ -106,6 +111,12 @@ def _releases() -> Iterator[Row]:
         Reason.RevertedNotProven,
     )
     yield Row(reverting, reverted, "`progressDeadline` is over", late)
+    newer = (
+        "a newer release came in its first wave, or a more urgent one later; not while it is paused"
+    )
+    yield Row(rolling, reverting, newer, BY_NEWER)
+    back = "it was replaced, and its nodes are proved to be back, or `progressDeadline` is over"
+    yield Row(reverting, Phase.Superseded, back, (*BY_NEWER, *late, Reason.StableSuspect))
     yield Row(rolling, done, "it is promoted: stable on all nodes", (Reason.Completed,))
     suspect = "the stable release fails its bake, and `onFailure: Revert`"
     yield Row(rolling, paused, suspect, (Reason.StableSuspect,))
@@ -239,12 +250,16 @@ def _is_taken_back(before: Record, after: Record) -> bool:
 def _same_attempt(old: Rollout, new: Rollout) -> Iterator[str]:
     known = replace(new.candidate, agent=old.candidate.agent)  # until its DaemonSet is made
     candidate = known if new.phase is Phase.Pending else new.candidate
-    if (old.candidate, old.plan, old.started_at) != (candidate, new.plan, new.started_at):
-        yield "the attempt, or its frozen plan, changes under way"
+    if (old.candidate, old.started_at) != (candidate, new.started_at):
+        yield "the attempt changes under way"
+    if not is_tighter(old.plan, new.plan):
+        yield "the frozen plan changes under way, and not to a tighter one"
     if old.phase is Phase.Reverting and new != old:
         yield "something but its end happens to a revert"
     if old.phase is Phase.Rolling and new.phase is Phase.Pending:
         yield "a rolling release is prepared again"
+    if old.left_out and (new.left_out != old.left_out or not new.paused):
+        yield "what was left out is forgotten"
     if not {s.node for s in old.suspects} <= {s.node for s in new.suspects}:
         yield "a suspect is forgotten"
     if new.promoting and not old.promoting and new.waves[-1].state is not WaveState.Passed:

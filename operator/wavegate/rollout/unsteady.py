@@ -7,12 +7,13 @@ chance explains them makes these suspects.
 
 from wavegate.api import GateKind, Reason, WaveState
 from wavegate.evidence import Finding, Verdict, silent_nodes
-from wavegate.rollout import exposure, soak, suspects
+from wavegate.rollout import exposure, soak, stalls, suspects
 from wavegate.rollout.judge import judged_nodes
 from wavegate.rollout.observation import Observation
 from wavegate.rollout.record import Rollout
 
 _SILENCE = (Reason.LeaseStale, Reason.NotHeardFrom, Reason.LoadedNotReported)
+_STALLED = (Reason.CannotFetch, Reason.Unschedulable)
 
 
 def overdue(
@@ -22,6 +23,7 @@ def overdue(
     if not rollout.waves or rollout.promoting:
         return {}
     found = [f for f in findings if f.reason in _SILENCE and f.verdict is Verdict.HOLD]
+    found += stalls.overdue(obs, rollout, now)
     found += _without_data(obs, rollout, now) + _restless(obs, rollout, findings, now)
     away, late = suspects.aside(obs, rollout), dict[str, Finding]()
     for finding in found:  # what is known best comes first
@@ -31,8 +33,10 @@ def overdue(
 
 
 def alike(findings: tuple[Finding, ...]) -> set[str]:
-    """The nodes that are silent now, also those that are not overdue yet."""
-    return {f.node for f in findings if f.reason in _SILENCE and f.node is not None}
+    """The nodes that are silent or stalled now, also those that are not overdue yet."""
+    stalled = {f.node for f in findings if f.reason in _STALLED and f.verdict is Verdict.HOLD}
+    silent = {f.node for f in findings if f.reason in _SILENCE}
+    return {name for name in silent | stalled if name is not None}
 
 
 def _without_data(obs: Observation, rollout: Rollout, now: float) -> list[Finding]:

@@ -20,6 +20,10 @@ from wavegate.rollout.strata import code_of
 
 SOAKED_SWEEPS = 2
 """So many sweeps are soaked whatever is left."""
+MAX_SOAKED_SWEEPS = 4
+"""After so many none is soaked: what is left joined during the last one. Where a third of the nodes
+is replaced in an hour, more join during each soaked sweep than may be moved at last.
+"""
 PodsOn = Mapping[str | None, tuple[PodView, ...]]
 """Pods by their node."""
 _FEW = IntOrPercent(5, is_percent=True)
@@ -96,11 +100,13 @@ def rest(obs: Observation, rollout: Rollout) -> list[NodeView]:
 
 def next_wave(obs: Observation, rollout: Rollout) -> Rollout:
     """The plan's next wave, or a sweep over what is left. Where nodes come and go all the time,
-    soaked sweeps would never end: after two, what is left and is few goes into a last ledger.
+    soaked sweeps would never end: after two, what is left and is few goes into a last ledger, and
+    after four whatever is left, so many at a time.
     """
     sweeps = rollout.wave + 1 - len(rollout.plan.waves)
     left = rest(obs, rollout) if sweeps >= SOAKED_SWEEPS else []
-    few = bool(left) and len(left) <= most_at_last(obs, rollout) and _is_plain(rollout, left)
+    enough = sweeps >= MAX_SOAKED_SWEEPS or len(left) <= most_at_last(obs, rollout)
+    few = bool(left) and enough and _is_plain(rollout, left)
     return rollout.with_next_wave(last=few)
 
 

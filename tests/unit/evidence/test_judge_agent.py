@@ -41,10 +41,19 @@ def test_an_agent_that_ran_and_broke_fails_at_once_and_blocks(changes, reason, o
 
 
 @pytest.mark.parametrize("reason", sorted(CANNOT_FETCH))
-def test_what_can_t_be_fetched_holds_and_past_the_deadline_fails_without_a_block(reason):
+def test_what_can_t_be_fetched_holds_and_never_fails(reason):
     pod = replace(PENDING, waiting=reason)
     assert found(pod) == [("HOLD", "CannotFetch", False)]
-    assert found(pod, overdue=True) == [("FAIL", "CannotFetch", False)]
+    assert found(pod, overdue=True) == [("HOLD", "CannotFetch", False)]
+
+
+@pytest.mark.parametrize(
+    "pod",
+    [PENDING, replace(PENDING, node=None), replace(PENDING, waiting="CreateSandboxError")],
+)
+def test_a_pod_that_never_started_waits_and_past_the_deadline_holds(pod):
+    assert found(pod) == [("WAIT", "Unschedulable", False)]
+    assert found(pod, overdue=True) == [("HOLD", "Unschedulable", False)]
 
 
 @pytest.mark.parametrize(
@@ -52,14 +61,11 @@ def test_what_can_t_be_fetched_holds_and_past_the_deadline_fails_without_a_block
     [
         (),
         (replace(POD, terminating=True),),
-        (PENDING,),
-        (replace(PENDING, node=None),),
-        (replace(PENDING, waiting="CreateSandboxError"),),
         (replace(POD, phase="Failed", ready=False),),
         (replace(POD, phase="Unknown", ready=False),),
     ],
 )
-def test_a_pod_that_does_not_run_waits_and_past_the_deadline_fails_without_a_block(pods):
+def test_a_pod_that_is_gone_or_ended_waits_and_past_the_deadline_fails_without_a_block(pods):
     assert found(*pods) == [("WAIT", "Unschedulable", False)]
     assert found(*pods, overdue=True) == [("FAIL", "Unschedulable", False)]
 

@@ -4,10 +4,11 @@ from dataclasses import replace
 
 import pytest
 
-from support.builders import agent_template, digest, make_channel, make_decision
-from wavegate.api import Phase, WaveState
-from wavegate.rollout import decisions, report
+from support.builders import agent_template, digest, make_channel, make_decision, make_release
+from wavegate.api import Phase, Reason, WaveState
+from wavegate.rollout import decisions, edits, forecast, report, succession
 from wavegate.rollout.agent_template import fingerprint
+from wavegate.rollout.record import Blocked
 
 
 def template(agent, **more):
@@ -163,3 +164,70 @@ def test_the_wave_of_a_new_agent_is_told_on_the_channel(stable):
     assert status["agentRollout"]["wave"]["name"] == "canary"
     assert status["candidate"]["kind"] == "Agent"
     assert status["stable"]["kind"] == "Content"
+
+
+@pytest.fixture
+def in_first_wave(stable):
+    """A new agent is in its first wave, and an emergency waits that counts as one."""
+    edit(stable, "agent 2")
+    stable.step_until(lambda: begun(stable).waves)
+    obs = stable.observe()
+    spec = obs.channel.spec.model_dump(by_alias=True)
+    agent, rollout = spec["agent"], spec["rollout"] | {"maxSeverity": "Emergency"}
+    channel = make_channel(agent=agent, rollout=rollout)
+    newer = make_release("b", 2, severity="Emergency")
+    return replace(obs, channel=channel, releases=(*obs.releases, newer))
+
+
+def test_no_release_takes_the_place_of_an_agents_change(in_first_wave):
+    rollout = in_first_wave.record.rollout
+    assert succession.successor(in_first_wave, rollout, 0.0) is None
+    said = succession.why_it_waits(in_first_wave, paused=False)
+    assert said == "It starts when the change of the agent has ended, which goes before releases"
+
+
+def test_a_release_that_replaced_another_is_not_replaced_though_an_agent_came_between(sim):
+    sim.publish("b", 2)
+    sim.run(60, until=lambda: sim.record.rollout and sim.record.rollout.waves)
+    obs = replace(sim.observe(), releases=(*sim.releases.values(), make_release("c", 3)))
+    ended = obs.record.ended(Phase.Superseded, Reason.Replaced, "", 1.0).outcomes[0]
+    agent = replace(ended, agent=digest("agent 2"), phase=Phase.Completed)
+    after = replace(obs, record=replace(obs.record, outcomes=(agent, ended)))
+    rollout = obs.record.rollout
+    assert succession.successor(obs, rollout, 0.0).name == "c"
+    assert succession.successor(after, rollout, 0.0) is None
+
+
+def test_an_agents_change_obeys_what_is_tightened_under_way(in_first_wave):
+    slower = make_channel(
+        agent={"template": template("agent 2")}, rollout={"bake": "48h", "settle": "20s"}
+    )
+    obs = replace(in_first_wave, channel=slower)
+    rollout = edits.apply(obs, obs.record.rollout)
+    assert rollout.plan.bake == 48 * 3600.0
+    assert rollout.candidate == obs.record.rollout.candidate
+    looser = make_channel(agent={"template": template("agent 2")}, rollout={"settle": "1s"})
+    assert "The change of the agent goes on" in edits.outdated(replace(obs, channel=looser)).message
+
+
+def test_the_plan_that_is_shown_is_that_of_the_agent_where_it_goes_first(stable):
+    stable.publish("b", 2)
+    assert forecast.plan(stable.observe())["release"] == "b"
+    edit(stable, "agent 2")
+    plan = forecast.plan(stable.observe())
+    assert "release" not in plan
+    assert all("first" not in wave for wave in plan["waves"])
+
+
+def test_content_that_is_blocked_ends_the_change_and_the_template_did_not_fail(stable):
+    edit(stable, "agent 2")
+    content = begun(stable).candidate.digest
+    entry = Blocked(content, "a", Reason.BlockedByDecision, stable.now, "no-more")
+    stable.record = replace(stable.record, blocked=(entry,))
+    stable.step_until(lambda: stable.record.rollout is None)
+    assert stable.record.outcomes[0].incident.reason is Reason.DigestBlocked
+    assert not stable.record.failed_agents
+    stable.run(60)
+    assert stable.record.rollout is None, "no new agent gets content that is blocked"
+    stable.record = replace(stable.record, blocked=())
+    assert begun(stable).candidate.is_agent

@@ -122,7 +122,6 @@ def test_until_the_next_release_every_gate_is_told_and_each_wave_has_its_lines(s
         ("kill", "Nodes", {"NodeNotReady"}),
         ("loop", "Agents", {"AgentRestarted"}),
         ("unready", "Agents", {"AgentNotReady"}),
-        ("unpullable", "Agents", {"CannotFetch"}),
     ],
 )
 def test_what_nodes_and_agents_show_is_a_gate_too(sim, harm, gate, reasons):

@@ -138,15 +138,16 @@ def test_a_node_that_crashed_while_the_operator_was_away_is_seen(sim):
     assert sim.record.outcomes[0].incident.reason is Reason.NodeRebooted
 
 
-def test_an_image_that_cannot_be_pulled_holds_then_reverts_without_a_block(sim):
+def test_an_image_that_cannot_be_pulled_holds_and_in_the_end_asks_a_person(sim):
     sim.harms[digest("b")] = "unpullable"
     sim.publish("b", 2)
     sim.run(60, until=lambda: state(sim) is WaveState.Held)
-    sim.run(300, until=ended(sim, "b"))
-    sim.run(5)
-    assert sim.record.outcomes[0].incident.reason is Reason.CannotFetch
+    sim.run(3_600, until=lambda: sim.record.rollout.paused)
+    assert sim.record.rollout.paused is Reason.HoldTimeout
+    assert sim.record.rollout.incident is None
     assert sim.record.blocked == ()
-    assert exposed(sim) == {"canary-0"}
+    sim.run(200)
+    assert exposed(sim) == set()
     assert sim.running() == dict.fromkeys(sim.nodes, "a")
 
 

@@ -162,6 +162,10 @@ def fence(sim):
     sim.retarget(sim.record.rollout.attempt, Target.NOTHING)
 
 
+def block_it(sim):
+    sim.decisions.append(make_decision("heard", "b", "Block"))
+
+
 def delete_release(sim):
     del sim.releases["b"]
 
@@ -262,6 +266,13 @@ def one_that_is_superseded(sim):
     sim.publish("b", 2, suspend=True)
     sim.run(5)
     sim.publish("b", 2)
+    sim.run(400, until=ended(sim, "c"))
+
+
+def one_that_is_replaced(sim):
+    sim.publish("b", 2)
+    until_state(sim, WaveState.Soaking)
+    sim.publish("c", 3)
     sim.run(400, until=ended(sim, "c"))
 
 
@@ -396,6 +407,7 @@ STORIES = [
     a_wave_that_has_enough_already,
     pauses_from_outside,
     one_that_is_superseded,
+    one_that_is_replaced,
     pause_on_failure,
     stable_that_fails_too,
     a_lost_record,
@@ -415,6 +427,8 @@ CHECKED_STORIES = [
     paused_and_resumed,
     paused_then(fence),
     paused_then(delete_release),
+    paused_then(block_it),
+    rolling_then(block_it),
     paused_then(reboot_the_canary),
 ]
 

@@ -1,0 +1,230 @@
+"""The plan before anything starts: which nodes each wave would take now, and how long at least.
+
+It is played, not guessed: the very function that chooses the nodes of a wave is asked wave by wave,
+on a copy of what is seen in which all waves before have passed. So nothing is shown that the
+rollout would do otherwise, as long as no node comes, goes or falls ill. It is worked out anew only
+when a node, the channel or the queue changed, and not while a release rolls out. Nothing is decided
+by it.
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+
+from wavegate.api import Channel, Duration, Phase, Release, WaveState
+from wavegate.evidence import NodeView, Side
+from wavegate.rollout import agent_template, movable, queue, waves
+from wavegate.rollout.observation import Observation, RevisionView
+from wavegate.rollout.record import PlannedWave, Rollout, some
+from wavegate.rollout.strata import code_of, strata
+
+FIRST = 5
+"""So many nodes of a wave are named, in the order in which they are taken."""
+NAMING = 10
+"""So many first waves name nodes."""
+MAX_WAVES = 40
+LARGE = 200
+"""Fleets of more nodes than this are not planned anew with each change."""
+PAUSE = 60.0
+_ZERO = "sha256:" + "0" * 64
+
+
+def plan(obs: Observation) -> dict[str, Any] | None:
+    """The plan of the next release, or of a change of the agent where that goes first; None while
+    one rolls out, and where none could start.
+    """
+    channel = obs.channel
+    if channel is None or obs.record.rollout is not None or obs.agent.template is None:
+        return None
+    release = None if agent_template.is_next(obs) else _next(obs)
+    by = [f"{o.uid}/{o.generation}" if o else "" for o in (channel, release)]
+    last: _Last = obs.kept.of(_Last, *by, repr(_template(obs)))
+    return last.of(obs, channel, release)
+
+
+class _Last:
+    """The plan as it was worked out last for this channel and release. On a large fleet it is not
+    worked out more than once in `PAUSE` seconds, as nodes there come and go all the time.
+    """
+
+    def __init__(self, *_: str) -> None:
+        self._nodes: tuple[object, ...] | None = None
+        self._at = -PAUSE
+        self._plan: dict[str, Any] = {}
+
+    def of(self, obs: Observation, channel: Channel, release: Release | None) -> dict[str, Any]:
+        stable = obs.record.stable
+        seen = (obs.nodes, obs.pods_of(stable.attempt) if stable else ())
+        known = self._nodes
+        same = known is not None and all(a is b for a, b in zip(seen, known, strict=True))
+        early = 0 <= obs.seen_at - self._at < PAUSE and len(obs.nodes) > LARGE
+        if not same and not (early and self._plan):
+            self._nodes, self._at = seen, obs.seen_at
+            self._plan = _told(obs, channel, release)
+        return self._plan
+
+
+def least_moving(count: int, settled: int, most: int, settle: float) -> float:
+    """Seconds that it takes at least to move `count` nodes when `settled` have the content already
+    and at most `most` may be in flight.
+
+    From the exposure rule (DESIGN §5): what settles within `settle` seconds was in flight at their
+    begin, and that is at most min(most, max(1, settled)). So the settled double at best, 1, 1, 2,
+    4, 8…, until `most` bounds them. A bound from below: pods take time to start, nodes are heard
+    from every ten seconds, and the controller makes 20 pods a second.
+    """
+    seconds = 0.0
+    while count > 0:
+        batch = min(count, most, max(1, settled))
+        settled, count, seconds = settled + batch, count - batch, seconds + settle
+    return seconds
+
+
+def _next(obs: Observation) -> Release | None:
+    """The newest release that may start one day, a suspended one too."""
+    waiting = [
+        r
+        for r in obs.releases
+        if queue.is_open(obs, r) and obs.record.block_of(queue.digest_of(obs, r)) is None
+    ]
+    return max(waiting, key=lambda r: (r.spec.sequence, r.uid), default=None)
+
+
+def _told(obs: Observation, channel: Channel, release: Release | None) -> dict[str, Any]:
+    played = list(_played(obs, channel, release))
+    seconds = sum(wave["least"] for wave in played)
+    for wave in played:
+        wave["least"] = str(Duration(wave["least"]))
+    taken = sum(wave["nodes"] for wave in played)
+    rollout, seen = _begun(obs, channel, release)
+    fleet = movable.fleet(seen, rollout)
+    told: dict[str, Any] = {
+        "nodes": len(fleet),
+        "least": str(Duration(seconds)),
+        "waves": played[:MAX_WAVES],
+        "blindSpots": list(_blind(channel, played)),
+    }
+    if release is not None:
+        told["release"] = release.name
+    left = list(_left(seen, rollout, fleet, len(fleet) - taken))
+    return told | ({"later": left} if left else {})
+
+
+def _begun(
+    obs: Observation, channel: Channel, release: Release | None
+) -> tuple[Rollout, Observation]:
+    """The rollout as it would begin, and what would be seen then."""
+    stable = obs.record.stable
+    if stable is not None and agent_template.is_next(obs):
+        rollout = queue.start_agent(obs, channel, stable, 0.0)
+    else:
+        rollout = queue.start(obs, channel, release or _some_release(channel), 0.0)
+    rollout = replace(rollout, phase=Phase.Rolling)
+    template = _template(obs)
+    name = rollout.candidate.daemon_set
+    view = RevisionView(
+        rollout.attempt, name, observed=True, own_affinity={}, affinity={}, template=template
+    )
+    revisions = {**obs.revisions, rollout.attempt: view}
+    record = replace(obs.record, rollout=rollout)
+    return rollout, replace(obs, record=record, revisions=revisions, ledgers={})
+
+
+def _template(obs: Observation) -> Mapping[str, Any]:
+    """The template of what starts next."""
+    own = obs.agent.template
+    return (own if agent_template.is_next(obs) else agent_template.template_of_release(obs)) or {}
+
+
+def _played(
+    obs: Observation, channel: Channel, release: Release | None
+) -> Iterator[dict[str, Any]]:
+    rollout, seen = _begun(obs, channel, release)
+    total, settled = max(1, len(movable.fleet(seen, rollout))), 0
+    most = rollout.plan.max_unavailable.resolve(total)
+    for place, planned in enumerate(rollout.plan.waves):
+        rollout = rollout.with_next_wave()
+        seen = replace(seen, record=replace(seen.record, rollout=rollout))
+        chosen, _ = waves.choose(seen, rollout, planned)
+        moving = least_moving(len(chosen), settled, most, rollout.plan.settle)
+        seconds = moving + planned.soak if chosen else 0.0
+        yield _wave(planned, chosen, seconds, named=release is not None and place < NAMING)
+        settled += len(chosen)
+        rollout, seen = _passed(seen, rollout, chosen)
+
+
+def _passed(
+    obs: Observation, rollout: Rollout, chosen: Sequence[NodeView]
+) -> tuple[Rollout, Observation]:
+    """The wave as it is when its nodes have the content and it has passed."""
+    nodes = dict(obs.nodes)
+    for node in chosen:
+        sides = {**node.sides, obs.key: Side(rollout.attempt, 0.0)}
+        nodes[node.name] = replace(node, sides=sides)
+    ledger = waves.ledger_for(obs, rollout, chosen)
+    ledgers = {**obs.ledgers, rollout.waves[-1].ledger: ledger}
+    rollout = rollout.with_wave(state=WaveState.Passed, nodes=len(chosen), moved=len(chosen))
+    proven = {*rollout.proven, *map(code_of, chosen)}
+    rollout = replace(rollout, proven=tuple(sorted(proven)))
+    return rollout, replace(obs, nodes=nodes, ledgers=ledgers)
+
+
+def _wave(
+    planned: PlannedWave, chosen: Sequence[NodeView], seconds: float, *, named: bool
+) -> dict[str, Any]:
+    names, kinds = [node.name for node in chosen], len(strata(chosen))
+    zones = len({node.zone for node in chosen if node.zone})
+    count = f"{len(names)} node{'s'[: len(names) != 1]}"
+    parts = [count if names else "no node"]
+    parts += [f"of {kinds} kinds of machine"] if kinds > 1 else []
+    parts += [f"in {zones} zones"] if zones > 1 else []
+    after = f", {Duration(planned.soak)} soak" if names else ""
+    asks = "; a person has to approve it" if planned.approval else ""
+    told: dict[str, Any] = {
+        "name": planned.name,
+        "summary": " ".join(parts) + after + asks,
+        "nodes": len(names),
+        "least": seconds,
+    }
+    return told | ({"first": names[:FIRST]} if named and names else {})
+
+
+def _left(
+    obs: Observation, rollout: Rollout, fleet: Mapping[str, NodeView], missing: int
+) -> Iterator[str]:
+    """Nodes that no wave takes as they are now, and why."""
+    stuck = movable.not_movable(obs, rollout)
+    if stuck:
+        yield f"can't be moved: {movable.describe(stuck)}"
+    free = [node for name, node in sorted(fleet.items()) if name not in stuck]
+    unready = [node.name for node in free if not node.ready]
+    leaving = [n.name for n in free if n.ready and (n.unschedulable or n.announced)]
+    for names, why in ((unready, "not Ready"), (leaving, "cordoned, or announced to leave")):
+        if names:
+            yield f"{why}, so it comes in a sweep after the waves: {some(names)}"
+    others = missing - len(unready) - len(leaving) - len(stuck.keys() & fleet.keys())
+    if others > 0:
+        yield f"{others} more in sweeps after the waves, each with a soak of its own"
+
+
+def _blind(channel: Channel, played: Sequence[Mapping[str, Any]]) -> Iterator[str]:
+    """What this plan could not see if it went wrong, in words."""
+    spec = channel.spec
+    if spec.loaded_proof is None:
+        yield "not proven: no node says which content its agent loaded (spec.loadedProof)"
+    if not spec.checks:
+        yield "workload harm is not observed: there is no check (spec.checks), and no Prometheus"
+    else:
+        presets = {check.preset for check in spec.checks if not check.dry_run}
+        if not any(preset and preset.startswith("workload-") for preset in presets):
+            yield "workload harm is observed only by your own checks: no preset workload-… is set"
+    if sum(1 for wave in played if wave["nodes"]) == 1:
+        yield "there is no control group: one wave takes all nodes"
+
+
+def _some_release(channel: Channel) -> Release:
+    """A release that stands for the next one, whichever it is."""
+    content = {"image": f"none@{_ZERO}"}
+    spec = {"channel": channel.name, "version": "0", "sequence": 0, "content": content}
+    metadata = {"name": "next", "namespace": channel.namespace, "uid": ""}
+    return Release.parse({"metadata": metadata, "spec": spec})

@@ -1,0 +1,82 @@
+"""Stories of nodes that can't fetch the content: it never ran there, so it is nobody's harm."""
+
+from simulation.scenarios import scenario
+from simulation.story import Story
+from wavegate.api import Phase, WaveState
+
+
+@scenario()
+def content_cannot_be_fetched(story: Story) -> None:
+    """The registry does not have the content at first
+    The content never ran, so nothing fails and nothing is blocked. The node is back on stable after
+    two minutes, and is tried again; when the registry has it, the release goes on by itself.
+    """
+    story.say("given", "the registry has no content late")
+    story.machines.unpullable.add(story.digest_of("late"))
+    story.publish("late")
+    story.until("it is to go back", story.stalled)
+    story.run(20)
+    assert story.everywhere("a")
+    story.say("people", "push content late")
+    story.machines.unpullable.clear()
+    story.until_ended("late", Phase.Completed)
+    assert story.everywhere("late")
+
+
+@scenario()
+def content_that_is_never_there(story: Story) -> None:
+    """The registry never has the content
+    The node is tried again, ever more seldom, and runs stable in between. After holdTimeout a
+    person is asked, and nothing is tried any more; nobody needs to unblock anything.
+    """
+    story.say("given", "the registry has no content lost")
+    story.machines.unpullable.add(story.digest_of("lost"))
+    story.publish("lost")
+    story.until_phase("lost", "Paused", 7_200)
+    story.run(600)
+    assert story.everywhere("a")
+    assert not story.record.blocked
+    story.people("delete release lost", lambda: story.delete("Release", "lost"))
+    story.until("it is over", lambda: story.record.rollout is None)
+    story.run(20)
+    assert story.everywhere("a")
+
+
+@scenario(workers=8)
+def one_node_that_cannot_fetch(story: Story) -> None:
+    """One node of the second wave has no way to the registry
+    It must not hold the release for ever: past progressDeadline it is set aside like a suspect, the
+    others go on, and a sweep at the end tries it once more.
+    """
+    story.publish("b")
+    story.until_wave("all", WaveState.Moving)
+    story.until_moved(1)
+    deaf = story.unmoved()[0]
+    story.say("machine", "{}: reaches no registry", [deaf])
+    story.machines.unreachable.add(deaf)
+    story.until("it is set aside", lambda: story.suspects() == [deaf])
+    story.run(60)
+    assert story.agents()[deaf] == story.digest_of("a")
+    story.say("machine", "{}: reaches the registry again", [deaf])
+    story.machines.unreachable.clear()
+    story.until_ended("b", Phase.Completed)
+    assert story.everywhere("b")
+
+
+@scenario(workers=6)
+def operator_dies_with_a_stall(story: Story) -> None:
+    """The operator dies right after it noted that a node can't fetch the content
+    The record says what is to be done: a new process gives the node back, and tries it again.
+    """
+    story.say("given", "the registry has no content late")
+    story.machines.unpullable.add(story.digest_of("late"))
+    story.publish("late")
+    story.until("it is noted", story.stalled)
+    story.kill()
+    story.run(300)
+    story.start()
+    story.run(30)
+    assert story.everywhere("a")
+    story.machines.unpullable.clear()
+    story.until_ended("late", Phase.Completed)
+    assert story.everywhere("late")
