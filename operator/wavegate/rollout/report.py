@@ -27,6 +27,7 @@ from wavegate.rollout import (
     edits,
     excerpts,
     exposure,
+    feed,
     forecast,
     loaded,
     lost,
@@ -71,6 +72,7 @@ def channel_status(obs: Observation, step: Step | None = None, now: float = 0.0)
             *_proof(obs),
             *_agent(obs),
             *_plan(obs),
+            *_feed(obs),
         ],
     }
     plan = forecast.plan(obs)
@@ -111,6 +113,14 @@ def _agent(obs: Observation) -> Iterator[dict[str, Any]]:
     problem, stable = agent_report.problem(obs), obs.record.stable
     if problem is not None or (stable is not None and agent_template.current(obs) == stable.agent):
         yield _condition("AgentCurrent", problem, agent_report.CURRENT)
+
+
+def _feed(obs: Observation) -> Iterator[dict[str, Any]]:
+    """Whether releases come no faster than one gets through; nothing while that is not known."""
+    if obs.channel is not None and feed.is_known(obs):
+        yield _condition(
+            "KeepsUp", feed.slower(obs), "A rollout ends before the next release comes"
+        )
 
 
 def _proof(obs: Observation) -> Iterator[dict[str, Any]]:
