@@ -314,7 +314,9 @@ class Gatherer:
         status = body.get("status") or {}
         counted = status.get("observedGeneration", 0) >= body["metadata"]["generation"]
         running = int(status.get("currentNumberScheduled", 0)) if counted else 1
-        return AgentSource(template=unparked(body["spec"]["template"]), running_pods=running)
+        source = f"{body['metadata']['uid']}/{body['metadata']['generation']}"
+        template = unparked(body["spec"]["template"])
+        return AgentSource(template=template, source=source, running_pods=running)
 
     async def _contents(
         self, namespace: str, releases: tuple[Release, ...], record: Record

@@ -17,7 +17,7 @@ from wavegate.api import Channel, ChannelSpec, ContentKind, Phase, Reason
 from wavegate.rollout.compatible import version_problem
 from wavegate.rollout.names import attempt_id, content_name, daemon_set_name
 from wavegate.rollout.observation import Observation, RevisionView
-from wavegate.rollout.record import AGENT_UID, Record, Revision, Rollout
+from wavegate.rollout.record import AGENT_UID, Revision, Rollout
 from wavegate.rollout.steps import Problem, Step
 from wavegate.rollout.templates import bind
 
@@ -47,17 +47,6 @@ def differs(obs: Observation) -> bool:
     return bool(stable is not None and stable.agent and now and stable.agent != now)
 
 
-def assume(obs: Observation) -> Record:
-    """The record in which stable's template is known. Of one that an older version made nobody can
-    say what it was made from: the present template is taken for it, and no rollout starts.
-    """
-    stable, view = obs.record.stable, obs.revision(obs.record.stable)
-    said = (view.agent if view is not None else "") or current(obs)
-    if stable is None or stable.agent or not said:
-        return obs.record
-    return replace(obs.record, stable=replace(stable, agent=said))
-
-
 def problem(obs: Observation) -> Problem | None:
     """Why the new template is not rolled out though it differs from stable's; None: it may be."""
     return obs.once(_problem)
@@ -82,7 +71,7 @@ def _problem(obs: Observation) -> Problem | None:
             "spec.agent: stable's content is blocked, so no new agent gets it; publish repaired "
             "content, and the new template follows.",
         )
-    if not _reference(obs, channel.spec):
+    if not stable_reference(obs, channel.spec):
         return Problem(
             Reason.ContentMismatch,
             f"spec.agent: stable's content can't be bound as {channel.spec.content.kind}; the new "
@@ -129,7 +118,7 @@ def _carried(obs: Observation) -> RevisionView | None:
     view, channel = obs.revision(obs.record.stable), obs.channel
     if view is None or channel is None or not differs(obs):
         return None
-    return view if _reference(obs, channel.spec) else None
+    return view if stable_reference(obs, channel.spec) else None
 
 
 def changed_back(obs: Observation, rollout: Rollout) -> str:
@@ -149,7 +138,7 @@ def bound(obs: Observation, of: Revision, reference: str) -> Body | None:
     if channel is None or template is None:
         return None
     if of.is_agent:
-        known = _reference(obs, channel.spec)
+        known = stable_reference(obs, channel.spec)
         return bind(template, channel.spec, known) if known else None
     view, stable = _carried(obs), obs.record.stable
     if view is None or stable is None or of.agent != stable.agent:
@@ -167,7 +156,7 @@ def chosen_again(obs: Observation, rollout: Rollout) -> Step | None:
     return Step(record=replace(obs.record, rollout=newer))
 
 
-def _reference(obs: Observation, spec: ChannelSpec) -> str:
+def stable_reference(obs: Observation, spec: ChannelSpec) -> str:
     """What binds stable's content, if the channel's binding can take it; else empty."""
     view, stable = obs.revision(obs.record.stable), obs.record.stable
     found = _found(view, stable.digest) if view is not None and stable is not None else ""

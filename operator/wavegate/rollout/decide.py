@@ -9,6 +9,7 @@ from dataclasses import replace
 
 from wavegate.api import Phase, Reason
 from wavegate.rollout import (
+    agent_same,
     agent_template,
     bake,
     cooldown,
@@ -108,7 +109,7 @@ def _idle(obs: Observation, now: float) -> Step:
         return Step(actions=repair, requeue=1.0)
     if lost.stray_ledgers(obs):
         return Step(actions=(Forget(ledgers_of=lost.stray_ledgers(obs)[0]),), requeue=1.0)
-    known = agent_template.assume(obs)
+    known = agent_same.known(obs)
     if known is not record and not lost.is_lost(obs):
         return Step(record=known)
     if channel is not None and not channel.spec.suspend and not queue.channel_problem(obs):

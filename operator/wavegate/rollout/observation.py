@@ -66,6 +66,8 @@ class AgentSource:
     """The channel's agent: its template, or why there is none."""
 
     template: Mapping[str, Any] | None = None
+    source: str = ""
+    """Of a parked DaemonSet: UID and generation, which each edit of its spec changes."""
     missing: str = ""
     """Name of the parked DaemonSet that does not exist."""
     running_pods: int = 0

@@ -459,6 +459,9 @@ class Record:
     """
     failed_agents: tuple[Blocked, ...] = ()
     """Templates whose rollout was reverted, by digest: none of them is tried again by itself."""
+    template_seen: tuple[str, str] = ("", "")
+    """The state of a parked DaemonSet when it was read last, and the template's digest then: see
+    `agent_same`."""
 
     def ended(self, phase: Phase, reason: Reason, message: str, now: float) -> Self:
         """Return a copy in which the running rollout has ended so; without one, an equal copy."""

@@ -114,7 +114,8 @@ def unparked(template: Mapping[str, Any]) -> dict[str, Any]:
     """The template of a parked DaemonSet without what parks it."""
     spec = dict(template["spec"])
     selector = {k: v for k, v in (spec.get("nodeSelector") or {}).items() if k != PARKED_LABEL}
-    spec["nodeSelector"] = selector
+    spec.pop("nodeSelector", None)
+    spec |= {"nodeSelector": selector} if selector else {}
     return {**template, "spec": spec}
 
 
