@@ -578,6 +578,12 @@ class Reason(StrEnum):
         "releases go on with stable's; change spec.agent, or decide Unblock as the message says.",
     )
 
+    AgentTemplateAssumed = _reason(
+        "AgentTemplateAssumed",
+        "An older version of the operator did not note which template stable was made from, so the "
+        "present one is taken for it and nothing is rolled out; the next change of spec.agent is.",
+    )
+
     # Decisions
     DecisionAccepted = _reason(
         "DecisionAccepted",

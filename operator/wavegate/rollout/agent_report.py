@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from wavegate.api import Reason, WaitingFor
-from wavegate.rollout import agent_template, excerpts
+from wavegate.rollout import agent_same, agent_template, excerpts
 from wavegate.rollout.observation import Observation
 from wavegate.rollout.record import Outcome
 from wavegate.rollout.steps import Problem
@@ -13,7 +13,7 @@ _SHOWN = (
     "phase reason message waitingFor attempt startedAt wave nodes suspects incident gates"
     " breakGlass"
 )
-CURRENT = "Stable was made from the channel's template"
+_CURRENT = "Stable was made from the channel's template"
 
 
 def status(obs: Observation, running: Mapping[str, Any]) -> dict[str, Any]:
@@ -43,6 +43,23 @@ def _ended(outcome: Outcome) -> dict[str, Any]:
     if outcome.incident:
         found["incident"] = excerpts.incident(outcome.incident, outcome.attempt)
     return found
+
+
+def condition(obs: Observation) -> dict[str, Any] | None:
+    """Whether stable was made from the channel's template; None while that can't be said."""
+    stops, stable, now = problem(obs), obs.record.stable, agent_template.current(obs)
+    if stops is not None:
+        return excerpts.condition("AgentCurrent", stops, "")
+    if stable is None or now != stable.agent:
+        return None
+    if not agent_same.assumed(obs):
+        return excerpts.condition("AgentCurrent", None, _CURRENT)
+    message = (
+        f"{stable.title} became stable under a version that did not note its template, so the "
+        "present one is taken for it and nothing is rolled out. Was it changed after "
+        f"{excerpts.timestamp(stable.since)}, agents get the change with the next release."
+    )
+    return excerpts.condition("AgentCurrent", None, message, Reason.AgentTemplateAssumed)
 
 
 def problem(obs: Observation) -> Problem | None:

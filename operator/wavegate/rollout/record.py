@@ -13,7 +13,7 @@ from wavegate.api import IntOrPercent, OnFailure, Phase, Pool, Reason, Severity,
 from wavegate.evidence import CheckSpec, Gate, LoadedProof, Verdict
 
 MAX_OUTCOMES = 100
-MAX_DETAILED = 8
+MAX_DETAILED = 7
 """Outcomes that keep their waves, and what stopped them: a ConfigMap holds 1 MiB."""
 MAX_HISTORY = 5
 MAX_BLOCKED = 100

@@ -19,7 +19,6 @@ from wavegate.api import (
 from wavegate.evidence import Gate, NodeView, Verdict, worst
 from wavegate.rollout import (
     agent_report,
-    agent_template,
     bake_report,
     breakglass,
     cooldown,
@@ -67,10 +66,10 @@ def channel_status(obs: Observation, step: Step | None = None, now: float = 0.0)
             for b in record.blocked
         ],
         "conditions": [
-            _condition("Ready", problem, message),
+            excerpts.condition("Ready", problem, message),
             *_inputs(obs),
             *_proof(obs),
-            *_agent(obs),
+            *filter(None, [agent_report.condition(obs)]),
             *_plan(obs),
             *_feed(obs),
         ],
@@ -105,20 +104,13 @@ def _inputs(obs: Observation) -> Iterator[dict[str, Any]]:
     )
     problem = Problem(Reason.UngatedInput, message) if ungated else None
     gated = "The agent reads nothing that can change without a wave"
-    yield _condition("InputsGated", problem, gated)
-
-
-def _agent(obs: Observation) -> Iterator[dict[str, Any]]:
-    """Whether stable was made from the channel's template; nothing while that is not known."""
-    problem, stable = agent_report.problem(obs), obs.record.stable
-    if problem is not None or (stable is not None and agent_template.current(obs) == stable.agent):
-        yield _condition("AgentCurrent", problem, agent_report.CURRENT)
+    yield excerpts.condition("InputsGated", problem, gated)
 
 
 def _feed(obs: Observation) -> Iterator[dict[str, Any]]:
     """Whether releases come no faster than one gets through; nothing while that is not known."""
     if obs.channel is not None and feed.is_known(obs):
-        yield _condition(
+        yield excerpts.condition(
             "KeepsUp", feed.slower(obs), "A rollout ends before the next release comes"
         )
 
@@ -129,14 +121,16 @@ def _proof(obs: Observation) -> Iterator[dict[str, Any]]:
         return
     lacks = obs.channel.spec.loaded_proof is None
     problem = Problem(Reason.NotProven, Reason.NotProven.meaning) if lacks else None
-    yield _condition("LoadedProof", problem, "Each node must report the content that it loaded")
+    yield excerpts.condition(
+        "LoadedProof", problem, "Each node must report the content that it loaded"
+    )
 
 
 def _plan(obs: Observation) -> Iterator[dict[str, Any]]:
     """Whether all that the channel says acts on the release that rolls out; nothing without one."""
     if obs.record.rollout is not None and obs.channel is not None:
         current = "All that the channel says acts on the running release"
-        yield _condition("PlanCurrent", edits.outdated(obs), current)
+        yield excerpts.condition("PlanCurrent", edits.outdated(obs), current)
 
 
 def release_status(
@@ -166,8 +160,8 @@ def release_status(
         "severity": severity.value,
         **status,
         "conditions": [
-            _condition("Ready", problem, "The release is valid"),
-            _condition(
+            excerpts.condition("Ready", problem, "The release is valid"),
+            excerpts.condition(
                 "Complete",
                 None if status["phase"] == Phase.Completed else complete,
                 status["message"],
@@ -324,11 +318,11 @@ def _message(
 def _baked(outcome: Outcome | None, status: dict[str, Any]) -> dict[str, Any]:
     """Whether it ended its bake well."""
     if outcome is not None and outcome.baked_at is not None:
-        return _condition("Baked", None, status["message"], Reason.Baked)
+        return excerpts.condition("Baked", None, status["message"], Reason.Baked)
     problem = Problem(status["reason"], status["message"])
     if status["reason"] == Reason.Completed.value:
         problem = Problem(Reason.NotBaked, Reason.NotBaked.meaning)
-    return _condition("Baked", problem, "")
+    return excerpts.condition("Baked", problem, "")
 
 
 def _ended(obs: Observation, outcome: Outcome, now: float) -> dict[str, Any]:
@@ -441,15 +435,4 @@ def _wave(
         "nodes": wave.nodes,
         "settled": len(measured.settled),
         "soaked": str(Duration(soaked - soaked % 60)),
-    }
-
-
-def _condition(
-    kind: str, problem: Problem | None, message: str, reason: Reason = Reason.Accepted
-) -> dict[str, Any]:
-    return {
-        "type": kind,
-        "status": "False" if problem else "True",
-        "reason": str(problem.reason) if problem else reason.value,
-        "message": problem.message if problem else message,
     }

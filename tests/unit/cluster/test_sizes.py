@@ -23,6 +23,7 @@ from wavegate.rollout import excerpts, gates, report
 from wavegate.rollout.breakglass import MAX_LINE
 from wavegate.rollout.record import (
     MAX_BLOCKED,
+    MAX_FAILED_AGENTS,
     MAX_HISTORY,
     MAX_MESSAGE,
     MAX_OUTCOMES,
@@ -93,6 +94,8 @@ def largest():
         stable=candidate,
         history=(record.stable, *(candidate,) * (MAX_HISTORY - 1)),
         blocked=(blocked,) * MAX_BLOCKED,
+        failed_agents=(blocked,) * MAX_FAILED_AGENTS,
+        template_seen=("s" * 128, digest("x")),
     )
     return replace(obs, record=record)
 
