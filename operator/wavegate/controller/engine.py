@@ -261,9 +261,10 @@ class Engine:
             return
         self._reported[key] = (now, phase)
         stamp = excerpts.timestamp(now)
-        if obs.channel is not None:
-            await self._statuses.write(obs.channel, report.channel_status(obs, step, now), stamp)
         gates = self._live.look(key, obs, step, now)
+        if obs.channel is not None:
+            status = report.channel_status(obs, step, now, gates)
+            await self._statuses.write(obs.channel, status, stamp)
         for release in obs.releases:
             status = report.release_status(obs, release, step, now, gates)
             await self._statuses.write(release, status, stamp)

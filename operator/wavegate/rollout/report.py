@@ -42,9 +42,11 @@ from wavegate.rollout.record import Outcome, Rollout, some
 from wavegate.rollout.steps import Problem, Step
 
 
-def channel_status(obs: Observation, step: Step | None = None, now: float = 0.0) -> dict[str, Any]:
+def channel_status(
+    obs: Observation, step: Step | None = None, now: float = 0.0, gates: tuple[Gate, ...] = ()
+) -> dict[str, Any]:
     """Status of the channel, without the transition times of its conditions. What was decided
-    `now` is told of a change of its agent.
+    `now`, and what each gate said, is told of a change of its agent.
     """
     channel, record = obs.channel, obs.record
     problem = queue.channel_problem(obs) or cooldown.shut(channel, record)
@@ -84,9 +86,8 @@ def channel_status(obs: Observation, step: Step | None = None, now: float = 0.0)
     if rollout:
         status["candidate"] = excerpts.revision(rollout.candidate)
     agent = rollout is not None and rollout.candidate.is_agent
-    status |= agent_report.status(
-        obs, _running(obs, rollout, step or Step(), now) if rollout and agent else {}
-    )
+    shown = _running(obs, rollout, step or Step(), now, gates) if rollout and agent else {}
+    status |= agent_report.status(obs, shown)
     if lost.contradiction(obs) and not lost.in_position(obs):
         lines = breakglass.lines(obs, *lost.in_flight(obs), hands_off=False)
         status |= {"breakGlass": lines} if lines else {}
@@ -143,9 +144,7 @@ def release_status(
     outcome = obs.record.outcome_of(release.uid)
     if rollout is not None and rollout.candidate.release_uid == release.uid:
         severity = rollout.plan.severity
-        status = _running(obs, rollout, step, now)
-        live = rollout.incident is None and rollout.phase is Phase.Rolling and gates
-        status |= excerpts.gates(gates if live else rollout.gates)
+        status = _running(obs, rollout, step, now, gates)
     elif outcome is not None:
         severity = outcome.severity
         status = _ended(obs, outcome, now)
@@ -209,7 +208,9 @@ def _refused(obs: Observation, decision: Decision, now: float) -> dict[str, Any]
     }
 
 
-def _running(obs: Observation, rollout: Rollout, step: Step, now: float) -> dict[str, Any]:
+def _running(
+    obs: Observation, rollout: Rollout, step: Step, now: float, gates: tuple[Gate, ...]
+) -> dict[str, Any]:
     measured = exposure.measure(obs, rollout, now)
     failed = sorted({f.node for f in step.findings if f.node and f.verdict.name == "FAIL"})
     phase, reason, waiting = _phase(obs, rollout, step, now)
@@ -240,6 +241,8 @@ def _running(obs: Observation, rollout: Rollout, step: Step, now: float) -> dict
     ours = not lost.is_lost(obs) or lost.in_position(obs)
     views = obs.revision(rollout.candidate), obs.revision(obs.record.stable)
     lines = breakglass.lines(obs, *views) if ours else []
+    live = rollout.incident is None and rollout.phase is Phase.Rolling and gates
+    status |= excerpts.gates(gates if live else rollout.gates)
     return status | ({"breakGlass": lines} if lines else {})
 
 

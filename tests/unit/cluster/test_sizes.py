@@ -22,6 +22,7 @@ from wavegate.evidence.selected import MAX_PODS
 from wavegate.rollout import excerpts, gates, report
 from wavegate.rollout.breakglass import MAX_LINE
 from wavegate.rollout.record import (
+    AGENT_UID,
     MAX_BLOCKED,
     MAX_FAILED_AGENTS,
     MAX_HISTORY,
@@ -131,6 +132,17 @@ async def write(client, objects, written):
 async def test_the_largest_status_of_a_channel_fits(largest, write):
     assert len(largest.record.blocked) == 100
     assert 32 << 10 < await write(largest.channel, report.channel_status(largest)) < STATUS_BYTES
+
+
+async def test_the_largest_status_of_a_channel_whose_agent_changes_fits(largest, write):
+    record = largest.record
+    candidate = replace(record.rollout.candidate, release_uid=AGENT_UID, agent=digest("agent 2"))
+    record = replace(record, rollout=replace(record.rollout, candidate=candidate))
+    step = Step(waiting=LONG_WORDS)
+    status = report.channel_status(replace(largest, record=record), step, fleet.NOW)
+    assert len(status["agentRollout"]["gates"]) == CHECKS + 3
+    # A hundred blocked digests, and a decision record besides.
+    assert STATUS_BYTES < await write(largest.channel, status) < STATUS_BYTES + (16 << 10)
 
 
 @pytest.mark.parametrize("running", [True, False])

@@ -89,8 +89,7 @@ def test_a_template_that_was_reverted_is_not_tried_again_and_no_content_is_block
     assert not stable.record.blocked
     (entry,) = stable.record.failed_agents
     assert entry.digest == fingerprint(template("agent 2"), stable.channel.spec)
-    status = report.channel_status(stable.observe())
-    condition = next(c for c in status["conditions"] if c["type"] == "AgentCurrent")
+    status, condition = report.channel_status(stable.observe()), current(stable)
     assert condition["reason"] == "AgentTemplateFailed"
     assert entry.incident in condition["message"]
     assert status["agentRollout"]["phase"] == "Reverted"
@@ -104,6 +103,15 @@ def test_a_template_that_nobody_knows_is_taken_for_the_present_one_and_nothing_s
     stable.run(30)
     assert stable.record.rollout is None
     assert stable.record.stable.agent == fingerprint(template("agent 2"), stable.channel.spec)
+    assert current(stable)["reason"] == "AgentTemplateAssumed"
+    edit(stable, "agent 3")
+    assert begun(stable).candidate.is_agent
+
+
+def current(sim):
+    """The condition that says whether stable runs the channel's template."""
+    conditions = report.channel_status(sim.observe())["conditions"]
+    return next(c for c in conditions if c["type"] == "AgentCurrent")
 
 
 def test_a_record_that_does_not_know_the_template_believes_the_daemon_set(stable):
