@@ -135,12 +135,10 @@ def block(record: Record, rollout: Rollout, reason: Reason, now: float) -> Recor
     """The content of this rollout may not return on the channel. Of an agent's change it is not the
     content that failed: when it ends, its template is kept from being tried again.
     """
-    if rollout.candidate.is_agent:
+    bad = rollout.candidate
+    if bad.is_agent or record.block_of(bad.digest):
         return record
-    digest, release = rollout.candidate.digest, rollout.candidate.release
-    if record.block_of(digest):
-        return record
-    entry = Blocked(digest, release, reason, now, rollout.attempt)
+    entry = Blocked(bad.digest, bad.release, reason, now, rollout.attempt, bad.loaded)
     return replace(record, blocked=(entry, *record.blocked)[:MAX_BLOCKED])
 
 

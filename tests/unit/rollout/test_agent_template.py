@@ -239,3 +239,13 @@ def test_content_that_is_blocked_ends_the_change_and_the_template_did_not_fail(s
     assert stable.record.rollout is None, "no new agent gets content that is blocked"
     stable.record = replace(stable.record, blocked=())
     assert begun(stable).candidate.is_agent
+
+
+def test_no_new_agent_gets_content_that_agents_report_as_what_is_blocked(stable):
+    record, said = stable.record, digest("what both load")
+    entry = Blocked(digest("other"), "b", Reason.AgentRestarted, stable.now, "x9", loaded=said)
+    stable.record = replace(record, stable=replace(record.stable, loaded=said), blocked=(entry,))
+    edit(stable, "agent 2")
+    stable.run(60)
+    assert stable.record.rollout is None
+    assert current(stable)["reason"] == "DigestBlocked"
