@@ -31,6 +31,9 @@ LOOK_AGAIN = 5.0
 """Seconds until a channel or a release that can't start is looked at again: what it lacks (a
 ConfigMap, a DaemonSet, nodes) is not all watched."""
 
+LOOK_AT_PARKED = 30.0
+"""Seconds until a parked DaemonSet is read again: it is not watched."""
+
 
 def decide(obs: Observation, now: float) -> Step:
     """Return the next step for this channel; `now` is the engine's clock in seconds."""
@@ -145,7 +148,8 @@ def _tidy(obs: Observation) -> Step:
         return Step(actions=(Forget(ledgers_of=attempt),), requeue=1.0)
     waiting = queue.channel_problem(obs) or agent_template.is_next(obs)
     waiting = waiting or any(queue.is_open(obs, r) for r in obs.releases)
-    return Step(requeue=LOOK_AGAIN if waiting else None)
+    parked = LOOK_AT_PARKED if obs.agent.source else None
+    return Step(requeue=LOOK_AGAIN if waiting else parked)
 
 
 def _ended_by_person(obs: Observation, rollout: Rollout) -> tuple[Reason, str] | None:

@@ -9,7 +9,7 @@ from support.builders import agent_template, digest, make_channel
 from wavegate.api import Reason
 from wavegate.rollout import agent_same
 from wavegate.rollout import agent_template as agents
-from wavegate.rollout.decide import decide
+from wavegate.rollout.decide import LOOK_AT_PARKED, decide
 from wavegate.rollout.observation import AgentSource
 from wavegate.rollout.record import Blocked
 
@@ -121,3 +121,11 @@ def test_what_is_known_already_is_no_news(parked):
     obs = parked(FIRST, agent_template())
     record = settled(obs)
     assert agent_same.known(replace(obs, record=record)) is record
+
+
+def test_a_parked_daemon_set_is_looked_at_again_as_nobody_tells_of_its_edits(parked):
+    obs = parked(FIRST, agent_template())
+    record = settled(obs)
+    assert decide(replace(obs, record=record), 1_000_000.0).requeue == LOOK_AT_PARKED
+    inline = parked("", agent_template(), record)
+    assert decide(inline, 1_000_000.0).requeue is None
