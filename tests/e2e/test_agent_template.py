@@ -141,7 +141,7 @@ def test_a_parked_daemon_set_that_is_edited_rolls_out_unless_nothing_of_the_agen
     def renamed() -> bool:
         return bool(story.channel_status()["stable"]["agent"] != stable["agent"])
 
-    sandbox.wait_for("the edit to be seen", renamed, 30)
+    sandbox.wait_for("the edit to be seen", renamed, 90)
     assert story.channel_status()["stable"]["attempt"] == stable["attempt"]
     assert current(story) == ("True", "Accepted")
     pod["containers"][0]["image"] = image("agent 2")

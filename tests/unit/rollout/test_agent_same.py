@@ -125,7 +125,7 @@ def test_what_is_known_already_is_no_news(parked):
 
 def test_a_parked_daemon_set_is_looked_at_again_as_nobody_tells_of_its_edits(parked):
     obs = parked(FIRST, agent_template())
-    record = settled(obs)
+    record = replace(settled(obs), bake=None)
     assert decide(replace(obs, record=record), 1_000_000.0).requeue == LOOK_AT_PARKED
     inline = parked("", agent_template(), record)
     assert decide(inline, 1_000_000.0).requeue is None
