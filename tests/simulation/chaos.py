@@ -14,6 +14,7 @@ from simulation.bodies import attempt_of, is_ours
 from simulation.cluster import CHANNEL, SPACE, Simulation, content_of, is_ready
 from simulation.invariants import Guard
 from simulation.line import Weather
+from simulation.machines import images
 from simulation.operators import SimOperator
 from wavegate.api import PLURALS
 from wavegate.rollout.names import CONTROL_PLANE_LABEL, HANDS_OFF_ANNOTATION, record_name
@@ -294,7 +295,7 @@ class Chaos:
             pods = [p for p in self.sim.pods() if p["spec"].get("nodeName") == name]
             running = [(content_of(p), is_ready(p)) for p in pods]
             wanted = _wanted(record, self.sim.server.find("nodes", name), self.sim.key)
-            if running == [(wanted, False)] and self._is_known_bad(wanted):
+            if running == [(wanted, False)] and self._is_known_bad(pods[0]):
                 continue
             if running == [(_promoted(record), True)]:
                 continue  # its DaemonSet is for all nodes already, so who joins gets it at once
@@ -302,13 +303,14 @@ class Chaos:
                 found.append(f"{name} runs {running}, not {wanted}")
         return found
 
-    def _is_known_bad(self, content: str) -> bool:
-        """Whether it crashes some machines: after one (no proof in a bake), after a backup, or
-        while a person is asked (`onFailure: Pause`). Containers do not recover here.
+    def _is_known_bad(self, pod: Body) -> bool:
+        """Whether what it runs crashes some machines: after one (no proof in a bake), after a
+        backup, or while a person is asked (`onFailure: Pause`). Containers do not recover here.
         """
         rollout = self.sim.record.rollout
-        running = rollout is not None and rollout.candidate.digest == content
-        return content in self.harmful and not (running and rollout and not rollout.paused)
+        moving = rollout is not None and not rollout.paused and attempt_of(pod) == rollout.attempt
+        found = {reference.partition("@")[2] for reference in images(pod)}
+        return bool(found & self.harmful) and not moving
 
     def _unfinished(self) -> list[str]:
         """A rollout that is under way and waits for no person."""
@@ -318,6 +320,8 @@ class Chaos:
                 return []
             if self._says("BreakerOpen") or self._says("StableSuspect"):
                 return []
+            if self._says("AgentTemplateChanged"):
+                return ["another template waits, and for nobody"]
             final = ("Completed", "Reverted", "Superseded", "Rejected")
             phases = {name: self.sim.status(name).get("phase") for name in self.releases()}
             return [
@@ -325,10 +329,12 @@ class Chaos:
                 for name, phase in phases.items()
                 if phase not in final and not self._suspended(name)
             ]
-        status = self.sim.status(rollout.candidate.release)
+        candidate = rollout.candidate
+        agent = self.sim.channel_status().get("agentRollout") or {}
+        status = agent if candidate.is_agent else self.sim.status(candidate.release)
         if status.get("phase") == "Paused" or status.get("reason") == "AwaitingApproval":
             return []
-        return [f"{rollout.candidate.release} is still {rollout.phase}, and waits for nobody"]
+        return [f"{candidate.title} is still {rollout.phase}, and waits for nobody"]
 
     def _suspended(self, release: str) -> bool:
         body = self.sim.server.find(PLURALS["SecurityContentRelease"], release, SPACE)

@@ -12,6 +12,7 @@ from simulation import carried
 from simulation.apiserver import Body
 from simulation.bodies import attempt_of, is_ours
 from simulation.chaos import Chaos, Deed
+from simulation.deeds_agent import edit_agent, unblock_agent
 from simulation.line import LOST_BEFORE, Faulty, Weather
 from simulation.machines import crash_loops, kills, only_on
 from wavegate.rollout.names import HANDS_OFF_ANNOTATION, record_name
@@ -247,6 +248,8 @@ def decide(c: Chaos, pick: int) -> None:
         action = ("Pause", "Revert", "Resume", "Approve", "Block")[pick % 5]
         name, release = f"decision-{len(c.done)}", rollout.candidate.release
         extra = {"Pause": {"expiresAfter": "5m"}, "Approve": {"wave": "all"}}.get(action, {})
+        if rollout.candidate.is_agent and pick % 7:
+            extra = {**extra, "digest": rollout.candidate.agent}
         c.sim.decide(name, release, action, **extra)
 
 
@@ -255,8 +258,8 @@ def let_go(c: Chaos, pick: int) -> None:
     reverted = [o for o in c.sim.record.outcomes if o.phase == "Reverted"]
     named = reverted[:1] if pick % 4 else reverted[1:2]
     if named and c.sim.record.rollout is None:
-        name, release = f"decision-{len(c.done)}", named[0].release
-        c.sim.decide(name, release, "Resume")
+        release, said = named[0].named
+        c.sim.decide(f"decision-{len(c.done)}", release, "Resume", digest=said)
 
 
 def take_back(c: Chaos, pick: int) -> None:
@@ -515,6 +518,7 @@ PEOPLE: tuple[Deed, ...] = (
         apply_channel,
     ),
     *(point_set, delete_set, hands_off),
+    *(edit_agent, edit_agent, edit_agent, unblock_agent),
 )
 BACKUPS: tuple[Deed, ...] = (restore_record, restore_namespace, delete_record)
 CARRIED: tuple[Deed, ...] = (

@@ -25,7 +25,7 @@ from simulation.edited import a_running_plan_never_loosens, nothing_moves_to_wha
 from simulation.fences import a_fence_stays, the_way_back_is_proven
 from simulation.hands import Hands, drained
 from simulation.kinds import Kinds, control_plane_comes_alone, no_second_of_a_stratum
-from simulation.machines import HOST
+from simulation.machines import HOST, images
 from simulation.others import Others
 from simulation.reasons import changes_carry_reasons
 from simulation.starts import (
@@ -473,6 +473,21 @@ def one_agent_per_node(guard: Guard, sim: Simulation, change: Change) -> Iterato
             yield f"more than two revisions may match nodes: {targeted}"
 
 
+def candidates_differ_in_one_thing(guard: Guard, sim: Simulation, change: Change) -> Iterator[str]:
+    """11: a candidate brings other content than stable, or another agent, never both."""
+    rollout, stable = guard.rollout, guard.books.record.stable
+    made = change.plural == "daemonsets" and change.before is None and change.after is not None
+    if not made or not change.actor.startswith("operator") or rollout is None or stable is None:
+        return
+    old = sim.daemon_set_of(stable.attempt)
+    if old is None or attempt_of(change.after) != rollout.attempt:
+        return
+    guard.counted[11] += 1
+    before, after = ({*images(body["spec"]["template"])} for body in (old, change.after))
+    if len(after - before) > 1:
+        yield f"the candidate {rollout.attempt} brings {sorted(after - before)} at once"
+
+
 def every_agent_is_matched(guard: Guard, sim: Simulation, change: Change) -> Iterator[str]:
     """16 and 20: after each of our writes some revision matches each node that had an agent."""
     if change.plural not in ("daemonsets", "nodes") or not change.actor.startswith("operator"):
@@ -534,6 +549,7 @@ CHECKS: tuple[tuple[int, Check], ...] = (
     (9, only_our_own_is_written),
     (10, agents_outside_the_waves_stay),
     (11, one_agent_per_node),
+    (11, candidates_differ_in_one_thing),
     (14, changes_carry_reasons),
     (16, every_agent_is_matched),
     (17, one_node_stops_nothing),

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 
 import pytest
 
-from simulation import carried, daemonsets, promises
+from simulation import carried, daemonsets, promises, scenarios_agent
 from simulation.cluster import Simulation, channel_spec
 from simulation.invariants import CHECKS, OWED, BrokenInvariant
 from simulation.machines import crash_loops
@@ -20,6 +20,7 @@ from wavegate.cluster import status as statuses
 from wavegate.cluster.store import Store
 from wavegate.evidence import Verdict
 from wavegate.rollout import (
+    agent_template,
     choice,
     cooldown,
     corroborate,
@@ -287,6 +288,27 @@ def channel_deleted(sim: Simulation) -> None:
     sim.run(60)
 
 
+def release_after_a_bad_agent(sim: Simulation) -> None:
+    """A new agent crashes and is taken back; the channel still has its template."""
+    sim.publish("a")
+    sim.until_phase("a", "Completed", 600)
+    sim.harm("bad agent", crash_loops())
+    sim.patch("Channel", "rules", agent=scenarios_agent.template("bad agent"))
+    sim.until("it is taken back", lambda: bool(sim.record.failed_agents))
+    sim.publish("b")
+    sim.until_phase("b", "Completed", 4_000)
+
+
+def newer_than_an_agent(sim: Simulation) -> None:
+    """A release comes while a new agent is in its first wave."""
+    sim.publish("a")
+    sim.until_phase("a", "Completed", 600)
+    sim.patch("Channel", "rules", agent=scenarios_agent.template("agent 2"))
+    sim.until("the canary soaks", lambda: in_state(sim, WaveState.Soaking))
+    sim.publish("b")
+    sim.until_phase("b", "Completed", 4_000)
+
+
 def kinds(sim: Simulation) -> None:
     """A good release for workers of two kernels, and for two nodes of the control plane."""
     sim.add_nodes("workers", 3, "newer", kernelVersion="6.18.1")
@@ -414,6 +436,17 @@ def replaces_whatever_runs(patch) -> None:
 def replaces_again_and_again(patch) -> None:
     """What has replaced another is replaced itself."""
     patch.setattr(succession, "_has_replaced", lambda _: False)
+
+
+def replaces_an_agent(patch) -> None:
+    """A change of the agent is replaced in its first wave as any release is."""
+    kept = succession._kept_by
+
+    def blind(obs, rollout):
+        release = replace(rollout.candidate, release_uid="a release")
+        return kept(obs, replace(rollout, candidate=release))
+
+    patch.setattr(succession, "_kept_by", blind)
 
 
 def believes_in_stable(patch) -> None:
@@ -625,6 +658,11 @@ def takes_the_agent_along(patch) -> None:
     patch.setattr(decide, "_tidy", eager)
 
 
+def gives_a_release_the_new_agent(patch) -> None:
+    """A release takes the channel's template as it is, whatever stable was made from."""
+    patch.setattr(agent_template, "_carried", lambda _obs: None)
+
+
 @dataclass(frozen=True, slots=True)
 class Mutation:
     """A bug, the run that shows it, and the numbers of the invariants: DESIGN's, and reported."""
@@ -649,6 +687,7 @@ def paused(hold: str) -> Callable[[], None]:
 
 MUTATIONS = (
     Mutation(1, moves_one_more, on(good)),
+    Mutation(11, gives_a_release_the_new_agent, on(release_after_a_bad_agent)),
     Mutation(2, opens_the_next_wave_early, on(good)),
     Mutation(2, begins_without_a_proof, on(good)),
     Mutation(2, follows_the_channel, on(edited)),
@@ -688,6 +727,7 @@ MUTATIONS = (
     *(Mutation(19, pauses_before_it_looks, paused(hold)) for hold in promises.HOLDS),
     Mutation(19, replaces_whatever_runs, on(newer_in_the_second_wave)),
     Mutation(19, replaces_again_and_again, on(newer_each_moment)),
+    Mutation(19, replaces_an_agent, on(newer_than_an_agent)),
     Mutation(20, takes_the_agent_along, on(channel_deleted), reported=16),
 )
 RUNS = {
@@ -701,6 +741,8 @@ RUNS = {
     "bad on one kernel": on(bad_on_one_kernel),
     "newer in the second wave": on(newer_in_the_second_wave),
     "newer each moment": on(newer_each_moment),
+    "newer than an agent": on(newer_than_an_agent),
+    "release after a bad agent": on(release_after_a_bad_agent),
     "bad on stable too": on(bad_on_stable_too),
     "one liar": on(one_liar),
     "dead in the soak": on(dead_in_the_soak),

@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from simulation import (
+    scenarios_agent,
     scenarios_bad,
     scenarios_carrier,
     scenarios_edits,
@@ -39,6 +40,7 @@ MODULES = (
     scenarios_leaving,
     scenarios_suspects,
     scenarios_carrier,
+    scenarios_agent,
     scenarios_plan,
     scenarios_failure,
     scenarios_edits,

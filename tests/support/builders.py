@@ -203,6 +203,7 @@ class SimDaemonSet:
             release_version=self.revision.version,
             sequence=self.revision.sequence,
             digest=self.revision.digest,
+            agent=self.revision.agent,
         )
 
 

@@ -12,6 +12,7 @@ from wavegate.api import Channel, Phase, Reason, WaveState
 from wavegate.cluster.projections import StoredConfigMap
 from wavegate.controller.world import World
 from wavegate.evidence import CheckResult, Ledger, LedgerNode, NodeView, PodView, Sample, Side
+from wavegate.rollout.agent_template import fingerprint
 from wavegate.rollout.names import daemon_set_name, ledger_name, record_name
 from wavegate.rollout.observation import AgentSource, Observation, RevisionView
 from wavegate.rollout.queue import freeze
@@ -159,7 +160,9 @@ def _ledgers(names: list[str], *, opening: bool) -> dict[int, Ledger]:
 
 def _revision(attempt: str, release: str, sequence: int) -> Revision:
     name, uid = daemon_set_name(CHANNEL, attempt), f"uid-{release}-{sequence}"
-    return Revision(attempt, name, release, uid, release, sequence, digest(release), 1.0)
+    agent = fingerprint(agent_template(), fleet_channel().spec)
+    content = digest(release)
+    return Revision(attempt, name, release, uid, release, sequence, content, 1.0, agent=agent)
 
 
 def _revisions(channel: Channel, state: str) -> dict[str, RevisionView]:

@@ -565,6 +565,25 @@ class Reason(StrEnum):
         "what fell.",
     )
 
+    # The agent's template
+    AgentTemplateChanged = _reason(
+        "AgentTemplateChanged",
+        "The channel's template is not the one that stable was made from, so it rolls out as "
+        "status.agentRollout says; one that people changed back meanwhile was taken back and may "
+        "be tried again.",
+    )
+    AgentTemplateFailed = _reason(
+        "AgentTemplateFailed",
+        "The channel's template was rolled out and reverted, so it is not tried again, and "
+        "releases go on with stable's; change spec.agent, or decide Unblock as the message says.",
+    )
+
+    AgentTemplateAssumed = _reason(
+        "AgentTemplateAssumed",
+        "An older version of the operator did not note which template stable was made from, so the "
+        "present one is taken for it and nothing is rolled out; the next change of spec.agent is.",
+    )
+
     # Decisions
     DecisionAccepted = _reason(
         "DecisionAccepted",

@@ -204,7 +204,7 @@ class Engine:
         if record.lost is not None and obs.record.lost is None:
             told = (Reason.StateLost, record.lost.message, True)
         elif after is not None and before is None and after.phase is not Phase.Reverting:
-            told = (Reason.RolloutStarted, f"{after.candidate.version} starts", False)
+            told = (Reason.RolloutStarted, f"{after.candidate.title} starts", False)
         elif after is None and before is not None:
             outcome = record.outcomes[0]
             warn = outcome.phase is not Phase.Completed and outcome.reason is not Reason.Replaced
@@ -261,9 +261,10 @@ class Engine:
             return
         self._reported[key] = (now, phase)
         stamp = excerpts.timestamp(now)
-        if obs.channel is not None:
-            await self._statuses.write(obs.channel, report.channel_status(obs), stamp)
         gates = self._live.look(key, obs, step, now)
+        if obs.channel is not None:
+            status = report.channel_status(obs, step, now, gates)
+            await self._statuses.write(obs.channel, status, stamp)
         for release in obs.releases:
             status = report.release_status(obs, release, step, now, gates)
             await self._statuses.write(release, status, stamp)

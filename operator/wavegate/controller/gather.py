@@ -103,7 +103,7 @@ class Gatherer:
             if forbidden
             else await self._agent_with_inputs(channel, known, revisions),
             releases=releases,
-            decisions=self._decisions(namespace, releases),
+            decisions=self._decisions(namespace, releases, known),
             revisions=revisions,
             pods=kept.of(_pods_of, world.pods.shown()[0], namespace, name),
             leases=dict(world.leases),
@@ -181,6 +181,8 @@ class Gatherer:
         if key not in self._world.ours[Channel.plural]:
             await self._look_for(Channel, namespace, name)
         candidate = rollout.candidate
+        if candidate.is_agent:
+            return
         if all(release.uid != candidate.release_uid for release in self._releases(key)):
             await self._look_for(Release, namespace, candidate.release)
 
@@ -201,8 +203,14 @@ class Gatherer:
             and release.spec.channel == name
         )
 
-    def _decisions(self, namespace: str, releases: tuple[Release, ...]) -> tuple[Decision, ...]:
+    def _decisions(
+        self, namespace: str, releases: tuple[Release, ...], record: Record
+    ) -> tuple[Decision, ...]:
+        """Also those on an agent's change, which names a release that may be gone."""
         names = {release.name for release in releases}
+        names |= {entry.release for entry in record.failed_agents}
+        if record.rollout is not None and record.rollout.candidate.is_agent:
+            names.add(record.rollout.candidate.release)
         return tuple(
             decision
             for decision in self._world.ours[Decision.plural].values()
@@ -296,8 +304,9 @@ class Gatherer:
         agent = channel.spec.agent
         if agent.daemon_set_ref is None:
             return AgentSource(template=agent.template)
-        if record.rollout is not None and record.rollout.waves:
-            return AgentSource()  # frozen in the candidate long ago
+        rollout = record.rollout
+        if rollout is not None and rollout.waves and not rollout.candidate.is_agent:
+            return AgentSource()  # frozen in the candidate long ago; else it may be changed back
         name = agent.daemon_set_ref.name
         body = await self._get(paths.daemon_sets(channel.namespace, name))
         if body is None:
@@ -305,7 +314,9 @@ class Gatherer:
         status = body.get("status") or {}
         counted = status.get("observedGeneration", 0) >= body["metadata"]["generation"]
         running = int(status.get("currentNumberScheduled", 0)) if counted else 1
-        return AgentSource(template=unparked(body["spec"]["template"]), running_pods=running)
+        source = f"{body['metadata']['uid']}/{body['metadata']['generation']}"
+        template = unparked(body["spec"]["template"])
+        return AgentSource(template=template, source=source, running_pods=running)
 
     async def _contents(
         self, namespace: str, releases: tuple[Release, ...], record: Record

@@ -57,8 +57,10 @@ def outdated(obs: Observation) -> Problem | None:
     fields = list(dict.fromkeys(differing(rollout.plan, wanted)))
     if not fields:
         return None
+    candidate = rollout.candidate
+    what = "The change of the agent" if candidate.is_agent else f"Release {candidate.release}"
     message = (
-        f"Release {rollout.candidate.release} goes on by the plan of its start in {some(fields)}: "
+        f"{what} goes on by the plan of its start in {some(fields)}: "
         "what does not tighten waits for the next release"
     )
     return Problem(Reason.PlanOutdated, message)

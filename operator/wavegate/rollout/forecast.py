@@ -13,7 +13,7 @@ from typing import Any
 
 from wavegate.api import Channel, Duration, Phase, Release, WaveState
 from wavegate.evidence import NodeView, Side
-from wavegate.rollout import movable, queue, waves
+from wavegate.rollout import agent_template, movable, queue, waves
 from wavegate.rollout.observation import Observation, RevisionView
 from wavegate.rollout.record import PlannedWave, Rollout, some
 from wavegate.rollout.strata import code_of, strata
@@ -30,13 +30,15 @@ _ZERO = "sha256:" + "0" * 64
 
 
 def plan(obs: Observation) -> dict[str, Any] | None:
-    """The plan of the next release; None while one rolls out, and where none could start."""
+    """The plan of the next release, or of a change of the agent where that goes first; None while
+    one rolls out, and where none could start.
+    """
     channel = obs.channel
     if channel is None or obs.record.rollout is not None or obs.agent.template is None:
         return None
-    release = _next(obs)
+    release = None if agent_template.is_next(obs) else _next(obs)
     by = [f"{o.uid}/{o.generation}" if o else "" for o in (channel, release)]
-    last: _Last = obs.kept.of(_Last, *by, repr(obs.agent.template))
+    last: _Last = obs.kept.of(_Last, *by, repr(_template(obs)))
     return last.of(obs, channel, release)
 
 
@@ -108,9 +110,13 @@ def _begun(
     obs: Observation, channel: Channel, release: Release | None
 ) -> tuple[Rollout, Observation]:
     """The rollout as it would begin, and what would be seen then."""
-    rollout = queue.start(obs, channel, release or _some_release(channel), 0.0)
+    stable = obs.record.stable
+    if stable is not None and agent_template.is_next(obs):
+        rollout = queue.start_agent(obs, channel, stable, 0.0)
+    else:
+        rollout = queue.start(obs, channel, release or _some_release(channel), 0.0)
     rollout = replace(rollout, phase=Phase.Rolling)
-    template = obs.agent.template or {}
+    template = _template(obs)
     name = rollout.candidate.daemon_set
     view = RevisionView(
         rollout.attempt, name, observed=True, own_affinity={}, affinity={}, template=template
@@ -118,6 +124,12 @@ def _begun(
     revisions = {**obs.revisions, rollout.attempt: view}
     record = replace(obs.record, rollout=rollout)
     return rollout, replace(obs, record=record, revisions=revisions, ledgers={})
+
+
+def _template(obs: Observation) -> Mapping[str, Any]:
+    """The template of what starts next."""
+    own = obs.agent.template
+    return (own if agent_template.is_next(obs) else agent_template.template_of_release(obs)) or {}
 
 
 def _played(seen: Observation, rollout: Rollout, *, named: bool) -> Iterator[dict[str, Any]]:

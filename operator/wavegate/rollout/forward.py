@@ -10,6 +10,7 @@ from dataclasses import replace
 from wavegate.api import GateKind, Phase, Reason, WaveState
 from wavegate.evidence import Finding, NodeView, Verdict
 from wavegate.rollout import (
+    agent_template,
     choice,
     corroborate,
     decisions,
@@ -29,7 +30,7 @@ from wavegate.rollout import (
 )
 from wavegate.rollout.judge import judge
 from wavegate.rollout.observation import Observation
-from wavegate.rollout.record import UNOPENED, PlannedWave, Rollout
+from wavegate.rollout.record import UNOPENED, PlannedWave, Revision, Rollout
 from wavegate.rollout.steps import (
     QUIET,
     CopyContent,
@@ -44,7 +45,7 @@ from wavegate.rollout.steps import (
     save,
     wait,
 )
-from wavegate.rollout.templates import bind, revision_template
+from wavegate.rollout.templates import revision_template
 
 _BRAKES = (Reason.LeaseStale, Reason.RebootAwaited, Reason.ViewStale)
 
@@ -59,24 +60,42 @@ def prepare(obs: Observation, rollout: Rollout, now: float) -> Step:
         return revert.begin(obs, rollout, Reason.FencedByHand, _fenced(rollout), now)
     if obs.forbidden:
         return wait(f"a person: {obs.forbidden}")
-    release = obs.release(rollout.candidate.release_uid)
-    if view is None and obs.channel and release and obs.moved(rollout.attempt):
+    if view is None and obs.moved(rollout.attempt):
         # A record of the past: these nodes would all get the content at once, without a ledger.
-        anew = queue.start(obs, obs.channel, release, now)
-        return Step(record=replace(obs.record, rollout=anew, attempts=obs.record.attempts + 1))
-    if stable is not None:
-        stable_view = obs.revision(stable)
-        if stable_view is None:
-            return revert.begin(obs, rollout, Reason.StateLost, _gone(stable.daemon_set), now)
-        if not stable_view.targets(obs.key, Target.NOT_IN, rollout.attempt):
-            return act(Retarget(stable.attempt, Target.NOT_IN, rollout.attempt))
-        if not stable_view.observed:
-            return wait(f"the controller to see DaemonSet {stable_view.name}")
+        anew = _anew(obs, rollout, now)
+        if anew is not None:
+            return Step(record=replace(obs.record, rollout=anew, attempts=obs.record.attempts + 1))
+    aside = _stable_aside(obs, rollout, stable, now) if stable is not None else None
+    if aside is not None:
+        return aside
+    again = agent_template.chosen_again(obs, rollout)
+    if again is not None:
+        return again
     if view is None:
         return _create(obs, rollout, now)
     if not view.observed:
         return wait(f"the controller to see DaemonSet {view.name}")
     return save(obs.record, replace(rollout.with_next_wave(), phase=Phase.Rolling))
+
+
+def _stable_aside(obs: Observation, rollout: Rollout, stable: Revision, now: float) -> Step | None:
+    """Bring stable off the nodes that will carry the label; None when it is so."""
+    stable_view = obs.revision(stable)
+    if stable_view is None:
+        return revert.begin(obs, rollout, Reason.StateLost, _gone(stable.daemon_set), now)
+    if not stable_view.targets(obs.key, Target.NOT_IN, rollout.attempt):
+        return act(Retarget(stable.attempt, Target.NOT_IN, rollout.attempt))
+    if not stable_view.observed:
+        return wait(f"the controller to see DaemonSet {stable_view.name}")
+    return None
+
+
+def _anew(obs: Observation, rollout: Rollout, now: float) -> Rollout | None:
+    """The same, with another attempt id; None when what it needs is not there."""
+    release, channel = obs.release(rollout.candidate.release_uid), obs.channel
+    if channel is not None and rollout.candidate.is_agent and agent_template.current(obs):
+        return queue.start_agent(obs, channel, rollout.candidate, now)
+    return queue.start(obs, channel, release, now) if channel and release else None
 
 
 def advance(obs: Observation, rollout: Rollout, paused: Reason | None, now: float) -> Step:
@@ -323,15 +342,16 @@ def retired(obs: Observation) -> Iterator[Retarget]:
 def _create(obs: Observation, rollout: Rollout, now: float) -> Step:
     """Create the candidate's DaemonSet, its content bound by digest."""
     candidate, channel = rollout.candidate, obs.channel
-    release = obs.release(candidate.release_uid)
+    release, agent = obs.release(candidate.release_uid), candidate.is_agent
     problem = queue.channel_problem(obs)
-    if obs.unreadable and (channel is None or release is None):
+    gone = channel is None or (release is None and not agent)
+    if obs.unreadable and gone:
         return _unreadable(obs, rollout)
-    if obs.refused or problem or channel is None or release is None or obs.agent.template is None:
+    if obs.refused or problem or gone or obs.agent.template is None:
         why = obs.refused or (problem.message if problem else "the channel or release is gone")
         return revert.begin(obs, rollout, Reason.InvalidTemplate, why, now)
-    reference = queue.content_reference(release, candidate.digest)
-    if release.spec.content.config_map is not None:
+    reference = queue.content_reference(release, candidate.digest) if release else ""
+    if release is not None and release.spec.content.config_map is not None:
         copy = obs.contents.get(reference)
         if copy is None:
             source = release.spec.content.reference
@@ -339,7 +359,10 @@ def _create(obs: Observation, rollout: Rollout, now: float) -> Step:
         if copy.digest != candidate.digest or not copy.immutable:
             why = f"ConfigMap {reference} is not what we would have stored; delete it"
             return revert.begin(obs, rollout, Reason.ContentMutable, why, now)
-    bound = bind(obs.agent.template, channel.spec, reference)
+    bound = agent_template.bound(obs, candidate, reference)
+    if bound is None:
+        why = "stable's content is not found in its DaemonSet, or the channel binds another kind"
+        return revert.begin(obs, rollout, Reason.InvalidTemplate, why, now)
     return act(CreateRevision(candidate, revision_template(bound, obs.name, candidate.attempt)))
 
 

@@ -44,6 +44,8 @@ class RevisionView:
     is None on a DaemonSet of an older version, or when someone garbled it."""
     uid: str = ""
     loaded: str = ""
+    agent: str = ""
+    """Digest of the channel's template that it was made from, as its annotation says."""
 
     def targets(self, key: str, target: Target, attempt: str = "") -> bool:
         """Tell whether its DaemonSet points where `target` says."""
@@ -64,6 +66,8 @@ class AgentSource:
     """The channel's agent: its template, or why there is none."""
 
     template: Mapping[str, Any] | None = None
+    source: str = ""
+    """Of a parked DaemonSet: UID and generation, which each edit of its spec changes."""
     missing: str = ""
     """Name of the parked DaemonSet that does not exist."""
     running_pods: int = 0

@@ -44,7 +44,7 @@ def _completed(obs: Observation, rollout: Rollout, now: float) -> Record:
     failed = record.bake is not None and record.bake.incident is not None
     before = (record.stable,) if record.stable and not failed else ()
     nodes = sum(wave.nodes for wave in rollout.waves)
-    message = f"{candidate.version} is stable on all nodes ({nodes} moved in waves)"
+    message = f"{candidate.title} is stable on all nodes ({nodes} moved in waves)"
     message += f", {unproven}" if unproven else ""
     ended = record.ended(Phase.Completed, Reason.Completed, message, now)
     history = (*before, *record.history)[:MAX_HISTORY]

@@ -19,6 +19,9 @@ MAX_HISTORY = 5
 MAX_BLOCKED = 100
 MAX_MESSAGE = 1_024
 """Bytes of one message, as UTF-8: a record must always fit, and people read the beginning."""
+MAX_FAILED_AGENTS = 20
+AGENT_UID = "agent/"
+"""What the UID of an agent's change begins with, where a release has its own. No UID does."""
 MAX_OLD_MESSAGE = 512
 """The same of an outcome without details; its incident, if it has one, keeps its own."""
 MAX_NAMED = 5
@@ -56,11 +59,23 @@ class Revision:
     since: float
     loaded: str = ""
     """What its agents report as loaded, where that is not the digest."""
+    agent: str = ""
+    """Digest of the channel's template that it was made from; empty: not known."""
 
     @property
     def reports(self) -> str:
         """What an agent reports that has loaded this content."""
         return self.loaded or self.digest
+
+    @property
+    def is_agent(self) -> bool:
+        """Whether it brings stable's content with another template: no release of its own."""
+        return self.release_uid.startswith(AGENT_UID)
+
+    @property
+    def title(self) -> str:
+        """What people call it: its version, and of an agent's change which."""
+        return f"agent {self.agent[7:19]} with {self.version}" if self.is_agent else self.version
 
 
 class Group(StrEnum):
@@ -364,6 +379,19 @@ class Outcome:
     """As the rollout's at its end; of an older one, only what stopped it."""
     baked_at: float | None = None
     severity: Severity = Severity.Routine
+    agent: str = ""
+    """Of an agent's change: digest of its template."""
+
+    @property
+    def named(self) -> tuple[str, str]:
+        """Release and digest by which a decision names it."""
+        return self.release, self.agent or self.digest
+
+    @property
+    def title(self) -> str:
+        """What people call it."""
+        agent = f"agent {self.agent[7:19]} with " if self.agent else ""
+        return f"{agent}release {self.release}"
 
     def __post_init__(self) -> None:
         """Keep the message short, whoever's words it quotes."""
@@ -433,6 +461,11 @@ class Record:
     resumed_at: float = 0.0
     """A person let releases start again after the reverts that had ended by then: see `cooldown`.
     """
+    failed_agents: tuple[Blocked, ...] = ()
+    """Templates whose rollout was reverted, by digest: none of them is tried again by itself."""
+    template_seen: tuple[str, str] = ("", "")
+    """The state of a parked DaemonSet when it was read last, and the template's digest then: see
+    `agent_same`."""
 
     def ended(self, phase: Phase, reason: Reason, message: str, now: float) -> Self:
         """Return a copy in which the running rollout has ended so; without one, an equal copy."""
@@ -454,9 +487,25 @@ class Record:
             incident=rollout.incident,
             gates=rollout.gates,
             severity=rollout.plan.severity,
+            agent=rollout.candidate.agent if rollout.candidate.is_agent else "",
         )
         older = (_shortened(o, place) for place, o in enumerate(self.outcomes, start=1))
-        return replace(self, rollout=None, outcomes=(outcome, *older)[:MAX_OUTCOMES])
+        return replace(
+            self,
+            rollout=None,
+            outcomes=(outcome, *older)[:MAX_OUTCOMES],
+            failed_agents=self._failed_agents(outcome),
+        )
+
+    def _failed_agents(self, ended: Outcome) -> tuple[Blocked, ...]:
+        """One that was taken back for the channel's edit, or for its content, did not fail."""
+        reason = ended.incident.reason if ended.incident else ended.reason
+        taken_back = reason in (Reason.AgentTemplateChanged, Reason.DigestBlocked)
+        if not ended.agent or ended.phase is not Phase.Reverted or taken_back:
+            return self.failed_agents
+        entry = Blocked(ended.agent, ended.release, reason, ended.finished_at, ended.attempt)
+        others = (known for known in self.failed_agents if known.digest != ended.agent)
+        return (entry, *others)[:MAX_FAILED_AGENTS]
 
     @property
     def highest_sequence(self) -> int:
@@ -477,6 +526,10 @@ class Record:
     def outcome_of(self, release_uid: str) -> Outcome | None:
         """How this release ended, if it did."""
         return next((o for o in self.outcomes if o.release_uid == release_uid), None)
+
+    def failed_agent(self, agent: str) -> Blocked | None:
+        """The entry that keeps this template from being tried again, if any."""
+        return next((b for b in self.failed_agents if b.digest == agent), None)
 
     def block_of(self, digest: str, loaded: str = "") -> Blocked | None:
         """The entry that blocks this digest, else one whose agents report the same as `loaded`."""
