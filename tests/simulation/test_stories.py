@@ -18,6 +18,7 @@ from simulation import (
     scenarios_edits,
     scenarios_failure,
     scenarios_fetch,
+    scenarios_forecast,
     scenarios_good,
     scenarios_leaving,
     scenarios_loaded,
@@ -43,6 +44,7 @@ MODULES = (
     scenarios_failure,
     scenarios_edits,
     scenarios_queue,
+    scenarios_forecast,
 )
 
 
