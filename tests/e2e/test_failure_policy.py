@@ -125,9 +125,9 @@ def not_fetched(sandbox: Sandbox) -> None:
         lambda: story.agents() == story.everywhere_digest("a"),
         GIVE_BACK_SECONDS + 30,
     )
-    status = story.status("late")
+    away = "is back on stable, to be retried (once so far)"
+    status = story.until("late", "told that it is back", lambda status: away in status["message"])
     assert (status["phase"], status["reason"]) == ("Rolling", "CannotFetch")
-    assert "is back on stable, to be retried (once so far)" in status["message"]
     sandbox.wait_for("it is tried again", lambda: pending(story), BACK_OFF_SECONDS + 30)
     second = pending(story)
     assert [pod["spec"]["nodeName"] for pod in second] == [canary]
