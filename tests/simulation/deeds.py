@@ -306,6 +306,7 @@ def edit_channel(c: Chaos, pick: int) -> None:
         {"maxUnavailable": 1},
         {"onFailure": "Pause"},
         {"onFailure": "Revert"},
+        {"onFailure": "RevertFailing"},
         {"settle": "20s"},
         {"soak": "10s", "maxUnavailable": 2},
         {"settle": "5s", "maxUnavailable": "100%"},

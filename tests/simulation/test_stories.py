@@ -19,6 +19,7 @@ from simulation import (
     scenarios_edits,
     scenarios_failure,
     scenarios_fetch,
+    scenarios_forecast,
     scenarios_good,
     scenarios_leaving,
     scenarios_loaded,
@@ -45,6 +46,7 @@ MODULES = (
     scenarios_failure,
     scenarios_edits,
     scenarios_queue,
+    scenarios_forecast,
 )
 
 
