@@ -85,12 +85,23 @@ def is_due(obs: Observation, rollout: Rollout) -> bool:
     """Whether the current wave must not soak before a drill. Where nothing is stable yet, there is
     no way back to try.
     """
-    drill, mode = rollout.drill, rollout.plan.drill
-    if rollout.wave != 0 or mode is DrillMode.Never or obs.revision(obs.record.stable) is None:
+    drill = rollout.drill
+    if rollout.wave != 0 or obs.revision(obs.record.stable) is None:
         return False
     if drill is not None and drill.ledger == rollout.waves[-1].ledger:
         return False
-    return mode is DrillMode.Always or _version(obs, rollout) not in ("", *obs.record.drilled)
+    return _wants(obs, rollout.plan.drill, _version(obs, rollout))
+
+
+def missing(obs: Observation) -> str:
+    """Why the next release can't drill the way back though the channel wants it to, in words; empty
+    when it can, or need not.
+    """
+    channel, template = obs.channel, obs.agent.template
+    if channel is None or template is None or obs.record.stable is not None:
+        return ""
+    wanted = _wants(obs, channel.spec.rollout.drill, version_of(template))
+    return "the way back is not drilled: nothing is stable yet (spec.rollout.drill)" * wanted
 
 
 def news(before: Rollout | None, after: Rollout | None) -> tuple[Reason, str, bool] | None:
@@ -179,6 +190,12 @@ def _excused(obs: Observation, rollout: Rollout, drill: Drill) -> str | None:
     """The mark of a node that was drained, removed or rebooted as announced: no harm, no proof."""
     entry = baseline_of(obs).get(drill.node)
     return left_as_announced(obs, rollout.excused, entry) if entry is not None else None
+
+
+def _wants(obs: Observation, mode: DrillMode, version: str) -> bool:
+    if mode is DrillMode.NewAgentVersion:
+        return version not in ("", *obs.record.drilled)
+    return mode is DrillMode.Always
 
 
 def _version(obs: Observation, rollout: Rollout) -> str:
