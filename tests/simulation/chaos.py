@@ -57,6 +57,8 @@ class Chaos:
         self.sim = Simulation(seed, operators=2)
         self.guard = Guard()
         self.spec = SPEC if checks else {"rollout": SPEC["rollout"]}
+        if seed % 3 == 0:
+            self.spec = self.spec | {"rollout": SPEC["rollout"] | {"drill": "Always"}}
         self.carrier = carrier
         """Our pods only carry the content; an agent of someone else loads it."""
         if carrier:

@@ -310,6 +310,8 @@ def edit_channel(c: Chaos, pick: int) -> None:
         {"settle": "20s"},
         {"soak": "10s", "maxUnavailable": 2},
         {"settle": "5s", "maxUnavailable": "100%"},
+        {"drill": "Always"},
+        {"drill": "Never"},
     )
     rollout = {**channel["spec"]["rollout"], **changes[pick % len(changes)]}
     waves = channel["spec"]["waves"]

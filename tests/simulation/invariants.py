@@ -21,6 +21,7 @@ from simulation.bodies import (
 from simulation.clock import START
 from simulation.cluster import SPACE, Simulation, is_ready, rules_of
 from simulation.daemonsets import fits, target_of
+from simulation.drills import Drills, no_soak_without_its_drill, what_is_drilled_was_back
 from simulation.edited import a_running_plan_never_loosens, nothing_moves_to_what_is_blocked
 from simulation.fences import a_fence_stays, the_way_back_is_proven
 from simulation.hands import Hands, drained
@@ -89,6 +90,7 @@ class Books:
     kinds: Kinds = field(default_factory=Kinds)
     reverts: Reverts = field(default_factory=Reverts)
     published: Published = field(default_factory=Published)
+    drills: Drills = field(default_factory=Drills)
     begun: set[tuple[str, int]] = field(default_factory=set)
     """Waves of which a node was labelled: attempt and number of the ledger."""
     fenced: set[str] = field(default_factory=set)
@@ -146,6 +148,7 @@ class Guard:
         self.books.kinds.note(self, sim, change)
         self.books.reverts.note(self, sim, change)
         self.books.published.note(change)
+        self.books.drills.note(sim, change)
         if change.plural == "configmaps":
             self._note_stored(sim, change)
         elif change.plural == "pods":
@@ -536,6 +539,8 @@ CHECKS: tuple[tuple[int, Check], ...] = (
     (2, waves_open_in_order),
     (2, the_way_back_is_proven),
     (2, a_running_plan_never_loosens),
+    (2, what_is_drilled_was_back),
+    (2, no_soak_without_its_drill),
     (4, nothing_moves_after_a_fail),
     (4, nothing_moves_to_what_is_blocked),
     (4, nothing_starts_too_soon),

@@ -16,7 +16,7 @@ from support.builders import digest
 from wavegate.api import PLURALS, Phase, Reason, WaveState
 from wavegate.cluster.projections import stored_config_map
 from wavegate.rollout.names import ATTEMPT_LABEL
-from wavegate.rollout.record import Outcome, Record, Rollout, WaveRun
+from wavegate.rollout.record import Drill, Outcome, Record, Rollout, WaveRun
 
 RELEASES, DECISIONS = (PLURALS[f"SecurityContent{kind}"] for kind in ("Release", "Decision"))
 CHANNELS = PLURALS["SecurityContentChannel"]
@@ -274,6 +274,7 @@ def tell_record(before: Record | None, after: Record) -> Iterable[str]:
         return
     yield from _tell_waves(old, new)
     yield from _tell_suspects(old, new)
+    yield from _tell_drill(old.drill, new.drill)
     if new.paused and not old.paused:
         yield f"pauses the rollout: {new.paused}"
     if new.promoting and not old.promoting:
@@ -287,6 +288,15 @@ def _tell_suspects(old: Rollout, new: Rollout) -> Iterable[str]:
         if suspect not in old.suspects:
             again = " again, and leaves it there" if suspect.kept else ""
             yield f"suspects {suspect.node}: {suspect.reason}{again}"
+
+
+def _tell_drill(was: Drill | None, drill: Drill | None) -> Iterable[str]:
+    if drill is None:
+        return
+    if was is None or was.ledger != drill.ledger:
+        yield f"drills the way back with {drill.node}"
+    elif drill.done_at is not None and was.done_at is None:
+        yield "ends the drill: it went back, and has it again"
 
 
 def _tell_waves(old: Rollout, new: Rollout) -> Iterable[str]:

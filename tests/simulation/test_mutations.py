@@ -25,6 +25,7 @@ from wavegate.rollout import (
     cooldown,
     corroborate,
     decide,
+    drill,
     edits,
     excused,
     exposure,
@@ -57,6 +58,12 @@ def good(sim: Simulation) -> None:
     for name in ("a", "b"):
         sim.publish(name)
         sim.until_phase(name, "Completed", 600)
+
+
+def drilled(sim: Simulation) -> None:
+    """A release that drills the way back, on a node where stable takes its time."""
+    sim.patch("Channel", "rules", rollout={**ROLLOUT, "drill": "Always"})
+    good(sim)
 
 
 def bad(sim: Simulation) -> None:
@@ -419,6 +426,16 @@ def looks_at_the_block_list_at_the_start_only(patch) -> None:
     patch.setattr(decide, "_ended_by_person", deaf)
 
 
+def soaks_without_its_drill(patch) -> None:
+    """A drill is wanted, and none is begun."""
+    patch.setattr(drill, "is_due", lambda *_: False)
+
+
+def does_not_look_at_what_went_back(patch) -> None:
+    """The node of a drill gets the candidate again as soon as it has lost its label."""
+    patch.setattr(drill, "_lacks", lambda *_: ())
+
+
 def blocks_the_digest_only(patch) -> None:
     """What agents load may come back in another image."""
     patch.setattr(Record, "block_of", lambda record, digest, _loaded="": by_digest(record, digest))
@@ -693,6 +710,8 @@ MUTATIONS = (
     Mutation(2, follows_the_channel, on(edited)),
     Mutation(4, looks_at_the_block_list_at_the_start_only, on(blocked)),
     Mutation(4, blocks_the_digest_only, on(rebuilt)),
+    Mutation(2, soaks_without_its_drill, on(drilled)),
+    Mutation(2, does_not_look_at_what_went_back, on(drilled)),
     Mutation(3, moves_all_at_once, on(good)),
     Mutation(3, takes_a_stratum_at_once, on(kinds)),
     Mutation(3, takes_the_control_plane_along, on(kinds)),
@@ -738,6 +757,7 @@ RUNS = {
     "edited": on(edited),
     "blocked": on(blocked),
     "rebuilt": on(rebuilt),
+    "drilled": on(drilled),
     "bad on one kernel": on(bad_on_one_kernel),
     "newer in the second wave": on(newer_in_the_second_wave),
     "newer each moment": on(newer_each_moment),

@@ -16,6 +16,7 @@ from simulation import (
     scenarios_agent,
     scenarios_bad,
     scenarios_carrier,
+    scenarios_drill,
     scenarios_edits,
     scenarios_failure,
     scenarios_fetch,
@@ -47,6 +48,7 @@ MODULES = (
     scenarios_edits,
     scenarios_queue,
     scenarios_forecast,
+    scenarios_drill,
 )
 
 

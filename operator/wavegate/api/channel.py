@@ -25,6 +25,15 @@ class HostState(StrEnum):
     Kernel = "Kernel"
 
 
+class DrillMode(StrEnum):
+    """Which releases try the way back on a node before their first wave soaks."""
+
+    Never = "Never"
+    NewAgentVersion = "NewAgentVersion"
+    """The first one with each version of the agent, where its template says one."""
+    Always = "Always"
+
+
 class OnFailure(StrEnum):
     """What happens when a wave fails."""
 
@@ -139,6 +148,7 @@ class Rollout(ApiModel):
     hold_timeout: Duration = Duration.parse("30m")
     bake: Duration = Duration.parse("24h")
     on_failure: OnFailure = OnFailure.Revert
+    drill: DrillMode = DrillMode.NewAgentVersion
     cool_down: Duration = Duration.parse("30m")
     breaker: Breaker = Breaker()
 

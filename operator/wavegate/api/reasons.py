@@ -424,6 +424,11 @@ class Reason(StrEnum):
         "A node came to harm alone, which proves nothing against the content after the first wave: "
         "the node goes back to stable, and is tried once more at the end; look at that node.",
     )
+    RollbackDrill = _reason(
+        "RollbackDrill",
+        "A node of the first wave goes back to stable and gets the release again before the wave "
+        "soaks, which proves the way back (spec.rollout.drill); wait.",
+    )
     Unsteady = _reason(
         "Unsteady",
         "A node that got the candidate is well and unwell in turns, so that its wave came to no "
@@ -541,6 +546,12 @@ class Reason(StrEnum):
         "CheckStale",
         "Samples are older than the check's freshness.maxAge, so the wave is held; look at the "
         "scrape targets in Prometheus.",
+    )
+    DrillFailed = _reason(
+        "DrillFailed",
+        "In the rollback drill the node that was given back to stable did not get well there, so "
+        "the release is taken back before more nodes have it, and not blocked; look at that node: "
+        "stable's image, its agent, what the content left on the host.",
     )
     EvidenceLostOnWave = _reason(
         "EvidenceLostOnWave",

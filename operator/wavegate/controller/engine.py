@@ -25,7 +25,7 @@ from wavegate.controller.proofs import ProofRunner
 from wavegate.controller.shown import Shown
 from wavegate.controller.work import Key, WorkQueue
 from wavegate.controller.world import World
-from wavegate.rollout import bake_report, cooldown, excerpts, report, suspect_report
+from wavegate.rollout import bake_report, cooldown, drill, excerpts, report, suspect_report
 from wavegate.rollout.bake_report import Told
 from wavegate.rollout.decide import decide
 from wavegate.rollout.observation import Observation
@@ -217,9 +217,9 @@ class Engine:
             told = _difference(before, after)
         if told is not None:
             self._emit(obs, self._subject(obs, record), told)
-        alone = suspect_report.news(before, after)
-        if alone is not None:
-            self._emit(obs, self._subject(obs, record), alone)
+        more = (suspect_report.news(before, after), drill.news(before, after))
+        for found in filter(None, more):
+            self._emit(obs, self._subject(obs, record), found)
         news = bake_report.news(obs.record, record)
         if news is not None:
             self._emit(obs, obs.release(news[0]) or obs.channel, news[1])

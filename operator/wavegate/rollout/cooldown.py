@@ -26,6 +26,7 @@ COUNTS = frozenset(
         Reason.CheckAboveMax,
         Reason.CheckBelowMin,
         Reason.EvidenceLostOnWave,
+        Reason.DrillFailed,
     }
 )
 """Reverts by these count: something was seen on nodes that ran the content. What never ran (an

@@ -35,6 +35,7 @@ _FIELDS = {
     "settle": "spec.rollout.settle",
     "bake": "spec.rollout.bake",
     "on_failure": "spec.rollout.onFailure",
+    "drill": "spec.rollout.drill",
 }
 """Fields of a plan, and where users write them."""
 _OF_WAVE = {"pools": "pools", "up_to": "upTo", "soak": "soak", "approval": "approval"}

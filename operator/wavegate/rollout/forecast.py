@@ -13,7 +13,7 @@ from typing import Any
 
 from wavegate.api import Channel, Duration, Phase, Release, WaveState
 from wavegate.evidence import NodeView, Side
-from wavegate.rollout import agent_template, movable, queue, waves
+from wavegate.rollout import agent_template, drill, movable, queue, waves
 from wavegate.rollout.observation import Observation, RevisionView
 from wavegate.rollout.record import PlannedWave, Rollout, some
 from wavegate.rollout.strata import code_of, strata
@@ -98,7 +98,7 @@ def _told(obs: Observation, channel: Channel, release: Release | None) -> dict[s
         "nodes": len(fleet),
         "least": str(Duration(seconds)),
         "waves": played[:MAX_WAVES],
-        "blindSpots": list(_blind(channel, played)),
+        "blindSpots": [*_blind(channel, played), *filter(None, (drill.missing(obs),))],
     }
     if release is not None:
         told["release"] = release.name

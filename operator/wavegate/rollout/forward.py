@@ -14,6 +14,7 @@ from wavegate.rollout import (
     choice,
     corroborate,
     decisions,
+    drill,
     excused,
     exposure,
     gates,
@@ -250,17 +251,11 @@ def _move(obs: Observation, rollout: Rollout, findings: tuple[Finding, ...], now
     stopped = _stopped_by(rollout, findings, now)
     if stopped:  # before a soak begins, too: it would end at once, and begin again
         return wait(stopped)
+    drilled = drill.advance(obs, rollout, measured, soak.gap(findings), now)
+    if drilled is not None:
+        return drilled
     if not measured.unmoved and not measured.in_flight:
-        if rollout.planned is not None and suspects.none_is_left(obs, rollout):
-            # It takes others instead; where there are none, it passes without.
-            return save(obs.record, rollout.with_new_ledger())
-        if rollout.planned is not None and not waves.has_moved_any(obs, rollout):
-            # Its nodes changed before they were moved: the wave chooses others.
-            return save(obs.record, rollout.with_new_ledger())
-        gap = soak.gap(findings)
-        if gap is not None:  # a soak that it would end at once is not begun
-            return wait(gap.message)
-        return save(obs.record, soak.begin(rollout, now))
+        return _complete(obs, rollout, findings, now)
     batch = measured.unmoved[: min(measured.room, BATCH)]
     seen = labels.seen(obs, rollout, measured.unmoved)
     if batch and len(batch) >= measured.worthwhile and rollout.waves[-1].overrun_since is None:
@@ -271,6 +266,24 @@ def _move(obs: Observation, rollout: Rollout, findings: tuple[Finding, ...], now
         return save(obs.record, rollout.with_wave(labelled=seen))
     # An agent that is Ready, and a node that is heard from, are events.
     return Step(waiting=f"{len(measured.in_flight)} nodes to settle", requeue=QUIET)
+
+
+def _complete(
+    obs: Observation, rollout: Rollout, findings: tuple[Finding, ...], now: float
+) -> Step:
+    """All nodes of the wave are moved and settled: its soak begins, if they can speak for it."""
+    if rollout.planned is not None and suspects.none_is_left(obs, rollout):
+        # It takes others instead; where there are none, it passes without.
+        return save(obs.record, rollout.with_new_ledger())
+    if rollout.planned is not None and not waves.has_moved_any(obs, rollout):
+        # Its nodes changed before they were moved: the wave chooses others.
+        return save(obs.record, rollout.with_new_ledger())
+    gap = soak.gap(findings)
+    if gap is not None:  # a soak that it would end at once is not begun
+        return wait(gap.message)
+    if drill.is_due(obs, rollout):
+        return wait(drill.A_NODE)
+    return save(obs.record, soak.begin(rollout, now))
 
 
 def _stopped_by(rollout: Rollout, findings: tuple[Finding, ...], now: float) -> str:

@@ -9,7 +9,16 @@ from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from typing import Self
 
-from wavegate.api import IntOrPercent, OnFailure, Phase, Pool, Reason, Severity, WaveState
+from wavegate.api import (
+    DrillMode,
+    IntOrPercent,
+    OnFailure,
+    Phase,
+    Pool,
+    Reason,
+    Severity,
+    WaveState,
+)
 from wavegate.evidence import CheckSpec, Gate, LoadedProof, Verdict, plain_digest
 
 MAX_OUTCOMES = 100
@@ -17,6 +26,7 @@ MAX_DETAILED = 8
 """Outcomes that keep their waves, and what stopped them: a ConfigMap holds 1 MiB."""
 MAX_HISTORY = 5
 MAX_BLOCKED = 100
+MAX_DRILLED = 20
 MAX_MESSAGE = 1_024
 """Bytes of one message, as UTF-8: a record must always fit, and people read the beginning."""
 MAX_FAILED_AGENTS = 20
@@ -135,6 +145,7 @@ class Plan:
     """Selects the pods of the agent that loads what ours carry, as in a URL; empty: ours do."""
     severity: Severity = Severity.Routine
     """What counts of the release's claim."""
+    drill: DrillMode = DrillMode.Never
 
     def hold_timeout_of(self, check: str) -> float:
         """For how long the check of this name may hold a wave; of no check, how long the rest."""
@@ -257,6 +268,28 @@ class Stall:
 
 
 @dataclass(frozen=True, slots=True)
+class Drill:
+    """A rollback drill; see `drill`. It is about one ledger: of a wave that begins anew it says
+    nothing.
+    """
+
+    node: str
+    ledger: int
+    began: float
+    back_since: float | None = None
+    """Since when the node was seen without the label: it has to be back in `progressDeadline`."""
+    again_since: float | None = None
+    """It was proved to be back then, and is to get the candidate again."""
+    done_at: float | None = None
+    """The candidate's agent ran there again."""
+
+    @property
+    def is_away(self) -> bool:
+        """The node is to be on stable."""
+        return self.again_since is None
+
+
+@dataclass(frozen=True, slots=True)
 class Rollout:
     """The one attempt that is under way. `phase`: Pending (being prepared), Rolling, Reverting."""
 
@@ -290,6 +323,8 @@ class Rollout:
     """Strata that came to harm, whose nodes went back: none of them gets it in this attempt."""
     proven: tuple[str, ...] = ()
     """Strata of which a node soaked in a wave that passed; see `choice`."""
+    drill: Drill | None = None
+    """The way back, tried on a node of the first wave."""
     completed_at: float | None = None
     """It was stable on all nodes since then: those that joined later have the content too."""
 
@@ -297,6 +332,14 @@ class Rollout:
     def wave(self) -> int:
         """Index in the plan of the wave that is under way; -1 before the first."""
         return sum(1 for wave in self.waves if wave.state is not WaveState.Excused) - 1
+
+    @property
+    def drilling(self) -> Drill | None:
+        """The drill that is under way in the current wave."""
+        drill = self.drill
+        if drill is None or drill.done_at is not None or self.phase is not Phase.Rolling:
+            return None
+        return drill if self.waves and drill.ledger == self.waves[-1].ledger else None
 
     @property
     def attempt(self) -> str:
@@ -466,6 +509,9 @@ class Record:
     template_seen: tuple[str, str] = ("", "")
     """The state of a parked DaemonSet when it was read last, and the template's digest then: see
     `agent_same`."""
+
+    drilled: tuple[str, ...] = ()
+    """Versions of the agent with which the way back was drilled, the newest first."""
 
     def ended(self, phase: Phase, reason: Reason, message: str, now: float) -> Self:
         """Return a copy in which the running rollout has ended so; without one, an equal copy."""

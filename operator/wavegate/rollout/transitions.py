@@ -38,6 +38,7 @@ HARM = (
     Reason.CheckAboveMax,
     Reason.CheckBelowMin,
     Reason.EvidenceLostOnWave,
+    Reason.DrillFailed,
 )
 """What fails a wave."""
 HARMED = (

@@ -53,6 +53,14 @@ def test_a_plan_says_what_it_cannot_see():
         assert words in said
 
 
+def test_a_plan_says_that_a_first_release_can_t_drill_the_way_back():
+    wanted = {"rollout": {"drill": "Always"}}
+    said = " ".join(forecast.plan(observed([node(1)], NEXT, **wanted))["blindSpots"])
+    assert "the way back is not drilled: nothing is stable yet" in said
+    said = " ".join(forecast.plan(observed([node(1)], NEXT))["blindSpots"])
+    assert "drilled" not in said
+
+
 def test_a_node_that_people_spare_is_in_no_early_wave():
     nodes = [node(i, labels={CANARY_LABEL: "never"}) for i in range(20)] + [node(20)]
     plan = forecast.plan(observed(nodes, NEXT))
