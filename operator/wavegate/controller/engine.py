@@ -25,7 +25,15 @@ from wavegate.controller.proofs import ProofRunner
 from wavegate.controller.shown import Shown
 from wavegate.controller.work import Key, WorkQueue
 from wavegate.controller.world import World
-from wavegate.rollout import bake_report, cooldown, drill, excerpts, report, suspect_report
+from wavegate.rollout import (
+    bake_report,
+    cooldown,
+    drill,
+    excerpts,
+    forecast,
+    report,
+    suspect_report,
+)
 from wavegate.rollout.bake_report import Told
 from wavegate.rollout.decide import decide
 from wavegate.rollout.observation import Observation
@@ -265,6 +273,8 @@ class Engine:
         if obs.channel is not None:
             status = report.channel_status(obs, step, now, gates)
             await self._statuses.write(obs.channel, status, stamp)
+            if forecast.is_under_way(obs):
+                self._queue.later(key, forecast.BREATH)
         for release in obs.releases:
             status = report.release_status(obs, release, step, now, gates)
             await self._statuses.write(release, status, stamp)

@@ -64,6 +64,7 @@ class Gatherer:
         """By channel: the attempt, and `Observation.labelled_at` of it."""
         self._kept: dict[Key, Kept] = {}
         """Of channels that roll out or bake: the others are looked at too seldom."""
+        self._shown: dict[Key, Kept] = {}
 
     async def gather(
         self, key: Key, checks: CheckResults, refused: str, forbidden: str = ""
@@ -85,7 +86,10 @@ class Gatherer:
             if space == namespace and view.channel == name
         }
         known = record or Record(namespace, name)
-        kept = self._kept_of(key, known)
+        kept, shown = self._kept_of(key, known), self._shown.pop(key, Kept())
+        shown.next_pass()
+        if channel is not None:
+            self._shown[key] = shown
         nodes, gone = world.nodes.shown()
         plan = known.rollout.plan if known.rollout else None
         agents = world.selected.pods(namespace, plan, BLIND_SECONDS, kept)
@@ -129,7 +133,9 @@ class Gatherer:
             },
             record_lost=self._is_lost(stored, revisions),
             record_unreadable=bool(revisions) and stored is not None and stored.record is None,
+            at=self._clock(),
             kept=kept,
+            shown=shown,
             **self._ledgers(key, known),
         )
         return Gathered(observation, stored.version if stored else "")

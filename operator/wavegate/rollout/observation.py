@@ -178,7 +178,11 @@ class Observation:
     """Revisions of this channel run, but no record of it can be read."""
     record_unreadable: bool = False
     """There is a record, and this version can't read it."""
+    at: float = 0.0
+    """When it was gathered."""
     kept: Kept = field(default_factory=Kept, repr=False, compare=False)
+    shown: Kept = field(default_factory=Kept, repr=False, compare=False)
+    """The same for what is small; it is kept where nothing is under way, too."""
     """What follows from parts of it, which the next observation may share."""
 
     _facts: dict[tuple[object, ...], tuple[tuple[object, ...], Any]] = field(

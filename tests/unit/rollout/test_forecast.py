@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from support.builders import make_channel, make_release
 from support.invariants import with_stable
 from support.planned import node, observed
-from wavegate.rollout import forecast, report
+from wavegate.rollout import forecast, report, waves
 from wavegate.rollout.forecast import least_moving
 from wavegate.rollout.kept import Kept
 from wavegate.rollout.names import CANARY_LABEL
@@ -67,19 +67,56 @@ def test_a_node_that_people_spare_is_in_no_early_wave():
     assert plan["waves"][0]["first"] == ["node-20"]
 
 
+def looked_at(obs):
+    """The plan after as many looks as it takes."""
+    while forecast.is_under_way(obs):
+        obs = replace(obs, kept=Kept())  # as of a channel where nothing is under way
+    return forecast.plan(obs)
+
+
 def test_a_large_fleet_is_planned_once_a_minute_and_a_quiet_one_not_again():
     obs = observed([node(i) for i in range(300)], NEXT)
-    first = forecast.plan(obs)
-    assert forecast.plan(obs) is first
-    more = replace(obs, nodes={**obs.nodes, "x": node(999, name="x")}, seen_at=30.0)
-    assert forecast.plan(more) is first
-    assert forecast.plan(replace(more, seen_at=61.0))["nodes"] == 301
-    assert forecast.plan(replace(more, kept=Kept()))["nodes"] == 301
+    first = looked_at(obs)
+    assert looked_at(replace(obs)) is first
+    more = replace(obs, nodes={**obs.nodes, "x": node(999, name="x")}, at=30.0)
+    assert looked_at(more) is first
+    later = replace(more, at=61.0)
+    assert forecast.plan(later) is first  # until the newer one is complete
+    assert looked_at(later)["nodes"] == 301
+    assert looked_at(replace(more, shown=Kept()))["nodes"] == 301
+
+
+def test_no_look_at_a_large_fleet_works_out_more_than_one_wave(monkeypatch):
+    nodes = [node(i) for i in range(1_000)]
+    whole = looked_at(observed(nodes[:200], NEXT))
+    assert not forecast.is_under_way(observed(nodes[:200], NEXT))
+    asked = []
+    choose, passed = waves.choose, forecast._passed
+    monkeypatch.setattr(waves, "choose", lambda *of: asked.append("choose") or choose(*of))
+    monkeypatch.setattr(forecast, "_passed", lambda *of: asked.append(len(of[2])) or passed(*of))
+    obs, looks = observed(nodes, NEXT), 0
+    while forecast.is_under_way(obs):
+        assert forecast.plan(obs) is None
+        large = [what for what in asked if what == "choose" or what > forecast.LARGE]
+        assert len(large) <= 1, asked
+        asked.clear()
+        obs, looks = replace(obs), looks + 1
+    assert [wave["name"] for wave in forecast.plan(obs)["waves"]] == [
+        wave["name"] for wave in whole["waves"]
+    ]
+    assert looks == 9  # the start, five choices, three large waves that pass
+
+
+def test_what_is_worked_out_in_steps_is_of_one_moment():
+    obs = observed([node(i) for i in range(300)], NEXT)
+    assert forecast.is_under_way(obs)
+    fewer = replace(obs, nodes=dict(list(obs.nodes.items())[:250]))
+    assert looked_at(fewer) == looked_at(observed([node(i) for i in range(300)], NEXT))
 
 
 def test_a_plan_of_five_thousand_nodes_with_long_names_stays_small():
     nodes = [node(i, name=f"{i:05d}".ljust(63, "n"), ready=i % 7 > 0) for i in range(5_000)]
-    plan = forecast.plan(observed(nodes, NEXT))
+    plan = looked_at(observed(nodes, NEXT))
     assert plan["nodes"] == 5_000
     assert len(json.dumps(plan)) < 8_192
 
