@@ -33,6 +33,8 @@ class Settings:
     """WAVEGATE_LEASE_DURATION: a leader that is silent for so long is replaced. Default 15s."""
     identity: str = ""
     """WAVEGATE_IDENTITY: the name of this process in the Lease. Default: host name and process."""
+    node: str = ""
+    """WAVEGATE_NODE: node of this process, which comes last in its wave. Default none."""
     prometheus_connections: str = "/etc/wavegate/prometheus"
     """WAVEGATE_PROMETHEUS_CONNECTIONS: folder of connections. Default /etc/wavegate/prometheus."""
     admission_policies: str = ""

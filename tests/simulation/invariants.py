@@ -20,6 +20,7 @@ from simulation.bodies import (
 )
 from simulation.clock import START
 from simulation.cluster import SPACE, Simulation, is_ready, rules_of
+from simulation.critical import critical_workloads_stay
 from simulation.daemonsets import fits, target_of
 from simulation.edited import a_running_plan_never_loosens, nothing_moves_to_what_is_blocked
 from simulation.fences import a_fence_stays, the_way_back_is_proven
@@ -522,6 +523,7 @@ CHECKS: tuple[tuple[int, Check], ...] = (
     (3, exposure_is_bounded),
     (3, no_second_of_a_stratum),
     (3, control_plane_comes_alone),
+    (3, critical_workloads_stay),
     (6, waves_pass_on_evidence),
     (6, reverts_end_on_evidence),
     (6, stable_is_doubted),

@@ -25,6 +25,7 @@ from simulation import (
     scenarios_plan,
     scenarios_queue,
     scenarios_suspects,
+    scenarios_workloads,
 )
 from simulation.scenarios import SCENARIOS
 
@@ -43,6 +44,7 @@ MODULES = (
     scenarios_failure,
     scenarios_edits,
     scenarios_queue,
+    scenarios_workloads,
 )
 
 

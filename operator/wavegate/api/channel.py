@@ -128,6 +128,18 @@ class Breaker(ApiModel):
     within: Duration = Duration.parse("24h")
 
 
+class CriticalWorkload(ApiModel):
+    """A Service of which no wave may hold too many nodes."""
+
+    namespace: str
+    service: str
+
+    @property
+    def key(self) -> str:
+        """`namespace/service`."""
+        return f"{self.namespace}/{self.service}"
+
+
 class Rollout(ApiModel):
     """Pace and limits of a rollout."""
 
@@ -141,6 +153,7 @@ class Rollout(ApiModel):
     on_failure: OnFailure = OnFailure.Revert
     cool_down: Duration = Duration.parse("30m")
     breaker: Breaker = Breaker()
+    critical_workloads: tuple[CriticalWorkload, ...] = ()
 
 
 class Prometheus(ApiModel):

@@ -23,7 +23,7 @@ from wavegate.telemetry.prometheus import PrometheusReader
 
 class Leader:
     """See the module. `may_act` is asked before every write; `clock` never jumps; `binding` is the
-    command of `Bindings`.
+    command of `Bindings`; `own_node` is where this process runs, empty if that is not known.
     """
 
     def __init__(  # noqa: PLR0913 (what it is wired from)
@@ -37,9 +37,11 @@ class Leader:
         identity: str,
         soak_floor: float,
         binding: str,
+        own_node: str = "",
     ) -> None:
         self._client, self._reader, self._metrics, self._clock = client, reader, metrics, clock
         self._may_act, self._identity, self._soak_floor = may_act, identity, soak_floor
+        self._own_node = own_node
         self._queue = WorkQueue(clock)
         self.world = World(client, clock, self._queue.add)
         self._checks = CheckRunner(reader, clock, self._queue.add, metrics)
@@ -52,7 +54,9 @@ class Leader:
         await self.world.start(tasks)
         engine = Engine(
             world=self.world,
-            gatherer=Gatherer(self._client, self.world, self._soak_floor, self._clock),
+            gatherer=Gatherer(
+                self._client, self.world, self._soak_floor, self._clock, self._own_node
+            ),
             actor=Actor(self._client, self.world, self._metrics, self._may_act),
             checks=self._checks,
             proofs=self._proofs,

@@ -26,6 +26,7 @@ from wavegate.rollout import (
     suspects,
     waves,
     way_back,
+    workloads,
 )
 from wavegate.rollout.judge import judge
 from wavegate.rollout.observation import Observation
@@ -134,7 +135,7 @@ def _wave(obs: Observation, rollout: Rollout, findings: tuple[Finding, ...], now
         return save(obs.record, again)
     if again is not None:
         return replace(soak.hold(obs, rollout, again.message, now), findings=(again,))
-    blocked = way_back.blocked(obs, rollout)
+    blocked = way_back.blocked(obs, rollout) or workloads.unseen(obs, rollout)
     if blocked is not None:
         return replace(soak.hold(obs, rollout, blocked.message, now), findings=(blocked,))
     if state is WaveState.Pending:
@@ -214,7 +215,8 @@ def _held(obs: Observation, rollout: Rollout, message: str, now: float) -> Step:
 def _nobody(obs: Observation, rollout: Rollout, wave: PlannedWave) -> str:
     stuck = movable.describe(movable.not_movable(obs, rollout))
     spared = choice.spared(rollout, wave, movable.fleet(obs, rollout).values())
-    why = "; ".join(part for part in (stuck, spared) if part)
+    full = workloads.full(obs, rollout)
+    why = "; ".join(part for part in (stuck, spared, full) if part)
     return f"no healthy node is there for wave {wave.name}" + (f"; {why}" if why else "")
 
 

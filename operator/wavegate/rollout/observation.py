@@ -100,6 +100,17 @@ class PolicyProof:
 
 
 @dataclass(frozen=True, slots=True)
+class CriticalWorkloads:
+    """On which nodes critical workloads run. It is read only while a wave chooses its nodes."""
+
+    nodes: Mapping[str, frozenset[str]] = field(default_factory=dict)
+    """By Service (`namespace/name`): names of the nodes with its ready endpoints, at least one."""
+    read_at: float = 0.0
+    error: str = ""
+    """Why it is not known, in words; empty when it is."""
+
+
+@dataclass(frozen=True, slots=True)
 class AgentPods:
     """The pods that a plan's `agents` selects."""
 
@@ -168,6 +179,9 @@ class Observation:
     deleted."""
     way_back: RevertProof | None = None
     """The newest dry run of the revert; None when none was asked by this process."""
+    critical: CriticalWorkloads = field(default_factory=CriticalWorkloads)
+    own_node: str = ""
+    """The node on which this process runs; empty when that is not known."""
     policies: PolicyProof | None = None
     """Whether decisions prove who made them; None while it was not tried by this process."""
     record_lost: bool = False

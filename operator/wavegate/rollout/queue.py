@@ -178,6 +178,7 @@ def freeze(
         outlives_pod=channel.spec.content.host_state is not HostState.Nothing,
         agents=channel.spec.agent_selector.query if channel.spec.agent_selector else "",
         severity=severity,
+        critical_services=tuple(sorted({w.key for w in rollout.critical_workloads})),
     )
 
 

@@ -118,6 +118,8 @@ class Plan:
     """Selects the pods of the agent that loads what ours carry, as in a URL; empty: ours do."""
     severity: Severity = Severity.Routine
     """What counts of the release's claim."""
+    critical_services: tuple[str, ...] = ()
+    """Services (`namespace/name`) that the channel names as critical workloads."""
 
     def hold_timeout_of(self, check: str) -> float:
         """For how long the check of this name may hold a wave; of no check, how long the rest."""

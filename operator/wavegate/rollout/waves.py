@@ -11,7 +11,7 @@ from dataclasses import replace
 
 from wavegate.api import IntOrPercent
 from wavegate.evidence import Ledger, LedgerNode, NodeView, PodView, agents_then, is_well
-from wavegate.rollout import choice, groups, labels
+from wavegate.rollout import choice, groups, labels, workloads
 from wavegate.rollout.movable import fleet, not_movable
 from wavegate.rollout.observation import Observation
 from wavegate.rollout.placement import membership
@@ -57,7 +57,7 @@ def choose(obs: Observation, rollout: Rollout, wave: PlannedWave) -> tuple[list[
         and (n.attempt(obs.key) != rollout.attempt or n.name not in known)
         and _is_fit(n)
     ]
-    ordered = choice.spread(in_order(fit, order_of(rollout.candidate)))
+    ordered = workloads.last(obs, choice.spread(in_order(fit, order_of(rollout.candidate))))
     if choice.is_early(rollout, wave):
         ordered = choice.canaries(obs, ordered)
     if rollout.plan.agents:  # a node without one proves less: such come last
@@ -68,13 +68,14 @@ def choose(obs: Observation, rollout: Rollout, wave: PlannedWave) -> tuple[list[
         ordered = choice.not_alone(belongs, ordered)
     ordered = choice.in_steps(belongs, wave, members, has, ordered)
     if rollout.wave == 0:
-        return ordered[:lacking], lacking
+        return workloads.within(obs, rollout, ordered)[:lacking], lacking
     firsts, others = choice.one_of_each(obs, rollout, ordered)
     if wave.per_stratum:
-        return choice.first_of_each(wave, firsts, len(members), len(has))
+        lacking = choice.lacking_of_each(wave, firsts, len(members), len(has))
+        return workloads.within(obs, rollout, firsts)[:lacking], lacking
     if ordered and not firsts and not others:
         return [], 0  # all wait for the first of their stratum
-    return [*firsts, *others][:lacking], lacking
+    return workloads.within(obs, rollout, [*firsts, *others])[:lacking], lacking
 
 
 def _is_empty(obs: Observation, rollout: Rollout, wave: PlannedWave) -> bool:
@@ -106,7 +107,7 @@ def next_wave(obs: Observation, rollout: Rollout) -> Rollout:
     sweeps = rollout.wave + 1 - len(rollout.plan.waves)
     left = rest(obs, rollout) if sweeps >= SOAKED_SWEEPS else []
     enough = sweeps >= MAX_SOAKED_SWEEPS or len(left) <= most_at_last(obs, rollout)
-    few = bool(left) and enough and _is_plain(rollout, left)
+    few = bool(left) and enough and _is_plain(obs, rollout, left)
     return rollout.with_next_wave(last=few)
 
 
@@ -123,6 +124,7 @@ def sweep(obs: Observation, rollout: Rollout) -> list[NodeView]:
     """
     turn, plan = groups.lowest(rollout.plan, rest(obs, rollout)), rollout.plan
     suspects = {suspect.node for suspect in rollout.suspects}
+    turn = workloads.last(obs, turn)
     turn.sort(key=lambda node: (not _is_fit(node), node.name in suspects))
     firsts, others = choice.one_of_each(obs, rollout, turn)
     fit = {code_of(node) for node in firsts if _is_fit(node)}
@@ -133,6 +135,7 @@ def sweep(obs: Observation, rollout: Rollout) -> list[NodeView]:
         there, has = list(fleet(obs, rollout).values()), obs.moved(rollout.attempt)
         names = {node.name for node in has}
         left = choice.in_steps(groups.groups_of(plan.pools), all_pools, there, names, left)
+    left = workloads.within(obs, rollout, left)
     return left[: most_at_last(obs, rollout)] if rollout.waves[-1].last else left
 
 
@@ -141,10 +144,13 @@ def order_of(candidate: Revision) -> str:
     return candidate.release_uid or candidate.attempt
 
 
-def _is_plain(rollout: Rollout, left: Sequence[NodeView]) -> bool:
-    """Whether these need no soak of their own: ordinary nodes of strata that are proven."""
+def _is_plain(obs: Observation, rollout: Rollout, left: Sequence[NodeView]) -> bool:
+    """Whether these need no soak of their own: ordinary nodes of strata that are proven, on which
+    no critical workload runs.
+    """
     known = all(code_of(node) in rollout.proven for node in left)
-    return known and groups.is_ordinary(rollout.plan, left)
+    ordinary = known and groups.is_ordinary(rollout.plan, left)
+    return ordinary and workloads.may_skip_soak(obs, left)
 
 
 def in_order(nodes: Iterable[NodeView], order: str) -> list[NodeView]:

@@ -1,0 +1,111 @@
+"""Critical workloads: no wave holds more than a quarter of the nodes that serve one of them.
+
+What all others hang on (DNS, Prometheus, the backends of webhooks that fail closed) must not be
+lost at once with the nodes of one wave, whatever share of all nodes it takes: without Prometheus
+harm is not seen, and without such a backend no pod of a revert is made. So of the N nodes with
+ready replicas of a workload at most max(1, N // 4) stand in one ledger (DESIGN §5). Those left out
+come in the wave after, or in a sweep, which is soaked. A workload on one node, and the operator
+itself, can't be spread: their node comes last in its wave.
+"""
+
+import re
+from collections.abc import Iterable, Sequence
+from urllib.parse import urlsplit
+
+from wavegate.api import Phase, Reason, WaveState
+from wavegate.evidence import Finding, NodeView, Verdict
+from wavegate.rollout.observation import Observation
+from wavegate.rollout.record import Plan, Rollout
+
+DNS = "kube-system/kube-dns"
+"""The Service of CoreDNS: kubeadm and most providers keep its old name."""
+SHARE = 4
+"""One wave holds at most the N-th part of a workload's nodes."""
+_LABEL = re.compile(r"[a-z]([-a-z0-9]{0,61}[a-z0-9])?")
+
+
+def services(plan: Plan) -> frozenset[str]:
+    """The Services (`namespace/name`) that are critical by this plan, beside those of webhooks."""
+    prometheus = _service_of(plan.prometheus)
+    return frozenset((DNS, *plan.critical_services, *([prometheus] if prometheus else [])))
+
+
+def _service_of(url: str) -> str:
+    """The Service that a URL inside the cluster names (`name.namespace[.svc…]`); empty if none."""
+    name, _, rest = (urlsplit(url).hostname or "").partition(".")
+    namespace, _, domain = rest.partition(".")
+    inside = domain in ("", "svc") or domain.startswith("svc.")
+    known = inside and _LABEL.fullmatch(name) and _LABEL.fullmatch(namespace)
+    return f"{namespace}/{name}" if known else ""
+
+
+def are_asked(rollout: Rollout | None) -> bool:
+    """Whether nodes are chosen now, so that it must be known where critical workloads run."""
+    if rollout is None or rollout.phase is not Phase.Rolling or rollout.promoting:
+        return False
+    return bool(rollout.waves) and rollout.waves[-1].state in (WaveState.Pending, WaveState.Passed)
+
+
+def unseen(obs: Observation, rollout: Rollout) -> Finding | None:
+    """What keeps the nodes of the current wave from being chosen; None if nothing."""
+    wave = rollout.waves[-1]
+    if wave.state is not WaveState.Pending or wave.ledger in obs.ledgers or not obs.critical.error:
+        return None
+    return Finding(Verdict.HOLD, Reason.WorkloadsUnseen, obs.critical.error)
+
+
+def last(obs: Observation, nodes: Iterable[NodeView]) -> list[NodeView]:
+    """The same nodes in their order, but last those that alone serve a critical workload, and last
+    of all the operator's own.
+    """
+    alone = {name for on in obs.critical.nodes.values() if len(on) == 1 for name in on}
+    return sorted(nodes, key=lambda node: (node.name == obs.own_node, node.name in alone))
+
+
+def within(obs: Observation, rollout: Rollout, nodes: Iterable[NodeView]) -> list[NodeView]:
+    """Of nodes in their order those that one ledger may hold beside what stands in ledgers of waves
+    that have not passed.
+    """
+    taken = _taken(obs, rollout)
+    room = {
+        workload: max(1, len(on) // SHARE) - len(on & taken)
+        for workload, on in obs.critical.nodes.items()
+    }
+    found = []
+    for node in nodes:
+        theirs = [] if node.name in taken else _on(obs, node)
+        if all(room[workload] > 0 for workload in theirs):
+            found.append(node)
+            for workload in theirs:
+                room[workload] -= 1
+    return found
+
+
+def may_skip_soak(obs: Observation, nodes: Sequence[NodeView]) -> bool:
+    """Whether none of these serves a critical workload, as far as that is known."""
+    if obs.critical.error:
+        return False
+    return not any(node.name == obs.own_node or _on(obs, node) for node in nodes)
+
+
+def full(obs: Observation, rollout: Rollout) -> str:
+    """The workloads of which no other node may be taken now, for a person; or nothing."""
+    taken = _taken(obs, rollout)
+    names = [
+        workload
+        for workload, on in sorted(obs.critical.nodes.items())
+        if len(on & taken) >= max(1, len(on) // SHARE)
+    ]
+    return f"a wave that was not done yet holds the nodes of {', '.join(names[:5])}" * bool(names)
+
+
+def _on(obs: Observation, node: NodeView) -> Sequence[str]:
+    """The workloads that this node serves."""
+    return [workload for workload, on in obs.critical.nodes.items() if node.name in on]
+
+
+def _taken(obs: Observation, rollout: Rollout) -> frozenset[str]:
+    """The nodes in ledgers of waves that have not passed."""
+    passed = [i for i, wave in enumerate(rollout.waves) if wave.state is WaveState.Passed]
+    ledgers = (obs.ledgers.get(w.ledger) for w in rollout.waves[max(passed, default=-1) + 1 :])
+    return frozenset(entry.name for ledger in ledgers if ledger for entry in ledger.nodes)
