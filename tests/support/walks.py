@@ -7,7 +7,7 @@ from support.builders import CHANNEL, KEY, SPACE, agent_template
 from wavegate.api import Channel, Phase, WaveState
 from wavegate.evidence import NodeView, Side
 from wavegate.rollout import proven, queue, waves
-from wavegate.rollout.observation import AgentSource, Observation, RevisionView
+from wavegate.rollout.observation import AgentSource, CriticalWorkloads, Observation, RevisionView
 from wavegate.rollout.record import Record, Revision, Rollout
 
 ATTEMPT = "bbbbbbbbbb"
@@ -22,7 +22,12 @@ class Walked:
     nodes: tuple[NodeView, ...]
 
 
-def walk(channel: Channel, nodes: Iterable[NodeView]) -> list[Walked]:
+def walk(
+    channel: Channel,
+    nodes: Iterable[NodeView],
+    critical: CriticalWorkloads | None = None,
+    own_node: str = "",
+) -> list[Walked]:
     """All waves of a release, with the nodes that each took, in the order in which they came."""
     there = {node.name: node for node in nodes}
     candidate = Revision(ATTEMPT, "d", "b", "uid-b", "b", 2, "sha256:b", 1.0)
@@ -38,6 +43,8 @@ def walk(channel: Channel, nodes: Iterable[NodeView]) -> list[Walked]:
         agent=AgentSource(template=agent_template()),
         revisions={ATTEMPT: view},
         leases={},
+        critical=critical or CriticalWorkloads(),
+        own_node=own_node,
     )
     found: list[Walked] = []
     for _ in range(MOST_WAVES):
