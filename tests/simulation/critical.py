@@ -67,5 +67,7 @@ def critical_workloads_stay(guard: "Guard", sim: Simulation, change: Change) -> 
     for service, nodes in sorted(served(sim).items()):
         held, most = len(nodes & names), max(1, len(nodes) // 4)
         guard.counted[3] += bool(held)
+        if held and rollout.waves[-1].last:
+            yield f"a node of {service} stands in a ledger that is not soaked"
         if held > most:
             yield f"a ledger holds {held} of {len(nodes)} nodes of {service}, not {most} at most"

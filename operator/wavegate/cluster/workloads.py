@@ -1,5 +1,6 @@
 """Reads on which nodes critical workloads run: three lists, of which the long one is by label."""
 
+import re
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
@@ -8,6 +9,7 @@ from wavegate.cluster.client import Client
 
 SERVICE_LABEL = "kubernetes.io/service-name"
 """Names the Service of an EndpointSlice."""
+_LABEL = re.compile(r"[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?")
 
 
 async def carriers(client: Client, services: Iterable[str]) -> dict[str, frozenset[str]]:
@@ -17,7 +19,8 @@ async def carriers(client: Client, services: Iterable[str]) -> dict[str, frozens
     wanted = {*services}
     for path in (paths.VALIDATING_WEBHOOKS, paths.MUTATING_WEBHOOKS):
         wanted |= {*_fail_closed(await client.get(path))}
-    names = ",".join(sorted({service.partition("/")[2] for service in wanted}))
+    # A webhook may name anything; what can't be a Service's name would spoil the whole selector.
+    names = ",".join(sorted({name for name in map(_name, wanted) if _LABEL.fullmatch(name)}))
     params = {"labelSelector": f"{SERVICE_LABEL} in ({names})"}
     found: dict[str, set[str]] = {}
     for item in (await client.get(paths.ENDPOINT_SLICES, params))["items"]:
@@ -26,6 +29,10 @@ async def carriers(client: Client, services: Iterable[str]) -> dict[str, frozens
         if service in wanted:
             found.setdefault(service, set()).update(_ready(item))
     return {service: frozenset(nodes) for service, nodes in sorted(found.items()) if nodes}
+
+
+def _name(service: str) -> str:
+    return service.partition("/")[2]
 
 
 def _fail_closed(listed: Mapping[str, Any]) -> Iterator[str]:

@@ -13,7 +13,6 @@ from wavegate.cluster.memory import remember
 from wavegate.cluster.projections import StoredConfigMap, content_view
 from wavegate.cluster.store import Store
 from wavegate.controller.work import Key
-from wavegate.controller.workloads import WorkloadReader
 from wavegate.controller.world import BLIND_SECONDS, World
 from wavegate.evidence import CheckResult, NodeView, PodView
 from wavegate.rollout.inputs import inputs
@@ -62,7 +61,6 @@ class Gatherer:
     ) -> None:
         self._client, self._world, self._clock = client, world, clock
         self._soak_floor, self._own_node = soak_floor, own_node
-        self._workloads = WorkloadReader(client, clock)
         self._since = clock()
         self._tried: dict[str, tuple[str, str, float]] = {}
         """By channel UID: the template that was tried last, why it was refused, and when."""
@@ -124,7 +122,6 @@ class Gatherer:
             forbidden=forbidden,
             unreadable=bool(world.missing)
             or any(space == namespace for _, space, _ in world.unreadable),
-            critical=await self._workloads.read(key, known.rollout),
             own_node=self._own_node,
             soak_floor=self._soak_floor,
             watching_since=self._since,

@@ -1,57 +1,77 @@
-"""Keeps what was read of critical workloads: only while nodes are chosen, at most once a minute."""
+"""Keeps what is known of where critical workloads run, as often as the pure core wants it."""
 
+import asyncio
 import logging
+import math
 from collections.abc import Callable
 
 from wavegate.cluster.client import ApiError, Client
 from wavegate.cluster.workloads import carriers
 from wavegate.controller.work import Key
 from wavegate.rollout import workloads
-from wavegate.rollout.observation import CriticalWorkloads
-from wavegate.rollout.record import Rollout
+from wavegate.rollout.observation import CriticalWorkloads, Observation
 
 log = logging.getLogger(__name__)
 
-FRESH_SECONDS = 60.0
-"""What is older is read again before nodes are chosen."""
-RETRY_SECONDS = 5.0
-"""After an error it is read again so soon."""
+_UNREAD = CriticalWorkloads()
 
 
-class WorkloadReader:
-    """Reads for one channel at a time what its plan needs."""
+class WorkloadRunner:
+    """Reads in the background, so that no fence waits for a slow list; `wake` is called when an
+    answer is in. `own_service` (`namespace/name`, or empty) is the operator's own.
+    """
 
-    def __init__(self, client: Client, clock: Callable[[], float]) -> None:
-        self._client, self._clock = client, clock
-        self._read: dict[Key, tuple[frozenset[str], CriticalWorkloads]] = {}
-        """By channel: the Services that were asked for, and what was found."""
+    def __init__(
+        self,
+        client: Client,
+        clock: Callable[[], float],
+        wake: Callable[[Key], None],
+        own_service: str = "",
+    ) -> None:
+        self._client, self._clock, self._wake = client, clock, wake
+        self._own = frozenset([own_service] if own_service else [])
+        self._known: dict[Key, CriticalWorkloads] = {}
+        self._running: dict[Key, asyncio.Task[None]] = {}
 
-    async def read(self, key: Key, rollout: Rollout | None) -> CriticalWorkloads:
-        """Where critical workloads run; nothing is asked while no nodes are chosen. An answer that
-        did not come is no answer: it says so.
+    def seen(self, key: Key) -> CriticalWorkloads:
+        """What was read last for a channel's rollout. An answer that did not come says so: what was
+        known before it does not stand for it.
         """
-        if rollout is None:
-            self._read.pop(key, None)
-        if rollout is None or not workloads.are_asked(rollout):
-            return CriticalWorkloads()
-        wanted = workloads.services(rollout.plan)
-        asked, known = self._read.get(key, (frozenset(), None))
-        if known is not None and asked == wanted:
-            fresh = RETRY_SECONDS if known.error else FRESH_SECONDS
-            if 0.0 <= self._clock() - known.read_at < fresh:
-                return known
-        found = await self._ask(key, wanted)
-        self._read[key] = (wanted, found)
-        return found
+        return self._known.get(key, _UNREAD)
 
-    async def _ask(self, key: Key, wanted: frozenset[str]) -> CriticalWorkloads:
+    def close(self) -> None:
+        """Stop reading."""
+        for task in self._running.values():
+            task.cancel()
+
+    def ensure(self, key: Key, obs: Observation) -> float | None:
+        """Read if it is due; returns in how many seconds it is due next, None when nothing is to be
+        waited for. Without a rollout nothing is remembered.
+        """
+        rollout = obs.record.rollout
+        if rollout is None:
+            self._known.pop(key, None)
+            return None
+        task = self._running.get(key)
+        if task is not None and not task.done():
+            return None
+        left = workloads.due_in(rollout, self.seen(key), self._clock())
+        if left > 0.0:
+            return left if left < math.inf else None
+        wanted = workloads.services(rollout.plan)
+        self._running[key] = asyncio.create_task(self._read(key, wanted))
+        return None
+
+    async def _read(self, key: Key, wanted: frozenset[str]) -> None:
         at = self._clock()
         try:
-            return CriticalWorkloads(await carriers(self._client, wanted), at)
+            nodes = await carriers(self._client, wanted | self._own)
+            self._known[key] = CriticalWorkloads(nodes, at, wanted)
         except (ApiError, AttributeError, KeyError, TypeError, ValueError) as error:
             log.warning("%s/%s: critical workloads can't be read: %s", *key, error)
             message = (
                 "it can't be read on which nodes critical workloads run (EndpointSlices and "
                 f"webhook configurations): {error}; no wave chooses its nodes until then"
             )
-            return CriticalWorkloads(read_at=self._clock(), error=message)
+            self._known[key] = CriticalWorkloads({}, self._clock(), wanted, message)
+        self._wake(key)

@@ -124,7 +124,7 @@ def _wave(obs: Observation, rollout: Rollout, findings: tuple[Finding, ...], now
             return soak.hold(obs, rollout, findings[0].message, now)
         if brake:
             return wait(brake)
-    before = _next(obs, rollout) if state is WaveState.Passed else _approval(obs, rollout)
+    before = _next(obs, rollout, now) if state is WaveState.Passed else _approval(obs, rollout)
     if before is not None:
         return before
     retried = None if _stopped_by(rollout, findings, now) else stalls.retry(obs, rollout, now)
@@ -175,6 +175,8 @@ def _open(obs: Observation, rollout: Rollout, now: float) -> Step:
     ledger = obs.ledgers.get(wave.ledger)
     if ledger is None and obs.refused:
         return _held(obs, rollout, f"wave {wave.name} can't open: {obs.refused}", now)
+    if ledger is None and workloads.is_unread(obs, rollout, now):
+        return wait(workloads.READING)
     chosen = waves.sweep(obs, rollout) if ledger is None and planned is None else []
     if ledger is None and planned is not None:
         chosen, lacking = waves.choose(obs, rollout, planned)
@@ -220,8 +222,10 @@ def _nobody(obs: Observation, rollout: Rollout, wave: PlannedWave) -> str:
     return f"no healthy node is there for wave {wave.name}" + (f"; {why}" if why else "")
 
 
-def _next(obs: Observation, rollout: Rollout) -> Step:
+def _next(obs: Observation, rollout: Rollout, now: float) -> Step:
     """After a passed wave: the plan's next one, a sweep over the rest, or promotion."""
+    if workloads.is_unread(obs, rollout, now):
+        return wait(workloads.READING)
     if rollout.wave + 1 < len(rollout.plan.waves) or waves.rest(obs, rollout):
         return save(obs.record, waves.next_wave(obs, rollout))
     return save(obs.record, replace(rollout, promoting=True))

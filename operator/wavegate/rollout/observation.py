@@ -1,5 +1,6 @@
 """Everything that one decision sees of a channel, gathered at one moment."""
 
+import math
 from collections import defaultdict
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -105,7 +106,10 @@ class CriticalWorkloads:
 
     nodes: Mapping[str, frozenset[str]] = field(default_factory=dict)
     """By Service (`namespace/name`): names of the nodes with its ready endpoints, at least one."""
-    read_at: float = 0.0
+    read_at: float = -math.inf
+    """When it was asked for; endlessly long ago if this process has not asked."""
+    services: frozenset[str] = frozenset()
+    """The Services that the plan asked for; those of webhooks come from the cluster."""
     error: str = ""
     """Why it is not known, in words; empty when it is."""
 

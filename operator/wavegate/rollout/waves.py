@@ -135,8 +135,10 @@ def sweep(obs: Observation, rollout: Rollout) -> list[NodeView]:
         there, has = list(fleet(obs, rollout).values()), obs.moved(rollout.attempt)
         names = {node.name for node in has}
         left = choice.in_steps(groups.groups_of(plan.pools), all_pools, there, names, left)
-    left = workloads.within(obs, rollout, left)
-    return left[: most_at_last(obs, rollout)] if rollout.waves[-1].last else left
+    if rollout.waves[-1].last:
+        left = [node for node in left if workloads.may_skip_soak(obs, node)]
+        return left[: most_at_last(obs, rollout)]
+    return workloads.within(obs, rollout, left)
 
 
 def order_of(candidate: Revision) -> str:
@@ -150,7 +152,7 @@ def _is_plain(obs: Observation, rollout: Rollout, left: Sequence[NodeView]) -> b
     """
     known = all(code_of(node) in rollout.proven for node in left)
     ordinary = known and groups.is_ordinary(rollout.plan, left)
-    return ordinary and workloads.may_skip_soak(obs, left)
+    return ordinary and all(workloads.may_skip_soak(obs, node) for node in left)
 
 
 def in_order(nodes: Iterable[NodeView], order: str) -> list[NodeView]:

@@ -8,19 +8,26 @@ come in the wave after, or in a sweep, which is soaked. A workload on one node, 
 itself, can't be spread: their node comes last in its wave.
 """
 
+import math
 import re
 from collections.abc import Iterable, Sequence
 from urllib.parse import urlsplit
 
 from wavegate.api import Phase, Reason, WaveState
 from wavegate.evidence import Finding, NodeView, Verdict
-from wavegate.rollout.observation import Observation
+from wavegate.rollout.observation import CriticalWorkloads, Observation
 from wavegate.rollout.record import Plan, Rollout
 
 DNS = "kube-system/kube-dns"
 """The Service of CoreDNS: kubeadm and most providers keep its old name."""
 SHARE = 4
 """One wave holds at most the N-th part of a workload's nodes."""
+FRESH_SECONDS = 60.0
+"""What was read longer ago says nothing about now."""
+RETRY_SECONDS = 5.0
+"""What could not be read is asked for again so soon."""
+READING = "a look at where critical workloads run"
+_CHOOSING = (WaveState.Pending, WaveState.Passed)
 _LABEL = re.compile(r"[a-z]([-a-z0-9]{0,61}[a-z0-9])?")
 
 
@@ -39,11 +46,23 @@ def _service_of(url: str) -> str:
     return f"{namespace}/{name}" if known else ""
 
 
-def are_asked(rollout: Rollout | None) -> bool:
-    """Whether nodes are chosen now, so that it must be known where critical workloads run."""
-    if rollout is None or rollout.phase is not Phase.Rolling or rollout.promoting:
-        return False
-    return bool(rollout.waves) and rollout.waves[-1].state in (WaveState.Pending, WaveState.Passed)
+def due_in(rollout: Rollout | None, known: CriticalWorkloads, now: float) -> float:
+    """Seconds until it has to be read where critical workloads run: only while nodes are chosen,
+    else endless.
+    """
+    if rollout is None or rollout.phase is not Phase.Rolling or not rollout.waves:
+        return math.inf
+    if not rollout.promoting and rollout.waves[-1].state not in _CHOOSING:
+        return math.inf
+    if known.services != services(rollout.plan):
+        return 0.0
+    return max(0.0, known.read_at + (RETRY_SECONDS if known.error else FRESH_SECONDS) - now)
+
+
+def is_unread(obs: Observation, rollout: Rollout, now: float) -> bool:
+    """Whether nothing is known of now, not even that it can't be read: then that is awaited."""
+    known = obs.critical
+    return known.services != services(rollout.plan) or now - known.read_at >= FRESH_SECONDS
 
 
 def unseen(obs: Observation, rollout: Rollout) -> Finding | None:
@@ -81,11 +100,9 @@ def within(obs: Observation, rollout: Rollout, nodes: Iterable[NodeView]) -> lis
     return found
 
 
-def may_skip_soak(obs: Observation, nodes: Sequence[NodeView]) -> bool:
-    """Whether none of these serves a critical workload, as far as that is known."""
-    if obs.critical.error:
-        return False
-    return not any(node.name == obs.own_node or _on(obs, node) for node in nodes)
+def may_skip_soak(obs: Observation, node: NodeView) -> bool:
+    """Whether it is known that no critical workload runs on this node."""
+    return not (obs.critical.error or node.name == obs.own_node or _on(obs, node))
 
 
 def full(obs: Observation, rollout: Rollout) -> str:

@@ -19,6 +19,7 @@ from wavegate.controller.gather import Gatherer
 from wavegate.controller.policies import PolicyRunner
 from wavegate.controller.proofs import ProofRunner
 from wavegate.controller.work import WorkQueue
+from wavegate.controller.workloads import WorkloadRunner
 from wavegate.evidence import CheckResult, Sample
 from wavegate.rollout.names import record_name
 from wavegate.telemetry.metrics import Metrics
@@ -50,6 +51,7 @@ class Operator:
             checks=CheckRunner(None, clock, self.queue.add),
             proofs=ProofRunner(client, clock, self.queue.add),
             policies=PolicyRunner(client, clock, self.queue.add),
+            workloads=WorkloadRunner(client, clock, self.queue.add),
             bindings=Bindings(client, clock, self.queue.add, "agents"),
             statuses=StatusWriter(client),
             events=EventRecorder(client, "me"),

@@ -7,12 +7,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from support.builders import make_channel
-from support.walks import walk
+from support.walks import begun, walk
 from wavegate.api import Phase, Reason, WaveState
 from wavegate.evidence import Ledger, LedgerNode, NodeView
-from wavegate.rollout import queue, workloads
+from wavegate.rollout import queue, waves, workloads
 from wavegate.rollout.decide import decide
 from wavegate.rollout.observation import CriticalWorkloads
+from wavegate.rollout.strata import code_of
 
 DNS = "kube-system/kube-dns"
 POOLS = [
@@ -169,18 +170,45 @@ def test_what_cannot_be_seen_holds_a_wave_before_it_chooses(make_sim):
     pending = replace(
         rollout, waves=(replace(rollout.waves[-1], state=WaveState.Pending, held_since=None),)
     )
-    obs = replace(
-        obs,
-        record=replace(obs.record, rollout=pending),
-        ledgers={},
-        critical=CriticalWorkloads(error="the lists can't be read"),
-    )
+    unread = replace(obs.critical, read_at=sim.now, error="the lists can't be read")
+    obs = replace(obs, record=replace(obs.record, rollout=pending), ledgers={}, critical=unread)
     step = decide(obs, sim.now)
     assert Reason.WorkloadsUnseen in {finding.reason for finding in step.findings}
     assert not step.actions
     assert step.record.rollout.waves[-1].state is WaveState.Pending
     assert step.record.rollout.waves[-1].held_since == sim.now
-    assert not workloads.may_skip_soak(obs, []), "nor is anything moved without a soak"
+    anyone = next(iter(obs.nodes.values()))
+    assert not workloads.may_skip_soak(obs, anyone), "nor is anything moved without a soak"
+
+
+@pytest.mark.parametrize("critical", [CriticalWorkloads(), "old", "other"])
+def test_a_wave_waits_for_a_look_that_is_of_now_and_of_its_services(make_sim, critical):
+    sim = make_sim()
+    sim.publish("a", 1)
+    while not (sim.record.rollout and sim.record.rollout.waves):
+        sim.run(1)
+    obs, rollout = sim.observe(), sim.record.rollout
+    pending = replace(rollout, waves=(replace(rollout.waves[-1], state=WaveState.Pending),))
+    known = replace(obs.critical, read_at=sim.now)
+    if critical == "old":
+        critical = replace(known, read_at=sim.now - workloads.FRESH_SECONDS)
+    elif critical == "other":
+        critical = replace(known, services=frozenset({"a/b"}))
+    obs = replace(obs, record=replace(obs.record, rollout=pending), ledgers={}, critical=critical)
+    step = decide(obs, sim.now)
+    assert (step.record, step.actions, step.waiting) == (None, (), workloads.READING)
+    after = decide(replace(obs, critical=known), sim.now)
+    assert after.waiting != workloads.READING
+
+
+def test_no_last_ledger_takes_a_node_that_came_to_serve_one():
+    """What is not soaked was chosen by another look: a workload may have moved there since."""
+    obs, rollout = begun(channel(ONE_WAVE), [node(0), node(1)], runs_on([0]))
+    while rollout.planned:
+        rollout = rollout.with_wave(state=WaveState.Passed).with_next_wave(last=True)
+    rollout = replace(rollout, proven=(code_of(node(0)),))
+    assert [n.name for n in waves.sweep(obs, rollout)] == ["node-001"]
+    assert waves.sweep(replace(obs, critical=runs_on([0, 1])), rollout) == []
 
 
 @pytest.mark.parametrize(
@@ -198,7 +226,11 @@ def test_it_is_asked_only_while_nodes_are_chosen(make_sim, state, asked):
     sim.publish("a", 1)
     sim.run(20)
     rollout = sim.record.rollout.with_wave(state=state)
-    assert workloads.are_asked(rollout) is asked
-    assert not workloads.are_asked(replace(rollout, phase=Phase.Reverting))
-    assert not workloads.are_asked(replace(rollout, promoting=True))
-    assert not workloads.are_asked(None)
+
+    def is_asked(of):
+        return workloads.due_in(of, CriticalWorkloads(), sim.now) == 0.0
+
+    assert is_asked(rollout) is asked
+    assert not is_asked(replace(rollout, phase=Phase.Reverting))
+    assert is_asked(replace(rollout, promoting=True)), "who joined since is swept first"
+    assert not is_asked(None)
