@@ -2,7 +2,6 @@
 
 import asyncio
 import logging
-import math
 from collections.abc import Callable
 
 from wavegate.cluster.client import ApiError, Client
@@ -34,7 +33,7 @@ class WorkloadRunner:
         self._running: dict[Key, asyncio.Task[None]] = {}
 
     def seen(self, key: Key) -> CriticalWorkloads:
-        """What was read last for a channel's rollout. An answer that did not come says so: what was
+        """What was read last for a channel. An answer that did not come says so: what was
         known before it does not stand for it.
         """
         return self._known.get(key, _UNREAD)
@@ -46,19 +45,17 @@ class WorkloadRunner:
 
     def ensure(self, key: Key, obs: Observation) -> float | None:
         """Read if it is due; returns in how many seconds it is due next, None when nothing is to be
-        waited for. Without a rollout nothing is remembered.
+        waited for: no pass is made for a plan that is only shown. Of a channel that is gone nothing is remembered.
         """
-        rollout = obs.record.rollout
-        if rollout is None:
+        wanted = workloads.asked(obs)
+        if obs.channel is None and obs.record.rollout is None:
             self._known.pop(key, None)
-            return None
         task = self._running.get(key)
-        if task is not None and not task.done():
+        if wanted is None or (task is not None and not task.done()):
             return None
-        left = workloads.due_in(rollout, self.seen(key), self._clock())
+        left = workloads.due_in(obs, self.seen(key), self._clock())
         if left > 0.0:
-            return left if left < math.inf else None
-        wanted = workloads.services(rollout.plan)
+            return left if obs.record.rollout else None
         self._running[key] = asyncio.create_task(self._read(key, wanted))
         return None
 

@@ -1,7 +1,7 @@
 """The plan before anything starts: which nodes each wave would take now, and how long at least.
 
-It is played, not guessed: the very function that chooses the nodes of a wave is asked wave by wave,
-on a copy of what is seen in which all waves before have passed. So nothing is shown that the
+It is played, not guessed: the very functions that choose the nodes of a wave are asked wave by
+wave, on a copy of what is seen in which all waves before have passed. So nothing is shown that the
 rollout would do otherwise, as long as no node comes, goes or falls ill. It is worked out anew only
 when a node, the channel or the queue changed, and not while a release rolls out. Nothing is decided
 by it.
@@ -13,7 +13,8 @@ from typing import Any
 
 from wavegate.api import Channel, Duration, Phase, Release, WaveState
 from wavegate.evidence import NodeView, Side
-from wavegate.rollout import movable, queue, waves
+from wavegate.rollout import movable, queue, waves, workloads
+from wavegate.rollout.forecast_late import Late, workloads_unseen
 from wavegate.rollout.observation import Observation, RevisionView
 from wavegate.rollout.record import PlannedWave, Rollout, some
 from wavegate.rollout.strata import code_of, strata
@@ -49,15 +50,17 @@ class _Last:
         self._nodes: tuple[object, ...] | None = None
         self._at = -PAUSE
         self._plan: dict[str, Any] = {}
+        self._critical: tuple[object, ...] = ()
 
     def of(self, obs: Observation, channel: Channel, release: Release | None) -> dict[str, Any]:
         stable = obs.record.stable
         seen = (obs.nodes, obs.pods_of(stable.attempt) if stable else ())
+        critical = (obs.critical.nodes, obs.critical.services, obs.critical.error)
         known = self._nodes
         same = known is not None and all(a is b for a, b in zip(seen, known, strict=True))
         early = 0 <= obs.seen_at - self._at < PAUSE and len(obs.nodes) > LARGE
-        if not same and not (early and self._plan):
-            self._nodes, self._at = seen, obs.seen_at
+        if critical != self._critical or (not same and not (early and self._plan)):
+            self._nodes, self._at, self._critical = seen, obs.seen_at, critical
             self._plan = _told(obs, channel, release)
         return self._plan
 
@@ -90,7 +93,8 @@ def _next(obs: Observation) -> Release | None:
 
 def _told(obs: Observation, channel: Channel, release: Release | None) -> dict[str, Any]:
     rollout, seen = _begun(obs, channel, release)
-    played = list(_played(seen, rollout, named=release is not None))
+    late = Late()
+    played = list(_played(seen, rollout, late, named=release is not None))
     seconds = sum(wave["least"] for wave in played)
     for wave in played:
         wave["least"] = str(Duration(wave["least"]))
@@ -100,11 +104,11 @@ def _told(obs: Observation, channel: Channel, release: Release | None) -> dict[s
         "nodes": len(fleet),
         "least": str(Duration(seconds)),
         "waves": played[:MAX_WAVES],
-        "blindSpots": list(_blind(channel, played)),
+        "blindSpots": [*_blind(channel, played), *workloads_unseen(seen, rollout)],
     }
     if release is not None:
         told["release"] = release.name
-    left = list(_left(seen, rollout, fleet, len(fleet) - taken))
+    left = [*late.told(seen), *_left(seen, rollout, fleet, len(fleet) - taken)]
     return told | ({"later": left} if left else {})
 
 
@@ -124,13 +128,19 @@ def _begun(
     return rollout, replace(obs, record=record, revisions=revisions, ledgers={})
 
 
-def _played(seen: Observation, rollout: Rollout, *, named: bool) -> Iterator[dict[str, Any]]:
+def _played(
+    seen: Observation, rollout: Rollout, late: Late, *, named: bool
+) -> Iterator[dict[str, Any]]:
     total, settled = max(1, len(movable.fleet(seen, rollout))), 0
     most = rollout.plan.max_unavailable.resolve(total)
     for place, planned in enumerate(rollout.plan.waves):
         rollout = rollout.with_next_wave()
         seen = replace(seen, record=replace(seen.record, rollout=rollout))
-        chosen, _ = waves.choose(seen, rollout, planned)
+        turn, lacking = waves.in_turn(seen, rollout, planned)
+        out = workloads.left_out(seen, rollout, turn)
+        chosen = [node for node in turn if node.name not in out][:lacking]
+        late.note(planned.name, [(n.name, out[n.name]) for n in turn[:lacking] if n.name in out])
+        late.came(planned.name, chosen)
         moving = least_moving(len(chosen), settled, most, rollout.plan.settle)
         seconds = moving + planned.soak if chosen else 0.0
         yield _wave(planned, chosen, seconds, named=named and place < NAMING)

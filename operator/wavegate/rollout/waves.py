@@ -35,6 +35,14 @@ def choose(obs: Observation, rollout: Rollout, wave: PlannedWave) -> tuple[list[
     can't be moved are no part of the wave: promotion waits for them. Nor are excused ones, which
     prove nothing.
     """
+    turn, lacking = in_turn(obs, rollout, wave)
+    return workloads.within(obs, rollout, turn)[:lacking], lacking
+
+
+def in_turn(obs: Observation, rollout: Rollout, wave: PlannedWave) -> tuple[list[NodeView], int]:
+    """The nodes that `wave` could take if no critical workload ran on them, in the order in which
+    they have their turn; and how many it lacks.
+    """
     stuck = not_movable(obs, rollout)
     nodes = (node for name, node in fleet(obs, rollout).items() if name not in stuck)
     members = [
@@ -68,14 +76,13 @@ def choose(obs: Observation, rollout: Rollout, wave: PlannedWave) -> tuple[list[
         ordered = choice.not_alone(belongs, ordered)
     ordered = choice.in_steps(belongs, wave, members, has, ordered)
     if rollout.wave == 0:
-        return workloads.within(obs, rollout, ordered)[:lacking], lacking
+        return ordered, lacking
     firsts, others = choice.one_of_each(obs, rollout, ordered)
     if wave.per_stratum:
-        lacking = choice.lacking_of_each(wave, firsts, len(members), len(has))
-        return workloads.within(obs, rollout, firsts)[:lacking], lacking
+        return firsts, choice.lacking_of_each(wave, firsts, len(members), len(has))
     if ordered and not firsts and not others:
         return [], 0  # all wait for the first of their stratum
-    return workloads.within(obs, rollout, [*firsts, *others])[:lacking], lacking
+    return [*firsts, *others], lacking
 
 
 def _is_empty(obs: Observation, rollout: Rollout, wave: PlannedWave) -> bool:

@@ -13,7 +13,7 @@ import re
 from collections.abc import Iterable, Sequence
 from urllib.parse import urlsplit
 
-from wavegate.api import Phase, Reason, WaveState
+from wavegate.api import Channel, Phase, Reason, WaveState
 from wavegate.evidence import Finding, NodeView, Verdict
 from wavegate.rollout.observation import CriticalWorkloads, Observation
 from wavegate.rollout.record import Plan, Rollout
@@ -26,6 +26,8 @@ FRESH_SECONDS = 60.0
 """What was read longer ago says nothing about now."""
 RETRY_SECONDS = 5.0
 """What could not be read is asked for again so soon."""
+SHOWN_SECONDS = 600.0
+"""Where nothing rolls out it is read so often at most, for the plan that is shown."""
 READING = "a look at where critical workloads run"
 _CHOOSING = (WaveState.Pending, WaveState.Passed)
 _LABEL = re.compile(r"[a-z]([-a-z0-9]{0,61}[a-z0-9])?")
@@ -33,8 +35,18 @@ _LABEL = re.compile(r"[a-z]([-a-z0-9]{0,61}[a-z0-9])?")
 
 def services(plan: Plan) -> frozenset[str]:
     """The Services (`namespace/name`) that are critical by this plan, beside those of webhooks."""
-    prometheus = _service_of(plan.prometheus)
-    return frozenset((DNS, *plan.critical_services, *([prometheus] if prometheus else [])))
+    return _services(plan.prometheus, plan.critical_services)
+
+
+def services_of(channel: Channel) -> frozenset[str]:
+    """Those of the plan that this channel's spec means now."""
+    prometheus, named = channel.spec.prometheus, channel.spec.rollout.critical_workloads
+    return _services((prometheus.url if prometheus else "") or "", (w.key for w in named))
+
+
+def _services(url: str, named: Iterable[str]) -> frozenset[str]:
+    prometheus = _service_of(url)
+    return frozenset((DNS, *named, *([prometheus] if prometheus else [])))
 
 
 def _service_of(url: str) -> str:
@@ -46,17 +58,28 @@ def _service_of(url: str) -> str:
     return f"{namespace}/{name}" if known else ""
 
 
-def due_in(rollout: Rollout | None, known: CriticalWorkloads, now: float) -> float:
-    """Seconds until it has to be read where critical workloads run: only while nodes are chosen,
-    else endless.
+def asked(obs: Observation) -> frozenset[str] | None:
+    """The Services of which it has to be known now where they run: those of a rollout while it
+    chooses nodes, and those of a channel whose next plan is shown. None if of none.
     """
-    if rollout is None or rollout.phase is not Phase.Rolling or not rollout.waves:
+    rollout = obs.record.rollout
+    if rollout is None:
+        return services_of(obs.channel) if obs.channel and not obs.forbidden else None
+    if rollout.phase is not Phase.Rolling or not rollout.waves:
+        return None
+    choosing = rollout.promoting or rollout.waves[-1].state in _CHOOSING
+    return services(rollout.plan) if choosing else None
+
+
+def due_in(obs: Observation, known: CriticalWorkloads, now: float) -> float:
+    """Seconds until it has to be read where critical workloads run; endless if it need not."""
+    wanted = asked(obs)
+    if wanted is None:
         return math.inf
-    if not rollout.promoting and rollout.waves[-1].state not in _CHOOSING:
-        return math.inf
-    if known.services != services(rollout.plan):
+    if known.services != wanted:
         return 0.0
-    return max(0.0, known.read_at + (RETRY_SECONDS if known.error else FRESH_SECONDS) - now)
+    fresh = FRESH_SECONDS if obs.record.rollout else SHOWN_SECONDS
+    return max(0.0, known.read_at + (min(fresh, RETRY_SECONDS) if known.error else fresh) - now)
 
 
 def is_unread(obs: Observation, rollout: Rollout, now: float) -> bool:
@@ -85,24 +108,38 @@ def within(obs: Observation, rollout: Rollout, nodes: Iterable[NodeView]) -> lis
     """Of nodes in their order those that one ledger may hold beside what stands in ledgers of waves
     that have not passed.
     """
+    ordered = list(nodes)
+    out = left_out(obs, rollout, ordered)
+    return [node for node in ordered if node.name not in out]
+
+
+def left_out(obs: Observation, rollout: Rollout, nodes: Iterable[NodeView]) -> dict[str, str]:
+    """The others of these nodes, by name, each with a workload of which no more may be taken."""
     taken = _taken(obs, rollout)
     room = {
-        workload: max(1, len(on) // SHARE) - len(on & taken)
-        for workload, on in obs.critical.nodes.items()
+        workload: _most(len(on)) - len(on & taken) for workload, on in obs.critical.nodes.items()
     }
-    found = []
+    out = {}
     for node in nodes:
         theirs = [] if node.name in taken else _on(obs, node)
-        if all(room[workload] > 0 for workload in theirs):
-            found.append(node)
+        full = next((workload for workload in theirs if room[workload] <= 0), None)
+        if full is not None:
+            out[node.name] = full
+        else:
             for workload in theirs:
                 room[workload] -= 1
-    return found
+    return out
 
 
 def may_skip_soak(obs: Observation, node: NodeView) -> bool:
     """Whether it is known that no critical workload runs on this node."""
     return not (obs.critical.error or node.name == obs.own_node or _on(obs, node))
+
+
+def describe(obs: Observation, workload: str) -> str:
+    """The share of this workload that one wave takes, for a person."""
+    count = len(obs.critical.nodes[workload])
+    return f"a wave takes {_most(count)} of the {count} nodes of {workload}"
 
 
 def full(obs: Observation, rollout: Rollout) -> str:
@@ -111,9 +148,14 @@ def full(obs: Observation, rollout: Rollout) -> str:
     names = [
         workload
         for workload, on in sorted(obs.critical.nodes.items())
-        if len(on & taken) >= max(1, len(on) // SHARE)
+        if len(on & taken) >= _most(len(on))
     ]
     return f"a wave that was not done yet holds the nodes of {', '.join(names[:5])}" * bool(names)
+
+
+def _most(count: int) -> int:
+    """How many of a workload's nodes one ledger holds."""
+    return max(1, count // SHARE)
 
 
 def _on(obs: Observation, node: NodeView) -> Sequence[str]:

@@ -225,12 +225,16 @@ def test_it_is_asked_only_while_nodes_are_chosen(make_sim, state, asked):
     sim = make_sim()
     sim.publish("a", 1)
     sim.run(20)
+    obs = sim.observe()
+
+    def is_asked(rollout, **changes):
+        seen = replace(obs, record=replace(obs.record, rollout=rollout), **changes)
+        return workloads.due_in(seen, CriticalWorkloads(), sim.now) == 0.0
+
     rollout = sim.record.rollout.with_wave(state=state)
-
-    def is_asked(of):
-        return workloads.due_in(of, CriticalWorkloads(), sim.now) == 0.0
-
     assert is_asked(rollout) is asked
     assert not is_asked(replace(rollout, phase=Phase.Reverting))
     assert is_asked(replace(rollout, promoting=True)), "who joined since is swept first"
-    assert not is_asked(None)
+    assert is_asked(None), "the next plan is shown"
+    assert not is_asked(None, channel=None)
+    assert not is_asked(None, forbidden="no rights")
