@@ -48,7 +48,7 @@ def begun(
 ) -> tuple[Observation, Rollout]:
     """A rollout whose first wave is pending, and what is seen then."""
     there = {node.name: node for node in nodes}
-    candidate = Revision(ATTEMPT, "d", "b", "uid-b", "b", 2, "sha256:b", 1.0)
+    candidate = Revision(ATTEMPT, "d", "b", "uid-b-2", "b", 2, "sha256:b", 1.0)
     plan = queue.freeze(channel, nodes=tuple(there.values()))
     rollout = Rollout(candidate, plan, Phase.Rolling, 1.0).with_next_wave()
     view = RevisionView(ATTEMPT, "d", True, {}, {}, agent_template())

@@ -45,7 +45,8 @@ class WorkloadRunner:
 
     def ensure(self, key: Key, obs: Observation) -> float | None:
         """Read if it is due; returns in how many seconds it is due next, None when nothing is to be
-        waited for: no pass is made for a plan that is only shown. Of a channel that is gone nothing is remembered.
+        waited for: no pass is made for a plan that is only shown. Of a channel that is gone nothing
+        is remembered.
         """
         wanted = workloads.asked(obs)
         if obs.channel is None and obs.record.rollout is None:
