@@ -30,15 +30,16 @@ class Late:
         self._came |= {node.name: wave for node in chosen if node.name in self._left}
 
     def told(self, obs: Observation) -> Iterator[str]:
-        """Who comes later, than which wave, when, and why: one line for each of these."""
+        """Who comes later, than which wave, when, and why: one line for each, most nodes first."""
         lines: dict[tuple[str, str, str], list[str]] = {}
         for name, (workload, wave) in self._left.items():
             lines.setdefault((workload, wave, self._came.get(name, "")), []).append(name)
-        for (workload, wave, came), names in [*lines.items()][:MAX_LINES]:
+        largest = sorted(lines.items(), key=lambda line: -len(line[1]))
+        for (workload, wave, came), names in largest[:MAX_LINES]:
             then = f"in wave {came}" if came else "in a sweep after the waves"
             why = workloads.describe(obs, workload)
             yield f"{why}, so it comes {then}, not in {wave}: {some(sorted(names))}"
-        more = sum(len(names) for names in [*lines.values()][MAX_LINES:])
+        more = sum(len(names) for _, names in largest[MAX_LINES:])
         if more:
             yield f"{more} more come later because of critical workloads"
 
