@@ -66,7 +66,8 @@ class WorkloadRunner:
             nodes = await carriers(self._client, wanted | self._own)
             self._known[key] = CriticalWorkloads(nodes, at, wanted)
         except (ApiError, AttributeError, KeyError, TypeError, ValueError) as error:
-            log.warning("%s/%s: critical workloads can't be read: %s", *key, error)
+            if not self.seen(key).error:
+                log.warning("%s/%s: critical workloads can't be read: %s", *key, error)
             message = (
                 "it can't be read on which nodes critical workloads run (EndpointSlices and "
                 f"webhook configurations): {error}; no wave chooses its nodes until then"
