@@ -134,25 +134,32 @@ def test_no_wave_takes_both_nodes_of_a_critical_workload(
     placed(*DNS, dns)
     placed(story.namespace, "policy", backend)
     fails_closed(story.namespace, "policy")
-    story.publish("a", suspend=True)
+    story.publish("a")
+    story.until_phase("a", "Completed")
+    assert_apart(ledgers(story, "a"), dns, backend)
+    story.publish("b", suspend=True)
 
     def shown() -> list[str]:
         plan = story.channel_status().get("plan") or {}
-        return [line for line in plan.get("later", ()) if "so it comes" in line]
+        return [line for line in plan.get("later", ()) if plan.get("release") == "b"]
 
-    later = story.sandbox.wait_for(
-        "the plan to know of both", lambda: len(shown()) == 2 and shown()
+    story.sandbox.wait_for("the plan to know of both", lambda: len(shown()) == 2)
+    later = shown()
+    for service in (DNS, (story.namespace, "policy")):
+        words = f"a wave takes 1 of the 2 nodes of {'/'.join(service)}, so it comes in a sweep"
+        assert any(line.startswith(words) for line in later), later
+    story.patch("releases", "b", {"suspend": False})
+    story.until_phase("b", "Completed")
+    taken = ledgers(story, "b")
+    assert_apart(taken, dns, backend)
+    assert {line.rpartition(": ")[2] for line in later} == taken[2], (
+        "the plan named who comes later"
     )
-    for service, nodes in ((DNS, dns), ((story.namespace, "policy"), backend)):
-        (line,) = (line for line in later if "/".join(service) in line)
-        assert line.startswith(f"a wave takes 1 of the 2 nodes of {'/'.join(service)}, so it comes")
-        assert sum(node in line for node in nodes) == 1
-    story.patch("releases", "a", {"suspend": False})
-    story.until_phase("a", "Completed")
-    taken = ledgers(story, "a")
-    assert [len(nodes) for nodes in taken] == [1, 2, 2], "the canary, all, and what all left out"
+    story.until_agents("b everywhere", story.everywhere("b"))
+
+
+def assert_apart(taken: list[set[str]], *workloads: list[str]) -> None:
+    """The canary, the wave over all, and a sweep; neither of these two has both nodes of one."""
+    assert [len(nodes) for nodes in taken] == [1, 2, 2]
     for nodes in taken[1:]:
-        assert len(nodes & {*dns}) == len(nodes & {*backend}) == 1
-    for line in later:
-        assert [node for node in taken[2] if node in line], "the plan named who comes later"
-    story.until_agents("a everywhere", story.everywhere("a"))
+        assert [len(nodes & {*served}) for served in workloads] == [1, 1]
