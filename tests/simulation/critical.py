@@ -10,11 +10,10 @@ from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING
 
 from simulation.apiserver import Body, Change
+from simulation.bodies import ledger_in
 from simulation.cluster import Simulation
 from wavegate.api import Phase
-from wavegate.cluster.projections import stored_config_map
 from wavegate.cluster.workloads import SERVICE_LABEL
-from wavegate.rollout.names import KIND_LABEL
 
 if TYPE_CHECKING:
     from simulation.invariants import Guard
@@ -55,12 +54,7 @@ def served(sim: Simulation) -> dict[str, set[str]]:
 
 def critical_workloads_stay(guard: "Guard", sim: Simulation, change: Change) -> Iterator[str]:
     """3: a ledger holds at most a quarter of a critical workload's nodes, at least one."""
-    after, rollout = change.after, guard.rollout
-    if change.plural != "configmaps" or change.before is not None or after is None:
-        return
-    if (after["metadata"].get("labels") or {}).get(KIND_LABEL) != "ledger":
-        return
-    ledger = stored_config_map(after, None, 0.0).ledger
+    ledger, rollout = ledger_in(change), guard.rollout
     if ledger is None or rollout is None or rollout.phase is not Phase.Rolling:
         return
     names = {entry.name for entry in ledger.nodes}

@@ -36,6 +36,12 @@ from simulation.starts import (
     stable_is_doubted,
 )
 from simulation.succession import Published, replaced_only_when_it_may_be
+from simulation.turns import (
+    canaries_go_by_label,
+    critical_pools_come_last,
+    small_pools_go_in_steps,
+    zones_take_turns,
+)
 from wavegate.api import Phase, Reason, WaveState
 from wavegate.cluster.projections import stored_config_map
 from wavegate.evidence import Ledger
@@ -524,6 +530,10 @@ CHECKS: tuple[tuple[int, Check], ...] = (
     (3, no_second_of_a_stratum),
     (3, control_plane_comes_alone),
     (3, critical_workloads_stay),
+    (3, critical_pools_come_last),
+    (3, small_pools_go_in_steps),
+    (3, zones_take_turns),
+    (3, canaries_go_by_label),
     (6, waves_pass_on_evidence),
     (6, reverts_end_on_evidence),
     (6, stable_is_doubted),

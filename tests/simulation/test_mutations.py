@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 
 import pytest
 
-from simulation import carried, daemonsets, promises
+from simulation import carried, daemonsets, plays_of_turns, promises
 from simulation.cluster import Simulation, channel_spec
 from simulation.critical import serve
 from simulation.invariants import CHECKS, OWED, BrokenInvariant
@@ -672,6 +672,7 @@ MUTATIONS = (
     Mutation(3, takes_a_stratum_at_once, on(kinds)),
     Mutation(3, takes_the_control_plane_along, on(kinds)),
     Mutation(3, takes_all_of_a_workload, on(dns_on_two)),
+    *(Mutation(3, bug, on(play)) for bug, play in plays_of_turns.BUGS),
     Mutation(3, takes_the_past_for_a_persons_deed, promises.two_leaders_move_no_more_than_one),
     Mutation(4, moves_on_after_a_fail, on(bad)),
     Mutation(4, starts_in_the_cool_down, on(bad_then_good)),
@@ -728,6 +729,7 @@ RUNS = {
     "channel deleted": on(channel_deleted),
     "kinds": on(kinds),
     "dns on two": on(dns_on_two),
+    **{play.__name__: on(play) for _, play in plays_of_turns.BUGS},
     "two leaders": promises.two_leaders_move_no_more_than_one,
     "nothing to fetch": promises.what_cannot_be_fetched_leaves_no_node_bare,
     "fence": promises.a_fence_costs_two_writes,
