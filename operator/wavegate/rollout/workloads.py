@@ -68,7 +68,8 @@ def asked(obs: Observation) -> frozenset[str] | None:
     if rollout.phase is not Phase.Rolling or not rollout.waves:
         return None
     choosing = rollout.promoting or rollout.waves[-1].state in _CHOOSING
-    return services(rollout.plan) if choosing else None
+    # Others take the place of excused nodes, and what ran there runs elsewhere by now.
+    return services(rollout.plan) if choosing or rollout.excused else None
 
 
 def due_in(obs: Observation, known: CriticalWorkloads, now: float) -> float:

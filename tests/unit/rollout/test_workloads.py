@@ -235,6 +235,7 @@ def test_it_is_asked_only_while_nodes_are_chosen(make_sim, state, asked):
     assert is_asked(rollout) is asked
     assert not is_asked(replace(rollout, phase=Phase.Reverting))
     assert is_asked(replace(rollout, promoting=True)), "who joined since is swept first"
+    assert is_asked(replace(rollout, excused={"node": "uid"})), "others may take its place"
     assert is_asked(None), "the next plan is shown"
     assert not is_asked(None, channel=None)
     assert not is_asked(None, forbidden="no rights")
