@@ -1,12 +1,13 @@
 """Critical workloads of the simulated cluster: their EndpointSlices and webhooks, and what must
 hold of them (3): no ledger holds too many of their nodes.
 
-The guard asks what is stored now, not what the operator read: so a story that moves endpoints must
-let a minute go by before a wave opens, as long as an answer is believed.
+The guard knows where endpoints were at any time. An answer is believed for a minute, so what was
+true at some moment of that minute may bind a ledger.
 """
 
 from collections import defaultdict
 from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from simulation.apiserver import Body, Change
@@ -14,10 +15,13 @@ from simulation.bodies import ledger_in
 from simulation.cluster import Simulation
 from wavegate.api import Phase
 from wavegate.cluster.workloads import SERVICE_LABEL
+from wavegate.rollout.workloads import FRESH_SECONDS
 
 if TYPE_CHECKING:
     from simulation.invariants import Guard
 
+BELIEVED = FRESH_SECONDS + 10.0
+"""Seconds from a question to the last ledger that hangs on its answer, a slow write included."""
 SLICES, WEBHOOKS = "endpointslices", "validatingwebhookconfigurations"
 
 
@@ -58,10 +62,30 @@ def critical_workloads_stay(guard: "Guard", sim: Simulation, change: Change) -> 
     if ledger is None or rollout is None or rollout.phase is not Phase.Rolling:
         return
     names = {entry.name for entry in ledger.nodes}
-    for service, nodes in sorted(served(sim).items()):
-        held, most = len(nodes & names), max(1, len(nodes) // 4)
-        guard.counted[3] += bool(held)
-        if held and rollout.waves[-1].last:
+    for service in sorted(served(sim)):
+        known = [places.get(service, set()) for places in guard.books.places.of_late(sim)]
+        held = [(len(nodes & names), len(nodes)) for nodes in known]
+        guard.counted[3] += any(count for count, _ in held)
+        if rollout.waves[-1].last and all(count for count, _ in held):
             yield f"a node of {service} stands in a ledger that is not soaked"
-        if held > most:
-            yield f"a ledger holds {held} of {len(nodes)} nodes of {service}, not {most} at most"
+        if all(count > max(1, among // 4) for count, among in held):
+            count, among = held[-1]
+            yield f"a ledger holds {count} of {among} nodes of {service}"
+
+
+@dataclass(slots=True)
+class Places:
+    """Where endpoints were, and since when."""
+
+    seen: list[tuple[float, dict[str, set[str]]]] = field(default_factory=list)
+
+    def note(self, sim: Simulation, change: Change) -> None:
+        """Endpoints moved."""
+        if change.plural == SLICES:
+            self.seen.append((sim.now, served(sim)))
+
+    def of_late(self, sim: Simulation) -> list[dict[str, set[str]]]:
+        """Each answer that may be believed now; that of now comes last."""
+        old = [places for at, places in self.seen if at <= sim.now - BELIEVED][-1:]
+        found = old + [places for at, places in self.seen if at > sim.now - BELIEVED]
+        return found or [served(sim)]

@@ -20,7 +20,7 @@ from simulation.bodies import (
 )
 from simulation.clock import START
 from simulation.cluster import SPACE, Simulation, is_ready, rules_of
-from simulation.critical import critical_workloads_stay
+from simulation.critical import Places, critical_workloads_stay
 from simulation.daemonsets import fits, target_of
 from simulation.edited import a_running_plan_never_loosens, nothing_moves_to_what_is_blocked
 from simulation.fences import a_fence_stays, the_way_back_is_proven
@@ -94,6 +94,7 @@ class Books:
     had_agent: set[str] = field(default_factory=set)
     hands: Hands = field(default_factory=Hands)
     kinds: Kinds = field(default_factory=Kinds)
+    places: Places = field(default_factory=Places)
     reverts: Reverts = field(default_factory=Reverts)
     published: Published = field(default_factory=Published)
     begun: set[tuple[str, int]] = field(default_factory=set)
@@ -151,6 +152,7 @@ class Guard:
     def _note(self, sim: Simulation, change: Change) -> None:
         self.books.hands.note(change, sim.key)
         self.books.kinds.note(self, sim, change)
+        self.books.places.note(sim, change)
         self.books.reverts.note(self, sim, change)
         self.books.published.note(change)
         if change.plural == "configmaps":
