@@ -285,7 +285,9 @@ class Chaos:
         }
         pods = {p["metadata"]["uid"]: is_ready(p) for p in self.sim.pods()}
         nodes = {n["metadata"]["name"]: n["metadata"].get("labels") for n in server.all("nodes")}
-        return self.sim.record, sets, pods, nodes, sorted(self.living())
+        machines = sorted(self.sim.machines.machines.items())
+        boots = [(name, machine.alive, machine.boots) for name, machine in machines]
+        return self.sim.record, sets, pods, nodes, boots
 
     def _unprotected(self) -> list[str]:
         """Nodes that do not run exactly one Ready agent with the content that they should."""
