@@ -219,8 +219,9 @@ def matches(template: Mapping[str, Any], node: NodeView, *, stays: bool = False)
 
 def seen_nowhere(record: Record, now: float) -> CriticalWorkloads:
     """What was read just now, where none of the critical workloads that a plan asks for runs."""
-    asked = services(record.rollout.plan) if record.rollout else frozenset()
-    return CriticalWorkloads({}, now, asked)
+    rollout = record.rollout
+    asked = services(rollout.plan) if rollout else frozenset()
+    return CriticalWorkloads({}, now, asked, rollout.attempt if rollout else "")
 
 
 def summary(record: Record) -> str:

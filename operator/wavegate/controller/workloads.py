@@ -57,14 +57,15 @@ class WorkloadRunner:
         left = workloads.due_in(obs, self.seen(key), self._clock())
         if left > 0.0:
             return left if obs.record.rollout else None
-        self._running[key] = asyncio.create_task(self._read(key, wanted))
+        attempt = obs.record.rollout.attempt if obs.record.rollout else ""
+        self._running[key] = asyncio.create_task(self._read(key, wanted, attempt))
         return None
 
-    async def _read(self, key: Key, wanted: frozenset[str]) -> None:
+    async def _read(self, key: Key, wanted: frozenset[str], attempt: str) -> None:
         at = self._clock()
         try:
             nodes = await carriers(self._client, wanted | self._own)
-            self._known[key] = CriticalWorkloads(nodes, at, wanted)
+            self._known[key] = CriticalWorkloads(nodes, at, wanted, attempt)
         except (ApiError, AttributeError, KeyError, TypeError, ValueError) as error:
             if not self.seen(key).error:
                 log.warning("%s/%s: critical workloads can't be read: %s", *key, error)
@@ -72,5 +73,5 @@ class WorkloadRunner:
                 "it can't be read on which nodes critical workloads run (EndpointSlices and "
                 f"webhook configurations): {error}; no wave chooses its nodes until then"
             )
-            self._known[key] = CriticalWorkloads({}, self._clock(), wanted, message)
+            self._known[key] = CriticalWorkloads({}, self._clock(), wanted, attempt, message)
         self._wake(key)

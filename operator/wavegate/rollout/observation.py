@@ -110,6 +110,8 @@ class CriticalWorkloads:
     """When it was asked for; endlessly long ago if this process has not asked."""
     services: frozenset[str] = frozenset()
     """The Services that the plan asked for; those of webhooks come from the cluster."""
+    attempt: str = ""
+    """For which attempt it was asked; empty: for the plan that is shown."""
     error: str = ""
     """Why it is not known, in words; empty when it is."""
 

@@ -77,16 +77,20 @@ def due_in(obs: Observation, known: CriticalWorkloads, now: float) -> float:
     wanted = asked(obs)
     if wanted is None:
         return math.inf
-    if known.services != wanted:
+    rollout = obs.record.rollout
+    if known.services != wanted or (rollout and known.attempt != rollout.attempt):
         return 0.0
-    fresh = FRESH_SECONDS if obs.record.rollout else SHOWN_SECONDS
+    fresh = FRESH_SECONDS if rollout else SHOWN_SECONDS
     return max(0.0, known.read_at + (min(fresh, RETRY_SECONDS) if known.error else fresh) - now)
 
 
 def is_unread(obs: Observation, rollout: Rollout, now: float) -> bool:
-    """Whether nothing is known of now, not even that it can't be read: then that is awaited."""
+    """Whether nothing is known of now, not even that it can't be read: then that is awaited. What
+    was read for the plan that is shown may be from before that which made people publish.
+    """
     known = obs.critical
-    return known.services != services(rollout.plan) or now - known.read_at >= FRESH_SECONDS
+    of_this = (known.attempt, known.services) == (rollout.attempt, services(rollout.plan))
+    return not of_this or now - known.read_at >= FRESH_SECONDS
 
 
 def unseen(obs: Observation, rollout: Rollout) -> Finding | None:

@@ -121,7 +121,7 @@ def test_what_is_not_known_of_critical_workloads_is_a_blind_spot():
     assert "critical workloads" not in " ".join(forecast.plan(obs)["blindSpots"])
     obs = replace(obs, critical=CriticalWorkloads())
     assert "not read yet where critical" in " ".join(forecast.plan(obs)["blindSpots"])
-    failed = CriticalWorkloads({}, 0.0, workloads.services_of(obs.channel), "forbidden")
+    failed = CriticalWorkloads({}, 0.0, workloads.services_of(obs.channel), "", "forbidden")
     obs = replace(obs, critical=failed)
     assert "no wave would open (WorkloadsUnseen)" in " ".join(forecast.plan(obs)["blindSpots"])
 

@@ -181,8 +181,8 @@ def test_what_cannot_be_seen_holds_a_wave_before_it_chooses(make_sim):
     assert not workloads.may_skip_soak(obs, anyone), "nor is anything moved without a soak"
 
 
-@pytest.mark.parametrize("critical", [CriticalWorkloads(), "old", "other"])
-def test_a_wave_waits_for_a_look_that_is_of_now_and_of_its_services(make_sim, critical):
+@pytest.mark.parametrize("critical", [CriticalWorkloads(), "old", "other", "shown"])
+def test_a_wave_waits_for_a_look_of_its_own_that_is_of_now(make_sim, critical):
     sim = make_sim()
     sim.publish("a", 1)
     while not (sim.record.rollout and sim.record.rollout.waves):
@@ -194,6 +194,8 @@ def test_a_wave_waits_for_a_look_that_is_of_now_and_of_its_services(make_sim, cr
         critical = replace(known, read_at=sim.now - workloads.FRESH_SECONDS)
     elif critical == "other":
         critical = replace(known, services=frozenset({"a/b"}))
+    elif critical == "shown":
+        critical = replace(known, attempt="")
     obs = replace(obs, record=replace(obs.record, rollout=pending), ledgers={}, critical=critical)
     step = decide(obs, sim.now)
     assert (step.record, step.actions, step.waiting) == (None, (), workloads.READING)
