@@ -12,6 +12,7 @@ from simulation import carried
 from simulation.apiserver import Body, Change
 from simulation.bodies import attempt_of, is_ours
 from simulation.cluster import CHANNEL, SPACE, Simulation, content_of, is_ready
+from simulation.critical import serve
 from simulation.invariants import Guard
 from simulation.line import Weather
 from simulation.machines import images
@@ -87,6 +88,7 @@ class Chaos:
         self.sim.add_nodes("workers", 1)
         self.sim.add_nodes("workers", 2, **OTHER)
         self.sim.add_nodes("workers", 1, labels={CONTROL_PLANE_LABEL: ""})
+        serve(self.sim, "kube-system/kube-dns", ["workers-1", "workers-2"])
         if self.carrier:
             carried.install(self.sim)
         self.sim.apply_channel(**_copy(self.spec))

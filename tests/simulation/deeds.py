@@ -12,6 +12,7 @@ from simulation import carried
 from simulation.apiserver import Body
 from simulation.bodies import attempt_of, is_ours
 from simulation.chaos import Chaos, Deed
+from simulation.critical import serve
 from simulation.deeds_agent import edit_agent, unblock_agent
 from simulation.line import LOST_BEFORE, Faulty, Weather
 from simulation.machines import crash_loops, kills, only_on
@@ -141,6 +142,13 @@ def _ready_again(c: Chaos, name: str, pod: Body) -> None:
     if stored is not None and machines.machines[name].alive:
         restarts = stored["status"]["containerStatuses"][0]["restartCount"]
         machines._report(name, stored, ready=True, restarts=restarts)
+
+
+def dns_moves(c: Chaos, pick: int) -> None:
+    """CoreDNS runs elsewhere, on up to eight nodes, or nowhere."""
+    names = c.nodes()
+    first = pick % max(1, len(names))
+    serve(c.sim, "kube-system/kube-dns", (names[first:] + names[:first])[: pick % 9])
 
 
 def evict(c: Chaos, pick: int) -> None:
@@ -502,7 +510,7 @@ def hands_off(c: Chaos, pick: int) -> None:
 
 MACHINES: tuple[Deed, ...] = (
     *(join, leave, shrink, crash, revive, reboot, reboot, silence, replace, taint, cordon),
-    *(relabel, pod_crash, evict),
+    *(relabel, pod_crash, evict, dns_moves),
 )
 PEOPLE: tuple[Deed, ...] = (
     *(publish, publish, publish, publish_bad, publish_bad, publish_unpullable, suspend),

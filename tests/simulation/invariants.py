@@ -20,6 +20,7 @@ from simulation.bodies import (
 )
 from simulation.clock import START
 from simulation.cluster import SPACE, Simulation, is_ready, rules_of
+from simulation.critical import Places, critical_workloads_stay
 from simulation.daemonsets import fits, target_of
 from simulation.drills import Drills, no_soak_without_its_drill, what_is_drilled_was_back
 from simulation.edited import a_running_plan_never_loosens, nothing_moves_to_what_is_blocked
@@ -36,6 +37,12 @@ from simulation.starts import (
     stable_is_doubted,
 )
 from simulation.succession import Published, replaced_only_when_it_may_be
+from simulation.turns import (
+    canaries_go_by_label,
+    critical_pools_come_last,
+    small_pools_go_in_steps,
+    zones_take_turns,
+)
 from wavegate.api import Phase, Reason, WaveState
 from wavegate.cluster.projections import stored_config_map
 from wavegate.evidence import Ledger
@@ -88,6 +95,7 @@ class Books:
     had_agent: set[str] = field(default_factory=set)
     hands: Hands = field(default_factory=Hands)
     kinds: Kinds = field(default_factory=Kinds)
+    places: Places = field(default_factory=Places)
     reverts: Reverts = field(default_factory=Reverts)
     published: Published = field(default_factory=Published)
     drills: Drills = field(default_factory=Drills)
@@ -146,6 +154,7 @@ class Guard:
     def _note(self, sim: Simulation, change: Change) -> None:
         self.books.hands.note(sim.now, change, sim.key)
         self.books.kinds.note(self, sim, change)
+        self.books.places.note(sim, change)
         self.books.reverts.note(self, sim, change)
         self.books.published.note(change)
         self.books.drills.note(sim, change)
@@ -548,6 +557,11 @@ CHECKS: tuple[tuple[int, Check], ...] = (
     (3, exposure_is_bounded),
     (3, no_second_of_a_stratum),
     (3, control_plane_comes_alone),
+    (3, critical_workloads_stay),
+    (3, critical_pools_come_last),
+    (3, small_pools_go_in_steps),
+    (3, zones_take_turns),
+    (3, canaries_go_by_label),
     (6, waves_pass_on_evidence),
     (6, reverts_end_on_evidence),
     (6, stable_is_doubted),

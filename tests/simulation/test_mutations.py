@@ -8,8 +8,9 @@ from dataclasses import dataclass, replace
 
 import pytest
 
-from simulation import carried, daemonsets, promises, scenarios_agent
+from simulation import carried, daemonsets, plays_of_turns, promises, scenarios_agent
 from simulation.cluster import Simulation, channel_spec
+from simulation.critical import serve
 from simulation.invariants import CHECKS, OWED, BrokenInvariant
 from simulation.machines import crash_loops
 from simulation.reporting import Reporter
@@ -43,6 +44,7 @@ from wavegate.rollout import (
     succession,
     templates,
     way_back,
+    workloads,
 )
 from wavegate.rollout.names import CONTROL_PLANE_LABEL
 from wavegate.rollout.record import Blocked, Record
@@ -325,6 +327,13 @@ def kinds(sim: Simulation) -> None:
     sim.until_phase("a", "Completed", 900)
 
 
+def dns_on_two(sim: Simulation) -> None:
+    """A good release, where CoreDNS runs on two of the workers."""
+    serve(sim, "kube-system/kube-dns", ["workers-1", "workers-2"])
+    sim.publish("a")
+    sim.until_phase("a", "Completed", 900)
+
+
 def in_state(sim: Simulation, state: WaveState) -> bool:
     rollout = sim.record.rollout
     return bool(rollout and rollout.waves and rollout.waves[-1].state is state)
@@ -366,6 +375,11 @@ def moves_all_at_once(patch) -> None:
 def takes_a_stratum_at_once(patch) -> None:
     """It does not ask what kind of machine a node is."""
     patch.setattr(choice, "one_of_each", lambda _obs, _rollout, nodes: ([], list(nodes)))
+
+
+def takes_all_of_a_workload(patch) -> None:
+    """A wave takes whatever nodes it comes to."""
+    patch.setattr(workloads, "within", lambda _obs, _rollout, nodes: list(nodes))
 
 
 def takes_the_control_plane_along(patch) -> None:
@@ -715,6 +729,8 @@ MUTATIONS = (
     Mutation(3, moves_all_at_once, on(good)),
     Mutation(3, takes_a_stratum_at_once, on(kinds)),
     Mutation(3, takes_the_control_plane_along, on(kinds)),
+    Mutation(3, takes_all_of_a_workload, on(dns_on_two)),
+    *(Mutation(3, bug, on(play)) for bug, play in plays_of_turns.BUGS),
     Mutation(3, takes_the_past_for_a_persons_deed, promises.two_leaders_move_no_more_than_one),
     Mutation(4, moves_on_after_a_fail, on(bad)),
     Mutation(4, starts_in_the_cool_down, on(bad_then_good)),
@@ -774,6 +790,8 @@ RUNS = {
     "fenced by hand": on(fenced_by_hand),
     "channel deleted": on(channel_deleted),
     "kinds": on(kinds),
+    "dns on two": on(dns_on_two),
+    **{play.__name__: on(play) for _, play in plays_of_turns.BUGS},
     "two leaders": promises.two_leaders_move_no_more_than_one,
     "nothing to fetch": promises.what_cannot_be_fetched_leaves_no_node_bare,
     "fence": promises.a_fence_costs_two_writes,

@@ -28,6 +28,7 @@ from simulation import (
     scenarios_plan,
     scenarios_queue,
     scenarios_suspects,
+    scenarios_workloads,
 )
 from simulation.scenarios import SCENARIOS
 
@@ -49,6 +50,7 @@ MODULES = (
     scenarios_queue,
     scenarios_forecast,
     scenarios_drill,
+    scenarios_workloads,
 )
 
 

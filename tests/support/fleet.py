@@ -7,7 +7,16 @@ long as it gets: all nodes stand in ledgers, each has a pod, a lease and a serie
 from collections.abc import Callable
 from typing import Any
 
-from support.builders import CHANNEL, KEY, SPACE, agent_template, digest, make_channel, make_release
+from support.builders import (
+    CHANNEL,
+    KEY,
+    SPACE,
+    agent_template,
+    digest,
+    make_channel,
+    make_release,
+    seen_nowhere,
+)
 from wavegate.api import Channel, Phase, Reason, WaveState
 from wavegate.cluster.projections import StoredConfigMap
 from wavegate.controller.world import World
@@ -60,11 +69,12 @@ def observe(count: int, state: str, name: str = "ip-10-{:06d}.eu-1.compute.examp
     moved = set(names[: count // 2] if state in ("opening", "moving") else names)
     carrying = set() if state == "reverting" else moved
     idle, podless = state == "idle", state in ("reverting", "vanished")
+    record = _record(channel, state, count)
     return Observation(
         SPACE,
         CHANNEL,
         channel,
-        _record(channel, state, count),
+        record,
         {n: _node(n, moved=n in moved) for n in names if state != "vanished"},
         agent=AgentSource(template=channel.spec.agent.template),
         releases=(make_release("old", 1), make_release("new", 2)),
@@ -73,6 +83,7 @@ def observe(count: int, state: str, name: str = "ip-10-{:06d}.eu-1.compute.examp
         pods=tuple(_pod(n, NEW if n in carrying else OLD) for n in names if not podless),
         leases={} if state in ("idle", "unheard") else dict.fromkeys(names, NOW - 1),
         checks={} if idle else {"crashes": _answer(frozenset(moved))},
+        critical=seen_nowhere(record, NOW),
         soak_floor=10.0,
     )
 

@@ -137,6 +137,18 @@ class Breaker(ApiModel):
     within: Duration = Duration.parse("24h")
 
 
+class CriticalWorkload(ApiModel):
+    """A Service of which no wave may hold too many nodes."""
+
+    namespace: str
+    service: str
+
+    @property
+    def key(self) -> str:
+        """`namespace/service`."""
+        return f"{self.namespace}/{self.service}"
+
+
 class Rollout(ApiModel):
     """Pace and limits of a rollout."""
 
@@ -151,6 +163,7 @@ class Rollout(ApiModel):
     drill: DrillMode = DrillMode.NewAgentVersion
     cool_down: Duration = Duration.parse("30m")
     breaker: Breaker = Breaker()
+    critical_workloads: tuple[CriticalWorkload, ...] = ()
 
 
 class Prometheus(ApiModel):

@@ -527,6 +527,12 @@ class Reason(StrEnum):
         "A dry run shows that a write of the revert would be refused or changed, so no wave "
         "opens; correct the webhook, policy or quota that the message tells of.",
     )
+    WorkloadsUnseen = _reason(
+        "WorkloadsUnseen",
+        "EndpointSlices or webhook configurations can't be listed, so no wave chooses its nodes: "
+        "it might take all on which a critical workload runs; look at the operator's rights "
+        "(ClusterRole) and at the apiserver.",
+    )
     CheckNoData = _reason(
         "CheckNoData",
         "A check gave no usable sample for every node of the wave, so the wave is held; run the "

@@ -24,6 +24,7 @@ from wavegate.controller.policies import PolicyRunner
 from wavegate.controller.proofs import ProofRunner
 from wavegate.controller.shown import Shown
 from wavegate.controller.work import Key, WorkQueue
+from wavegate.controller.workloads import WorkloadRunner
 from wavegate.controller.world import World
 from wavegate.rollout import (
     bake_report,
@@ -74,6 +75,7 @@ class Engine:
         checks: CheckRunner,
         proofs: ProofRunner,
         policies: PolicyRunner,
+        workloads: WorkloadRunner,
         bindings: Bindings,
         statuses: StatusWriter,
         events: EventRecorder,
@@ -83,7 +85,7 @@ class Engine:
     ) -> None:
         self._world, self._gatherer, self._actor = world, gatherer, actor
         self._checks, self._proofs, self._policies = checks, proofs, policies
-        self._bindings = bindings
+        self._bindings, self._workloads = bindings, workloads
         self._statuses, self._events = statuses, events
         self._metrics, self._queue, self._clock = metrics, queue, clock
         self._live = LiveGates(metrics)
@@ -136,6 +138,7 @@ class Engine:
             watching_since=max(seen.watching_since, allowed_since),
             way_back=self._proofs.proof(key),
             policies=self._policies.proof(key),
+            critical=self._workloads.seen(key),
         )
         self._candidates.show(key, obs)
         rollout, now = obs.record.rollout, self._clock()
@@ -155,17 +158,21 @@ class Engine:
             raise
         if step.requeue is not None:
             self._queue.later(key, step.requeue)
-        next_query = self._checks.ensure(key, obs)
-        if next_query is not None:
-            self._queue.later(key, next_query)
-        self._proofs.ensure(key, obs)
-        self._policies.ensure(key, obs)
+        self._ask(key, obs)
         judged = rollout.waves[-1].judged_since if rollout is not None and rollout.waves else None
         for since in (judged, step.look):
             if since is not None:
                 self._world.look(key, since)
         if step.record is None:
             await self._report_or_later(key, obs, step, now)
+
+    def _ask(self, key: Key, obs: Observation) -> None:
+        """Ask in the background for what is due; and look again when the next question is."""
+        for due in (self._checks.ensure(key, obs), self._workloads.ensure(key, obs)):
+            if due is not None:
+                self._queue.later(key, due)
+        self._proofs.ensure(key, obs)
+        self._policies.ensure(key, obs)
 
     async def _carry_out(self, key: Key, gathered: Gathered, obs: Observation, step: Step) -> None:
         if step.record is not None:

@@ -52,10 +52,15 @@ class Gatherer:
     """Reads the world for one channel."""
 
     def __init__(
-        self, client: Client, world: World, soak_floor: float, clock: Callable[[], float]
+        self,
+        client: Client,
+        world: World,
+        soak_floor: float,
+        clock: Callable[[], float],
+        own_node: str = "",
     ) -> None:
         self._client, self._world, self._clock = client, world, clock
-        self._soak_floor = soak_floor
+        self._soak_floor, self._own_node = soak_floor, own_node
         self._since = clock()
         self._tried: dict[str, tuple[str, str, float]] = {}
         """By channel UID: the template that was tried last, why it was refused, and when."""
@@ -121,6 +126,7 @@ class Gatherer:
             forbidden=forbidden,
             unreadable=bool(world.missing)
             or any(space == namespace for _, space, _ in world.unreadable),
+            own_node=self._own_node,
             soak_floor=self._soak_floor,
             watching_since=self._since,
             seen_at=world.seen_at(key),

@@ -36,6 +36,7 @@ _FIELDS = {
     "bake": "spec.rollout.bake",
     "on_failure": "spec.rollout.onFailure",
     "drill": "spec.rollout.drill",
+    "critical_services": "spec.rollout.criticalWorkloads",
 }
 """Fields of a plan, and where users write them."""
 _OF_WAVE = {"pools": "pools", "up_to": "upTo", "soak": "soak", "approval": "approval"}
@@ -171,6 +172,7 @@ def _meet(plan: Plan, wanted: Plan) -> Plan:
         settle=max(plan.settle, wanted.settle),
         bake=max(plan.bake, wanted.bake),
         on_failure=OnFailure.Revert if fails else plan.on_failure,
+        critical_services=tuple(sorted({*plan.critical_services, *wanted.critical_services})),
     )
 
 

@@ -28,6 +28,7 @@ from wavegate.rollout import (
     suspects,
     waves,
     way_back,
+    workloads,
 )
 from wavegate.rollout.judge import judge
 from wavegate.rollout.observation import Observation
@@ -143,7 +144,7 @@ def _wave(obs: Observation, rollout: Rollout, findings: tuple[Finding, ...], now
             return soak.hold(obs, rollout, findings[0].message, now)
         if brake:
             return wait(brake)
-    before = _next(obs, rollout) if state is WaveState.Passed else _approval(obs, rollout)
+    before = _next(obs, rollout, now) if state is WaveState.Passed else _approval(obs, rollout)
     if before is not None:
         return before
     retried = None if _stopped_by(rollout, findings, now) else stalls.retry(obs, rollout, now)
@@ -154,7 +155,7 @@ def _wave(obs: Observation, rollout: Rollout, findings: tuple[Finding, ...], now
         return save(obs.record, again)
     if again is not None:
         return replace(soak.hold(obs, rollout, again.message, now), findings=(again,))
-    blocked = way_back.blocked(obs, rollout)
+    blocked = way_back.blocked(obs, rollout) or workloads.unseen(obs, rollout)
     if blocked is not None:
         return replace(soak.hold(obs, rollout, blocked.message, now), findings=(blocked,))
     if state is WaveState.Pending:
@@ -194,6 +195,8 @@ def _open(obs: Observation, rollout: Rollout, now: float) -> Step:
     ledger = obs.ledgers.get(wave.ledger)
     if ledger is None and obs.refused:
         return _held(obs, rollout, f"wave {wave.name} can't open: {obs.refused}", now)
+    if ledger is None and workloads.is_unread(obs, rollout, now):
+        return wait(workloads.READING)
     chosen = waves.sweep(obs, rollout) if ledger is None and planned is None else []
     if ledger is None and planned is not None:
         chosen, lacking = waves.choose(obs, rollout, planned)
@@ -234,12 +237,15 @@ def _held(obs: Observation, rollout: Rollout, message: str, now: float) -> Step:
 def _nobody(obs: Observation, rollout: Rollout, wave: PlannedWave) -> str:
     stuck = movable.describe(movable.not_movable(obs, rollout))
     spared = choice.spared(rollout, wave, movable.fleet(obs, rollout).values())
-    why = "; ".join(part for part in (stuck, spared) if part)
+    full = workloads.full(obs, rollout)
+    why = "; ".join(part for part in (stuck, spared, full) if part)
     return f"no healthy node is there for wave {wave.name}" + (f"; {why}" if why else "")
 
 
-def _next(obs: Observation, rollout: Rollout) -> Step:
+def _next(obs: Observation, rollout: Rollout, now: float) -> Step:
     """After a passed wave: the plan's next one, a sweep over the rest, or promotion."""
+    if workloads.is_unread(obs, rollout, now):
+        return wait(workloads.READING)
     if rollout.wave + 1 < len(rollout.plan.waves) or waves.rest(obs, rollout):
         return save(obs.record, waves.next_wave(obs, rollout))
     return save(obs.record, replace(rollout, promoting=True))

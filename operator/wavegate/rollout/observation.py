@@ -1,5 +1,6 @@
 """Everything that one decision sees of a channel, gathered at one moment."""
 
+import math
 from collections import defaultdict
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -104,6 +105,22 @@ class PolicyProof:
 
 
 @dataclass(frozen=True, slots=True)
+class CriticalWorkloads:
+    """On which nodes critical workloads run. It is read only while a wave chooses its nodes."""
+
+    nodes: Mapping[str, frozenset[str]] = field(default_factory=dict)
+    """By Service (`namespace/name`): names of the nodes with its ready endpoints, at least one."""
+    read_at: float = -math.inf
+    """When it was asked for; endlessly long ago if this process has not asked."""
+    services: frozenset[str] = frozenset()
+    """The Services that the plan asked for; those of webhooks come from the cluster."""
+    attempt: str = ""
+    """For which attempt it was asked; empty: for the plan that is shown."""
+    error: str = ""
+    """Why it is not known, in words; empty when it is."""
+
+
+@dataclass(frozen=True, slots=True)
 class AgentPods:
     """The pods that a plan's `agents` selects."""
 
@@ -172,6 +189,9 @@ class Observation:
     deleted."""
     way_back: RevertProof | None = None
     """The newest dry run of the revert; None when none was asked by this process."""
+    critical: CriticalWorkloads = field(default_factory=CriticalWorkloads)
+    own_node: str = ""
+    """The node on which this process runs; empty when that is not known."""
     policies: PolicyProof | None = None
     """Whether decisions prove who made them; None while it was not tried by this process."""
     record_lost: bool = False

@@ -210,6 +210,7 @@ def freeze(
         agents=channel.spec.agent_selector.query if channel.spec.agent_selector else "",
         severity=severity,
         drill=rollout.drill,
+        critical_services=tuple(sorted({w.key for w in rollout.critical_workloads})),
     )
 
 

@@ -146,6 +146,8 @@ class Plan:
     severity: Severity = Severity.Routine
     """What counts of the release's claim."""
     drill: DrillMode = DrillMode.Never
+    critical_services: tuple[str, ...] = ()
+    """Services (`namespace/name`) that the channel names as critical workloads."""
 
     def hold_timeout_of(self, check: str) -> float:
         """For how long the check of this name may hold a wave; of no check, how long the rest."""
