@@ -6,6 +6,7 @@ for another channel's slow webhook.
 """
 
 import asyncio
+import contextlib
 import logging
 from collections.abc import Callable
 from dataclasses import replace
@@ -25,7 +26,7 @@ from wavegate.controller.proofs import ProofRunner
 from wavegate.controller.shown import Shown
 from wavegate.controller.work import Key, WorkQueue
 from wavegate.controller.world import World
-from wavegate.rollout import bake_report, cooldown, excerpts, report, suspect_report
+from wavegate.rollout import bake_report, busy, cooldown, excerpts, report, suspect_report
 from wavegate.rollout.bake_report import Told
 from wavegate.rollout.decide import decide
 from wavegate.rollout.observation import Observation
@@ -81,6 +82,8 @@ class Engine:
         self._live = LiveGates(metrics)
         self._candidates = Candidates(metrics)
         self._shown = Shown(metrics)
+        self._claiming = asyncio.Lock()
+        """Held from a last look at other channels' claims until one's own is stored."""
         self._telling: set[asyncio.Task[None]] = set()
         self._refused: dict[Key, tuple[str, str]] = {}
         """Attempt and why the apiserver refused its DaemonSet, content or ledger."""
@@ -169,8 +172,12 @@ class Engine:
     async def _save(self, key: Key, gathered: Gathered, record: Record) -> None:
         if _begins(gathered.observation.record.rollout, record.rollout):
             await self._gatherer.confirm_channel(gathered.observation)
-        self._actor.check()
-        await self._actor.store(key).save_record(record, gathered.record_version)
+        obs = gathered.observation
+        names = busy.claimed_by(obs.record.rollout, record.rollout, obs.ledgers)
+        async with self._claiming if names else contextlib.nullcontext():
+            self._gatherer.confirm_free(key, names)
+            self._actor.check()
+            await self._actor.store(key).save_record(record, gathered.record_version)
         await self._tell(gathered.observation, record)
 
     async def _act(self, key: Key, obs: Observation, step: Step) -> None:

@@ -12,9 +12,11 @@ from wavegate.cluster.forged import FORGED
 from wavegate.cluster.memory import remember
 from wavegate.cluster.projections import StoredConfigMap, content_view
 from wavegate.cluster.store import Store
+from wavegate.controller import claims
 from wavegate.controller.work import Key
 from wavegate.controller.world import BLIND_SECONDS, World
 from wavegate.evidence import CheckResult, NodeView, PodView
+from wavegate.rollout.decide import pause_reason
 from wavegate.rollout.inputs import inputs
 from wavegate.rollout.kept import Kept
 from wavegate.rollout.names import record_name
@@ -62,6 +64,8 @@ class Gatherer:
         self._looked: dict[Key, tuple[ContentView | None, float]] = {}
         self._labelled_at: dict[Key, tuple[str, dict[tuple[int, int], float]]] = {}
         """By channel: the attempt, and `Observation.labelled_at` of it."""
+        self._paused: dict[Key, float] = {}
+        """Since when each channel's rollout is seen paused."""
         self._kept: dict[Key, Kept] = {}
         """Of channels that roll out or bake: the others are looked at too seldom."""
 
@@ -130,9 +134,36 @@ class Gatherer:
             record_lost=self._is_lost(stored, revisions),
             record_unreadable=bool(revisions) and stored is not None and stored.record is None,
             kept=kept,
+            busy=claims.busy(world.stored.items, key, self._clock()),
+            others=tuple(
+                other
+                for place, other in world.ours[Channel.plural].items()
+                if place != key and isinstance(other, Channel)
+            ),
             **self._ledgers(key, known),
         )
+        since = self._paused_since(key, observation)
+        if since is not None:
+            observation = replace(observation, paused_since=since)
         return Gathered(observation, stored.version if stored else "")
+
+    def _paused_since(self, key: Key, obs: Observation) -> float | None:
+        """`Observation.paused_since`, of a rollout that is seen paused."""
+        now = self._clock()
+        if obs.record.rollout is None or pause_reason(obs, now) is None:
+            self._paused.pop(key, None)
+            return None
+        return self._paused.setdefault(key, now)
+
+    def confirm_free(self, key: Key, names: set[str]) -> None:
+        """Raise ApiError 409 if another channel keeps one of these nodes by now. Whoever asks does
+        so before he stores that he moves them, and nobody else does between the two.
+        """
+        busy = claims.busy(self._world.stored.items, key, self._clock())
+        theirs = sorted(names & busy.keys())
+        if theirs:
+            what = f"node {theirs[0]} was taken by channel {busy[theirs[0]]} in this moment"
+            raise ApiError(409, f"{what}; it is waited for")
 
     def _labelled_since(self, key: Key, record: Record) -> dict[tuple[int, int], float]:
         """`Observation.labelled_at`, with what this record says for the first time."""

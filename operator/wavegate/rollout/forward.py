@@ -10,6 +10,7 @@ from dataclasses import replace
 from wavegate.api import GateKind, Phase, Reason, WaveState
 from wavegate.evidence import Finding, NodeView, Verdict
 from wavegate.rollout import (
+    busy,
     choice,
     corroborate,
     decisions,
@@ -126,9 +127,9 @@ def _wave(obs: Observation, rollout: Rollout, findings: tuple[Finding, ...], now
     before = _next(obs, rollout) if state is WaveState.Passed else _approval(obs, rollout)
     if before is not None:
         return before
-    retried = None if _stopped_by(rollout, findings, now) else stalls.retry(obs, rollout, now)
-    if retried is not None:
-        return retried
+    first = busy.returned(obs, rollout) or _retry(obs, rollout, findings, now)
+    if first is not None:
+        return first
     again = excused.again(obs, rollout)
     if isinstance(again, Rollout):
         return save(obs.record, again)
@@ -140,6 +141,15 @@ def _wave(obs: Observation, rollout: Rollout, findings: tuple[Finding, ...], now
     if state is WaveState.Pending:
         return _open(obs, rollout, now)
     return soak.advance(obs, rollout, findings, now) or _move(obs, rollout, findings, now)
+
+
+def _retry(
+    obs: Observation, rollout: Rollout, findings: tuple[Finding, ...], now: float
+) -> Step | None:
+    """Try a node again that could not start; not while others may have it, or all is stopped."""
+    if rollout.waves[-1].freed_at is not None or _stopped_by(rollout, findings, now):
+        return None
+    return stalls.retry(obs, rollout, now)
 
 
 def _approval(obs: Observation, rollout: Rollout) -> Step | None:
@@ -182,6 +192,8 @@ def _open(obs: Observation, rollout: Rollout, now: float) -> Step:
             return save(obs.record, passed)
         if not chosen:
             return _held(obs, rollout, _nobody(obs, rollout, planned), now)
+    if chosen and all(node.name in obs.busy for node in chosen):
+        return busy.awaited(obs, chosen)
     if not way_back.is_proven(obs, rollout, now):
         return wait(way_back.TRYING)
     if ledger is None:
@@ -203,7 +215,7 @@ def _freeze(obs: Observation, rollout: Rollout, chosen: list[NodeView], now: flo
             "the channel, and publish a new release"
         )
         return _held(obs, rollout, message, now)
-    return act(StoreLedger(waves.ledger_for(obs, rollout, chosen)))
+    return act(StoreLedger(waves.ledger_for(obs, rollout, busy.last(obs, chosen))))
 
 
 def _held(obs: Observation, rollout: Rollout, message: str, now: float) -> Step:
@@ -231,7 +243,8 @@ def _move(obs: Observation, rollout: Rollout, findings: tuple[Finding, ...], now
     stopped = _stopped_by(rollout, findings, now)
     if stopped:  # before a soak begins, too: it would end at once, and begin again
         return wait(stopped)
-    if not measured.unmoved and not measured.in_flight:
+    left = measured.unmoved or measured.awaited
+    if not left and not measured.in_flight:
         if rollout.planned is not None and suspects.none_is_left(obs, rollout):
             # It takes others instead; where there are none, it passes without.
             return save(obs.record, rollout.with_new_ledger())
@@ -243,13 +256,15 @@ def _move(obs: Observation, rollout: Rollout, findings: tuple[Finding, ...], now
             return wait(gap.message)
         return save(obs.record, soak.begin(rollout, now))
     batch = measured.unmoved[: min(measured.room, BATCH)]
-    seen = labels.seen(obs, rollout, measured.unmoved)
+    seen = labels.seen(obs, rollout, measured.unmoved + measured.awaited)
     if batch and len(batch) >= measured.worthwhile and rollout.waves[-1].overrun_since is None:
         if not (way_back.is_proven(obs, rollout, now) or waves.has_moved_any(obs, rollout)):
             return wait(way_back.TRYING)
         return _label(obs, rollout, batch, seen, now)
     if seen > rollout.waves[-1].labelled:
         return save(obs.record, rollout.with_wave(labelled=seen))
+    if measured.awaited and not measured.unmoved and not measured.in_flight:
+        return busy.awaited(obs, measured.awaited)
     # An agent that is Ready, and a node that is heard from, are events.
     return Step(waiting=f"{len(measured.in_flight)} nodes to settle", requeue=QUIET)
 

@@ -174,6 +174,12 @@ class Observation:
     """Revisions of this channel run, but no record of it can be read."""
     record_unreadable: bool = False
     """There is a record, and this version can't read it."""
+    busy: Mapping[str, str] = field(default_factory=dict)
+    """Nodes that another channel keeps from this one, and which (`namespace/name`): see `busy`."""
+    others: tuple[Channel, ...] = ()
+    """All other channels of the cluster."""
+    paused_since: float | None = None
+    """Since when this process has seen it paused without a break; None when it is not."""
     kept: Kept = field(default_factory=Kept, repr=False, compare=False)
     """What follows from parts of it, which the next observation may share."""
 

@@ -242,6 +242,8 @@ def _phase(
         return Phase.Rolling, asks, WaitingFor.Person
     if worst(step.findings) is Verdict.HOLD:
         return Phase.Rolling, step.findings[0].reason, WaitingFor.Evidence
+    if any(finding.reason is Reason.NodeBusy for finding in step.findings):
+        return Phase.Rolling, Reason.NodeBusy, WaitingFor.Node
     if rollout.promoting:
         return Phase.Rolling, Reason.Promoting, WaitingFor.Node
     if not rollout.waves:

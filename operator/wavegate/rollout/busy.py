@@ -1,0 +1,163 @@
+"""Nodes that another channel has in an active wave: they are not moved until it is done with them.
+
+Harm on a node to which two channels gave something new at once could be told to neither. So the
+nodes of a stored ledger are claimed from then on, until its wave has passed, or has failed and its
+revert is proven. Who has moved a node, or has stored that it is about to, keeps it; of others that
+claim it the one whose ledger was stored first has it. That is a total order, so no two wait for
+each other, whatever their ledgers have in common. A wave that is held or paused for
+`FREE_AFTER_SECONDS` frees its nodes, and claims them anew, all at once, before it moves another.
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import takewhile
+
+from wavegate.api import Phase, Reason, WaveState
+from wavegate.evidence import Finding, Ledger, NodeView, Verdict
+from wavegate.rollout.observation import Observation
+from wavegate.rollout.record import Record, Rollout, WaveRun, some
+from wavegate.rollout.steps import TICK, Step, save
+
+FREE_AFTER_SECONDS = 1_800.0
+"""A wave that is held or paused, or a revert that is not proven, for so long keeps no other channel
+from its nodes."""
+_BEFORE_ITS_MOVES = (WaveState.Pending, WaveState.AwaitingApproval, WaveState.Moving)
+
+Ledgers = Mapping[int, tuple[Ledger, int]]
+"""The stored ledgers of one attempt by number, each with its resourceVersion."""
+
+
+@dataclass(frozen=True, slots=True)
+class Claim:
+    """The nodes that a channel has in its active wave."""
+
+    channel: str
+    """Namespace and name."""
+    version: int
+    """The ledger's resourceVersion: none ever changes, so the one stored first has the lowest."""
+    nodes: Mapping[str, bool]
+    """By name: whether it was moved, or may have been."""
+
+
+def claim(record: Record, ledgers: Ledgers, now: float) -> Claim | None:
+    """What the running attempt of this channel claims; None when it claims nothing."""
+    rollout, channel = record.rollout, f"{record.namespace}/{record.channel}"
+    if rollout is None or not rollout.waves:
+        return None
+    if rollout.phase is Phase.Reverting:
+        since = rollout.reverting_since
+        late = since is not None and now - since >= FREE_AFTER_SECONDS
+        return None if late else _to_take_back(rollout, channel, ledgers)
+    wave = rollout.waves[-1]
+    if wave.state is WaveState.Passed or wave.freed_at is not None or wave.ledger not in ledgers:
+        return None
+    ledger, version = ledgers[wave.ledger]
+    back = {s.node for s in rollout.suspects if s.ledger >= wave.ledger and not s.kept}
+    back |= rollout.excused.keys()
+    places = enumerate(entry.name for entry in ledger.nodes)
+    nodes = {name: place < wave.moved for place, name in places if name not in back}
+    return Claim(channel, version, nodes)
+
+
+def _to_take_back(rollout: Rollout, channel: str, ledgers: Ledgers) -> Claim:
+    """Of an attempt that is taken back: all nodes that it may have moved, in any wave."""
+    stored = [(wave, *ledgers[wave.ledger]) for wave in rollout.waves if wave.ledger in ledgers]
+    names = (entry.name for wave, ledger, _ in stored for entry in ledger.nodes[: wave.moved])
+    first = min((version for _, _, version in stored), default=0)
+    return Claim(channel, first, dict.fromkeys(names, True))
+
+
+def taken(others: Iterable[Claim], mine: Claim | None) -> dict[str, str]:
+    """The nodes that other channels keep from the one whose claim is `mine`, and which does."""
+    found: dict[str, str] = {}
+    own = mine.nodes if mine is not None else {}
+    version = mine.version if mine is not None else 0
+    for other in others:
+        for name, moved in other.nodes.items():
+            if name not in own or (not moved, other.version) < (not own[name], version):
+                found.setdefault(name, other.channel)
+    return found
+
+
+def last(obs: Observation, nodes: Iterable[NodeView]) -> list[NodeView]:
+    """These nodes in their order, but busy ones after all others."""
+    return sorted(nodes, key=lambda node: node.name in obs.busy)
+
+
+def movable_now(
+    obs: Observation, rollout: Rollout, unmoved: tuple[NodeView, ...]
+) -> tuple[NodeView, ...]:
+    """The first of these, up to one that is busy: how far a wave has moved is stored as a place in
+    its ledger, so none is passed over.
+    """
+    if rollout.waves[-1].freed_at is not None:
+        return ()
+    return tuple(takewhile(lambda node: node.name not in obs.busy, unmoved))
+
+
+def awaited(obs: Observation, nodes: Sequence[NodeView]) -> Step:
+    """Wait for other channels. It is no lack of evidence, so nothing is held and nobody is asked:
+    the other wave passes, fails, or frees its nodes.
+    """
+    busy = [node.name for node in nodes if node.name in obs.busy]
+    whose = sorted({obs.busy[name] for name in busy})
+    message = f"{some(busy)} to be free: an active wave of channel {some(whose)} has them"
+    found = Finding(Verdict.WAIT, Reason.NodeBusy, f"waiting for {message}")
+    return Step(waiting=message, findings=(found,), requeue=TICK)
+
+
+def freed(obs: Observation, rollout: Rollout, paused: Reason | None, now: float) -> Rollout:
+    """The rollout, whose nodes are free for other channels if it has stopped for long enough."""
+    wave = rollout.waves[-1] if rollout.waves else None
+    if wave is None or not obs.others or wave.freed_at is not None:
+        return rollout
+    since = _stopped_since(obs, rollout, wave, paused)
+    if wave.state is WaveState.Passed or since is None or now - since < FREE_AFTER_SECONDS:
+        return rollout
+    return rollout.with_wave(freed_at=now)
+
+
+def returned(obs: Observation, rollout: Rollout) -> Step | None:
+    """What a wave does first that had freed its nodes, and is held no more: it claims them anew
+    when no other channel claims one of them. None when there is nothing to do about it.
+    """
+    wave = rollout.waves[-1]
+    if wave.freed_at is None or wave.held_since is not None:
+        return None
+    ledger = obs.ledgers.get(wave.ledger)
+    names = [entry.name for entry in ledger.nodes] if ledger else []
+    theirs = [obs.nodes[name] for name in names if name in obs.busy and name in obs.nodes]
+    if not theirs:
+        return save(obs.record, rollout.with_wave(freed_at=None))
+    return awaited(obs, theirs) if wave.state in _BEFORE_ITS_MOVES else None
+
+
+def claimed_by(
+    before: Rollout | None, after: Rollout | None, ledgers: Mapping[int, Ledger]
+) -> set[str]:
+    """The nodes that a new record is about to claim for good: those that are to be moved next, or
+    all of a ledger that had been free.
+    """
+    if before is None or after is None or not (before.waves and after.waves):
+        return set()
+    old, new = before.waves[-1], after.waves[-1]
+    ledger = ledgers.get(new.ledger)
+    if ledger is None or old.ledger != new.ledger:
+        return set()
+    again = old.freed_at is not None and new.freed_at is None
+    entries = ledger.nodes if again else ledger.nodes[old.moved : new.moved]
+    return {entry.name for entry in entries}
+
+
+def _stopped_since(
+    obs: Observation, rollout: Rollout, wave: WaveRun, paused: Reason | None
+) -> float | None:
+    """Since when it is held or paused; None when it is neither. What pauses it from outside is in
+    no record: that counts from when this operator saw it first.
+    """
+    times = [wave.held_since]
+    if rollout.paused is not None:
+        times.append(rollout.paused_at)
+    if paused is not None:
+        times.append(obs.paused_since)
+    return min((at for at in times if at is not None), default=None)
