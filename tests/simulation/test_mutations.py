@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 import pytest
 
 from simulation import carried, daemonsets, promises
-from simulation.cluster import Simulation, channel_spec
+from simulation.cluster import Simulation, another_agent, channel_spec
 from simulation.invariants import CHECKS, OWED, BrokenInvariant
 from simulation.machines import crash_loops
 from simulation.reporting import Reporter
@@ -18,6 +18,7 @@ from wavegate.api import Reason, WaveState
 from wavegate.cluster import paths
 from wavegate.cluster import status as statuses
 from wavegate.cluster.store import Store
+from wavegate.controller import claims
 from wavegate.evidence import Verdict
 from wavegate.rollout import (
     choice,
@@ -153,6 +154,16 @@ def one_liar(sim: Simulation) -> None:
     crash_agent(sim, liar)
     sim.until("it goes back", lambda: sim.agents().get(liar) == digest("a"))
     sim.until_phase("b", "Completed", 1_200)
+
+
+def two_channels(sim: Simulation) -> None:
+    """Two agents on the same nodes get a release at the same time, each its second."""
+    sim.apply_channel("models", agent=another_agent("scanner"))
+    for first, second in (("a", "m"), ("b", "n")):
+        sim.publish(first)
+        sim.publish(second, channel="models")
+        sim.until_phase(first, "Completed", 1_200)
+        sim.until_phase(second, "Completed", 1_200)
 
 
 def edited(sim: Simulation) -> None:
@@ -383,6 +394,11 @@ def looks_at_the_block_list_at_the_start_only(patch) -> None:
         return None if end and end[0] is Reason.DigestBlocked else end
 
     patch.setattr(decide, "_ended_by_person", deaf)
+
+
+def forgets_other_channels(patch) -> None:
+    """No node is ever busy."""
+    patch.setattr(claims, "busy", lambda *_: {})
 
 
 def replaces_whatever_runs(patch) -> None:
@@ -662,6 +678,7 @@ MUTATIONS = (
     Mutation(
         16, leaves_it_where_it_cannot_start, promises.what_cannot_be_fetched_leaves_no_node_bare
     ),
+    Mutation(13, forgets_other_channels, on(two_channels)),
     Mutation(18, undoes_a_fence_of_people, on(fenced_by_hand)),
     *(Mutation(19, pauses_before_it_looks, paused(hold)) for hold in promises.HOLDS),
     Mutation(19, replaces_whatever_runs, on(newer_in_the_second_wave)),
@@ -675,6 +692,7 @@ RUNS = {
     "bad twice": on(bad_twice),
     "edited": on(edited),
     "blocked": on(blocked),
+    "two channels": on(two_channels),
     "bad on one kernel": on(bad_on_one_kernel),
     "newer in the second wave": on(newer_in_the_second_wave),
     "newer each moment": on(newer_each_moment),

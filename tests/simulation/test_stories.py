@@ -15,6 +15,7 @@ import pytest
 from simulation import (
     scenarios_bad,
     scenarios_carrier,
+    scenarios_channels,
     scenarios_edits,
     scenarios_failure,
     scenarios_fetch,
@@ -43,6 +44,7 @@ MODULES = (
     scenarios_failure,
     scenarios_edits,
     scenarios_queue,
+    scenarios_channels,
 )
 
 

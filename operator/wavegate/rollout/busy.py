@@ -101,9 +101,10 @@ def awaited(obs: Observation, nodes: Sequence[NodeView]) -> Step:
     """
     busy = [node.name for node in nodes if node.name in obs.busy]
     whose = sorted({obs.busy[name] for name in busy})
-    message = f"{some(busy)} to be free: an active wave of channel {some(whose)} has them"
-    found = Finding(Verdict.WAIT, Reason.NodeBusy, f"waiting for {message}")
-    return Step(waiting=message, findings=(found,), requeue=TICK)
+    verb = "is" if len(busy) == 1 else "are"
+    message = f"{some(busy)} {verb} in an active wave of channel {some(whose)}, which comes first"
+    found = Finding(Verdict.WAIT, Reason.NodeBusy, message)
+    return Step(waiting=f"channel {some(whose)}", findings=(found,), requeue=TICK)
 
 
 def freed(obs: Observation, rollout: Rollout, paused: Reason | None, now: float) -> Rollout:
