@@ -282,6 +282,11 @@ class Reason(StrEnum):
         "RolloutStarted",
         "The plan is frozen and the candidate's DaemonSet exists; watch the waves.",
     )
+    PlanSlowerThanFeed = _reason(
+        "PlanSlowerThanFeed",
+        "Releases come faster than a rollout ends, so newer ones overtake most of them and late "
+        "waves keep old content; shorten the plan, or publish less often.",
+    )
     PlanOutdated = _reason(
         "PlanOutdated",
         "The channel was edited while a release rolls out: what tightens acts already, and the "

@@ -25,6 +25,7 @@ from wavegate.rollout import (
     edits,
     excerpts,
     exposure,
+    feed,
     forecast,
     loaded,
     lost,
@@ -66,6 +67,7 @@ def channel_status(obs: Observation) -> dict[str, Any]:
             *_inputs(obs),
             *_proof(obs),
             *_plan(obs),
+            *_feed(obs),
         ],
     }
     plan = forecast.plan(obs)
@@ -95,6 +97,14 @@ def _inputs(obs: Observation) -> Iterator[dict[str, Any]]:
     problem = Problem(Reason.UngatedInput, message) if ungated else None
     gated = "The agent reads nothing that can change without a wave"
     yield _condition("InputsGated", problem, gated)
+
+
+def _feed(obs: Observation) -> Iterator[dict[str, Any]]:
+    """Whether releases come no faster than one gets through; nothing while that is not known."""
+    if obs.channel is not None and feed.is_known(obs):
+        yield _condition(
+            "KeepsUp", feed.slower(obs), "A rollout ends before the next release comes"
+        )
 
 
 def _proof(obs: Observation) -> Iterator[dict[str, Any]]:

@@ -449,7 +449,12 @@ FORBIDDEN = [
         id="change an old wave",
     ),
     pytest.param(lambda r: rollout_with(r, promoting=True), "last wave passed", id="promote"),
-    pytest.param(lambda r: rollout_with(r, started_at=0.0), "frozen plan", id="change the plan"),
+    pytest.param(lambda r: rollout_with(r, started_at=0.0), "the attempt changes", id="its start"),
+    pytest.param(
+        lambda r: rollout_with(r, plan=replace(r.rollout.plan, settle=0.0)),
+        "frozen plan",
+        id="loosen the plan",
+    ),
     pytest.param(lambda r: rollout_with(r, phase=Phase.Pending), "again", id="prepare again"),
     pytest.param(
         lambda r: rollout_with(r, phase=Phase.Reverting), "no row", id="revert unreasoned"
