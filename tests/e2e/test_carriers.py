@@ -4,7 +4,7 @@ import pytest
 
 from support.operator_process import OperatorProcess
 from support.story import Story, digest
-from support.workloads import is_ready
+from support.workloads import is_ready, restart_container
 from wavegate_sandbox.cluster import Sandbox
 
 SELECTED = {
@@ -13,7 +13,6 @@ SELECTED = {
         "matchExpressions": [{"key": "track", "operator": "NotIn", "values": ["old", "older"]}],
     }
 }
-MERGE = "application/merge-patch+json"
 
 
 def agents(story: Story) -> dict[str, dict]:
@@ -50,13 +49,7 @@ def carried(story: Story, sandbox: Sandbox, operators: list[OperatorProcess]) ->
 
 def crash(story: Story, node: str) -> None:
     """The other agent's container was restarted once more, and is Ready again."""
-    pod = agents(story)[node]
-    statuses = pod["status"]["containerStatuses"]
-    last = {"terminated": {"exitCode": 1, "reason": "Error"}}
-    again = {**statuses[0], "restartCount": statuses[0]["restartCount"] + 1, "lastState": last}
-    path = f"/api/v1/namespaces/{story.namespace}/pods/{pod['metadata']['name']}/status"
-    body = {"status": {"containerStatuses": [again]}}
-    story.sandbox.request("PATCH", path, body, content_type=MERGE)
+    restart_container(story.sandbox, agents(story)[node])
 
 
 def test_a_restart_of_the_selected_agent_takes_the_release_back(carried: Story) -> None:

@@ -265,6 +265,7 @@ def test_absent_fields_of_a_channel_get_their_documented_defaults(crds, sandbox,
         "onFailure": "Revert",
         "coolDown": "30m",
         "breaker": {"reverts": 2, "within": "24h"},
+        "maxSeverity": "Routine",
     }
     assert spec["suspend"] is False
     assert "waves" not in spec

@@ -179,8 +179,8 @@ def test_a_decision_is_never_changed(sandbox: Sandbox) -> None:
 MAY = {
     "viewer": set(),
     "publisher": {"Pause", "Revert"},
-    "approver": {"Approve", "Pause", "Resume", "Revert"},
-    "platform": {"Approve", "Pause", "Resume", "Revert", "Unblock"},
+    "approver": {"Approve", "Block", "Pause", "Resume", "Revert"},
+    "platform": {"Approve", "Block", "Pause", "Resume", "Revert", "Unblock"},
 }
 
 

@@ -1,6 +1,9 @@
 """The examples as a user applies them: by kubectl, as they stand, on a real apiserver."""
 
 import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,13 +14,16 @@ from support.chart import CHART, IMAGE, REPOSITORY, parse
 from support.operator_process import OperatorProcess
 from support.served import has_image_volumes
 from support.tools import Tool
+from support.workloads import is_ready, restart_container
 from wavegate.api import Channel
 from wavegate.rollout.templates import bind, find_problem, revision_template
 from wavegate_sandbox.cluster import Options, Sandbox
+from wavegate_sandbox.errors import TimedOut
 from wavegate_sandbox.nodes import NodeSpec
 
 EXAMPLES = REPOSITORY / "examples"
 QUICKSTART = "wavegate-quickstart"
+CARRIER = "wavegate-carrier"
 MANIFESTS = sorted(path.relative_to(EXAMPLES) for path in EXAMPLES.rglob("*.yaml"))
 
 
@@ -39,8 +45,8 @@ def documents(path: str) -> list[Any]:
 
 
 def test_there_are_examples() -> None:
-    assert len({path.parts[0] for path in MANIFESTS}) == 3
-    assert len(MANIFESTS) >= 7
+    assert len({path.parts[0] for path in MANIFESTS}) == 4
+    assert len(MANIFESTS) >= 13
 
 
 @pytest.mark.parametrize("path", MANIFESTS, ids=str)
@@ -55,8 +61,12 @@ def test_the_apiserver_accepts_an_example_as_it_stands(
 
 @pytest.mark.parametrize(
     ("folder", "release"),
-    [("quickstart", "release-1.yaml"), ("imagevolume", "release.yaml")],
-    ids=["quickstart", "imagevolume"],
+    [
+        ("quickstart", "release-1.yaml"),
+        ("imagevolume", "release.yaml"),
+        ("carrier", "release-1.yaml"),
+    ],
+    ids=["quickstart", "imagevolume", "carrier"],
 )
 def test_the_agent_of_an_example_is_a_pod_that_its_namespace_admits(
     kubectl: Tool, sandbox: Sandbox, folder: str, release: str
@@ -99,22 +109,73 @@ def test_the_quick_starts_agent_loads_good_content_and_refuses_the_bad(tmp_path:
     assert codes == {"release-1.yaml": 0, "release-2.yaml": 0, "release-3-bad.yaml": 1}
 
 
+def test_the_carriers_agent_loads_content_while_it_runs_and_ends_on_the_bad(
+    tmp_path: Path,
+) -> None:
+    """The scripts of both pods, as they stand but for their folders and the wait between looks."""
+    host = tmp_path / "host"
+    host.mkdir()
+    (agent,) = documents("carrier/agent.yaml")
+    (channel,) = documents("carrier/channel.yaml")
+    scripts = {}
+    for name, pod in (
+        ("agent", agent["spec"]["template"]),
+        ("carrier", channel["spec"]["agent"]["template"]),
+    ):
+        scripts[name] = pod["spec"]["containers"][0]["command"][2]
+    assert "sleep 5 " in scripts["agent"]
+    judging = scripts["agent"].replace("/content/", f"{host}/").replace("sleep 5 ", "sleep 0.05 ")
+    with shell(judging) as running:
+        assert running.stdout is not None
+        assert running.stdout.readline() == "loading content: none\n"
+        for number, rules in enumerate(("block nothing", "block something"), 1):
+            with carrier(scripts["carrier"], host, f"release-{number}.yaml"):
+                assert running.stdout.readline() == f"loading content: version: 1.{number - 1}.0\n"
+                assert running.stdout.readline() == f"rules: {rules}\n"
+            assert list(host.iterdir()) == []
+            assert running.stdout.readline() == "loading content: none\n"
+        with carrier(scripts["carrier"], host, "release-3-bad.yaml"):
+            assert running.wait(10) == 1
+        assert running.stdout.read().endswith("\nru\nthese rules are broken\n")
+
+
+@contextmanager
+def carrier(script: str, host: Path, release: str) -> Iterator[None]:
+    """A carrier of a release runs; at the end it is told to stop, as a kubelet would."""
+    # No container ends what the shell has started: an hour's sleep would outlive the test.
+    script = script.replace("sleep 3600 ", "sleep 0.05 ")
+    folder = host.with_name(release)
+    folder.mkdir()
+    for name, text in documents(f"carrier/{release}")[0]["data"].items():
+        (folder / name).write_text(text)
+    with shell(script.replace("/content/", f"{folder}/").replace("/host/", f"{host}/")) as running:
+        yield
+        running.terminate()
+        assert running.wait(10) == 0
+
+
+@contextmanager
+def shell(script: str) -> Iterator[subprocess.Popen[str]]:
+    """A shell that runs a script, killed at the end if it still runs."""
+    argv = ["sh", "-c", script]
+    with subprocess.Popen(argv, stdout=subprocess.PIPE, text=True) as running:
+        try:
+            yield running
+        finally:
+            running.kill()
+
+
 def test_after_helm_install_on_an_empty_cluster_the_quick_start_gets_one_node_first(
     tmp_path: Path,
 ) -> None:
     """Every file as it stands; the soak of 3 minutes is not waited for."""
-    name = "wavegate"
     with Sandbox.start(Options(prometheus=False)) as cluster:
         tainted = NodeSpec(
             "control-plane", taints=("node-role.kubernetes.io/control-plane=:NoSchedule",)
         )
         cluster.add_nodes([*(NodeSpec(f"node-{number}") for number in range(3)), tainted])
-        helm, kubectl = (Tool(cluster, tool, tmp_path) for tool in ("helm", "kubectl"))
-        helm("install", name, str(CHART), "-n", name, "--create-namespace", "--set", IMAGE)
-        installed = parse(helm("get", "manifest", name, "-n", name), name, name)
-        # Started at once, as a kubelet would: the CRDs may not be served yet.
-        with OperatorProcess.from_rendered(cluster, installed, folder=tmp_path) as operator:
-            operator.wait_ready()
+        kubectl = Tool(cluster, "kubectl", tmp_path)
+        with installed(cluster, tmp_path) as operator:
             for file in ("namespace", "channel", "release-1"):
                 kubectl("apply", "-f", str(EXAMPLES / "quickstart" / f"{file}.yaml"))
             seen = cluster.wait_for("the first node", lambda: first_node(cluster), 30)
@@ -124,8 +185,97 @@ def test_after_helm_install_on_an_empty_cluster_the_quick_start_gets_one_node_fi
             assert len(pods) == 1
 
 
+@contextmanager
+def installed(
+    cluster: Sandbox, folder: Path, settings: dict[str, str] | None = None
+) -> Iterator[OperatorProcess]:
+    """An operator, ready, after `helm install` as the examples want it."""
+    name = "wavegate"
+    helm = Tool(cluster, "helm", folder)
+    helm("install", name, str(CHART), "-n", name, "--create-namespace", "--set", IMAGE)
+    manifest = parse(helm("get", "manifest", name, "-n", name), name, name)
+    # Started at once, as a kubelet would: the CRDs may not be served yet.
+    with OperatorProcess.from_rendered(cluster, manifest, settings, folder) as operator:
+        operator.wait_ready()
+        yield operator
+
+
 def first_node(cluster: Sandbox) -> dict[str, Any]:
     """Return the channel's status once a node is on the candidate."""
     path = f"/apis/wavegate.dev/v1alpha1/namespaces/{QUICKSTART}/securitycontentchannels/quickstart"
     status: dict[str, Any] = cluster.request("GET", path).get("status", {})
     return status if status.get("nodes", {}).get("candidate") else {}
+
+
+def test_the_carriers_good_releases_complete_and_the_bad_one_is_taken_back(
+    tmp_path: Path, sandbox_options: Options
+) -> None:
+    """Every file as it stands, but for the pace. The crash is played: no containers run here."""
+    with Sandbox.start(replace(sandbox_options, audit=False, prometheus=False)) as cluster:
+        cluster.add_nodes([NodeSpec(f"node-{number}") for number in range(3)])
+        kubectl = Tool(cluster, "kubectl", tmp_path)
+
+        def apply(file: str) -> None:
+            kubectl("apply", "-f", str(EXAMPLES / "carrier" / f"{file}.yaml"))
+
+        with installed(cluster, tmp_path, {"WAVEGATE_SOAK_FLOOR": "1s"}):
+            for file in ("namespace", "agent", "channel"):
+                apply(file)
+            kubectl("-n", CARRIER, "rollout", "status", "daemonset/carrier-agent", "--timeout=30s")
+            pace = '{"spec": {"rollout": {"soak": "1s", "settle": "1s"}}}'
+            kubectl("-n", CARRIER, "patch", "wgc", "carrier", "--type=merge", "-p", pace)
+            before = carrier_pods(cluster, "carrier-agent")
+            for release in ("carrier-1", "carrier-2"):
+                apply(release.replace("carrier", "release"))
+                until_phase(cluster, release, "Completed")
+                placed = carrier_pods(cluster, "content-carrier")
+                assert len(placed) == len(before) == 3
+            assert carrier_pods(cluster, "carrier-agent").keys() == before.keys()
+            apply("release-3-bad")
+            cluster.wait_for("a node has it", lambda: moved_nodes(cluster, placed), 60)
+            (node,) = moved_nodes(cluster, placed)
+            (agent,) = (p for p in before.values() if p["spec"]["nodeName"] == node)
+            restart_container(cluster, agent)
+            status = until_phase(cluster, "carrier-3", "Reverted")
+            assert status["incident"]["reason"] == "AgentRestarted"
+            assert status["incident"]["nodes"] == [node]
+            assert carrier_pods(cluster, "carrier-agent").keys() == before.keys()
+            back = {
+                content_volume(pod) for pod in carrier_pods(cluster, "content-carrier").values()
+            }
+            assert back == {content_volume(pod) for pod in placed.values()}
+
+
+def carrier_pods(cluster: Sandbox, app: str) -> dict[str, dict[str, Any]]:
+    """Pods of the agent or of the carriers that stay, by UID."""
+    path = f"/api/v1/namespaces/{CARRIER}/pods"
+    pods = cluster.request("GET", path, params={"labelSelector": f"app={app}"})["items"]
+    return {p["metadata"]["uid"]: p for p in pods if "deletionTimestamp" not in p["metadata"]}
+
+
+def content_volume(pod: dict[str, Any]) -> str:
+    """The ConfigMap whose content a carrier brings."""
+    return next(str(v["configMap"]["name"]) for v in pod["spec"]["volumes"] if "configMap" in v)
+
+
+def moved_nodes(cluster: Sandbox, placed: dict[str, dict[str, Any]]) -> list[str]:
+    """Nodes whose carrier, Ready, brings other content than those that were `placed`."""
+    old = {content_volume(pod) for pod in placed.values()}
+    now = carrier_pods(cluster, "content-carrier").values()
+    return [p["spec"]["nodeName"] for p in now if content_volume(p) not in old and is_ready(p)]
+
+
+def until_phase(cluster: Sandbox, release: str, phase: str) -> dict[str, Any]:
+    """Wait until a release of the carrier's is in this phase; returns its status."""
+    path = f"/apis/wavegate.dev/v1alpha1/namespaces/{CARRIER}/securitycontentreleases/{release}"
+    seen: dict[str, Any] = {}
+
+    def reached() -> bool:
+        seen.update(cluster.request("GET", path).get("status", {}))
+        return seen.get("phase") == phase
+
+    try:
+        cluster.wait_for(f"{release} to be {phase}", reached, 90)
+    except TimedOut as error:
+        raise AssertionError(f"{error}\nstatus: {seen}") from error
+    return seen

@@ -124,6 +124,7 @@ def checks(sandbox: Sandbox, *, compared: bool = False) -> dict[str, Any]:
     often = {"interval": "2s", "timeout": "2s"}
     presets = [{"name": name, "preset": name, **often} for name in PresetName]
     rollout = {"maxUnavailable": "100%", "settle": "1s", "soak": "3s", "bake": "0s"}
+    rollout |= {"coolDown": "0s", "breaker": {"reverts": 0}}  # bad ones follow each other
     prometheus = {"url": sandbox.prometheus_url}
     waves = [  # a canary's harm must be scraped before its wave ends, also on a slow machine
         {"name": "canary", "pools": ["canary"], "upTo": "100%", "soak": "12s"},

@@ -27,6 +27,7 @@ NAMES = (
     "joins",
     "evicted",
     "blocked",
+    "replaced",
 )
 
 
@@ -234,6 +235,29 @@ def test_a_digest_that_failed_is_refused_when_it_is_applied_again(
     story.until_agents("nothing moved", story.everywhere("a"))
     story.publish("repaired")
     story.until_phase("repaired", "Completed")
+
+
+def test_a_newer_release_takes_the_place_of_one_in_its_first_wave(
+    stories: dict[str, Story],
+) -> None:
+    story = stories["replaced"]
+    rollout = {"maxUnavailable": "100%", "settle": "1s", "coolDown": "30m"}
+    # The first wave of b would last until the end of the test; its plan is frozen, c has another.
+    story.apply_channel({"rollout": {**rollout, "soak": "30m"}})
+    story.publish("b")
+    story.until_agents("the canary has it", {**story.everywhere("a"), story.nodes[0]: "b"})
+    story.apply_channel({"rollout": {**rollout, "soak": "2s"}})
+    story.publish("c")
+    status = story.until_phase("b", "Superseded")
+
+    assert status["reason"] == "Replaced"
+    assert "release c is newer and takes its place" in status["message"]
+    assert [wave["name"] for wave in status["waves"]] == ["canary"]
+    assert digest("b") not in story.agents().values()
+    assert story.channel_status()["blocked"] == []
+    story.until_phase("c", "Completed")
+    assert story.agents() == story.everywhere_digest("c")
+    assert story.status("b")["phase"] == "Superseded"
 
 
 def watch_metrics(story: Story, sandbox: Sandbox, exporter: Exporter) -> None:

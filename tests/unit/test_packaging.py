@@ -187,7 +187,7 @@ def test_the_licence_is_the_whole_apache_text() -> None:
     assert text.count("\n") > 200
 
 
-@pytest.mark.parametrize("folder", ["quickstart", "imagevolume"])
+@pytest.mark.parametrize("folder", ["quickstart", "imagevolume", "carrier"])
 def test_every_example_says_what_was_run_and_what_was_not(folder: str) -> None:
     readme = (REPOSITORY / "examples" / folder / "README.md").read_text()
     assert "## What was run, and what was not" in readme

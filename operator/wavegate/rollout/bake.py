@@ -145,13 +145,18 @@ def _taken_back(obs: Observation, record: Record, now: float) -> Record | None:
     reverting = replace(
         bake.rollout, phase=Phase.Reverting, incident=bake.incident, reverting_since=now
     )
+    return going_back(record, reverting, before, now)
+
+
+def going_back(record: Record, reverting: Rollout, before: Revision, now: float) -> Record:
+    """The record in which what is stable is taken back, and `before` is stable again."""
     return replace(
         record,
         stable=replace(before, since=now),
         rollout=reverting,
         bake=None,
         history=tuple(r for r in record.history if r.attempt != before.attempt),
-        outcomes=tuple(o for o in record.outcomes if o.attempt != bake.attempt),
+        outcomes=tuple(o for o in record.outcomes if o.attempt != reverting.attempt),
     )
 
 

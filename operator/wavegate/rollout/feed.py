@@ -31,7 +31,7 @@ def distance(obs: Observation) -> float | None:
 
 def slower(obs: Observation) -> Problem | None:
     """Say that the plan is slower than the feed; None when it is not, or that is not known."""
-    gap, (seconds, how) = distance(obs), _takes(obs)
+    gap, seconds, how = obs.once(_compared)
     if gap is None or seconds <= gap:
         return None
     message = (
@@ -44,7 +44,12 @@ def slower(obs: Observation) -> Problem | None:
 
 def is_known(obs: Observation) -> bool:
     """Whether there is anything to compare."""
-    return distance(obs) is not None and _takes(obs)[0] > 0.0
+    gap, seconds, _ = obs.once(_compared)
+    return gap is not None and seconds > 0.0
+
+
+def _compared(obs: Observation) -> tuple[float | None, float, str]:
+    return distance(obs), *_takes(obs)
 
 
 def _takes(obs: Observation) -> tuple[float, str]:

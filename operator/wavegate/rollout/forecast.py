@@ -89,12 +89,12 @@ def _next(obs: Observation) -> Release | None:
 
 
 def _told(obs: Observation, channel: Channel, release: Release | None) -> dict[str, Any]:
-    played = list(_played(obs, channel, release))
+    rollout, seen = _begun(obs, channel, release)
+    played = list(_played(seen, rollout, named=release is not None))
     seconds = sum(wave["least"] for wave in played)
     for wave in played:
         wave["least"] = str(Duration(wave["least"]))
     taken = sum(wave["nodes"] for wave in played)
-    rollout, seen = _begun(obs, channel, release)
     fleet = movable.fleet(seen, rollout)
     told: dict[str, Any] = {
         "nodes": len(fleet),
@@ -124,10 +124,7 @@ def _begun(
     return rollout, replace(obs, record=record, revisions=revisions, ledgers={}, busy={})
 
 
-def _played(
-    obs: Observation, channel: Channel, release: Release | None
-) -> Iterator[dict[str, Any]]:
-    rollout, seen = _begun(obs, channel, release)
+def _played(seen: Observation, rollout: Rollout, *, named: bool) -> Iterator[dict[str, Any]]:
     total, settled = max(1, len(movable.fleet(seen, rollout))), 0
     most = rollout.plan.max_unavailable.resolve(total)
     for place, planned in enumerate(rollout.plan.waves):
@@ -136,7 +133,7 @@ def _played(
         chosen, _ = waves.choose(seen, rollout, planned)
         moving = least_moving(len(chosen), settled, most, rollout.plan.settle)
         seconds = moving + planned.soak if chosen else 0.0
-        yield _wave(planned, chosen, seconds, named=release is not None and place < NAMING)
+        yield _wave(planned, chosen, seconds, named=named and place < NAMING)
         settled += len(chosen)
         rollout, seen = _passed(seen, rollout, chosen)
 

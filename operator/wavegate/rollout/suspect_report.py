@@ -11,6 +11,7 @@ from wavegate.rollout.judge import may_have_moved
 from wavegate.rollout.lacks import lacks
 from wavegate.rollout.observation import Observation
 from wavegate.rollout.record import Rollout, WaveRun, some
+from wavegate.rollout.strata import Stratum
 from wavegate.rollout.waves import baseline_of
 
 MAX_SHOWN = 10
@@ -48,7 +49,7 @@ def left_out_clause(obs: Observation, rollout: Rollout, now: float) -> str:
     """Which strata went back, and what their nodes still lack of being back, for people."""
     if not rollout.left_out:
         return ""
-    kinds = [", ".join(part for part in left if part) or "unknown" for left in rollout.left_out]
+    kinds = [str(Stratum(*left)) for left in rollout.left_out]
     had = {entry.name for entry in may_have_moved(obs, rollout)} & left_out.names(obs, rollout)
     stable = obs.record.stable.attempt if obs.record.stable else ""
     well = {pod.node for pod in obs.pods_of(stable) if pod.ready and not pod.terminating}

@@ -11,7 +11,7 @@ from wavegate.evidence import NodeView
 from wavegate.rollout import left_out
 from wavegate.rollout.lacks import Lack, lacks
 from wavegate.rollout.observation import Observation
-from wavegate.rollout.record import Rollout, Suspect
+from wavegate.rollout.record import Rollout
 from wavegate.rollout.steps import UnlabelNodes
 
 BATCH = 50
@@ -30,7 +30,7 @@ def aside(obs: Observation, rollout: Rollout) -> frozenset[str]:
 
 
 def _aside(obs: Observation, rollout: Rollout) -> frozenset[str]:
-    away = {s.node for s in rollout.suspects if s.kept or not _is_retaken(obs, s)}
+    away = {s.node for s in rollout.suspects if s.kept or not is_retaken(obs, s.node, s.ledger)}
     stalled = (s for s in rollout.stalls if not s.retrying)
     away |= {s.node for s in stalled if not is_retaken(obs, s.node, s.ledger)}
     return frozenset(away) | left_out.names(obs, rollout)
@@ -104,10 +104,6 @@ def none_is_left(obs: Observation, rollout: Rollout) -> bool:
     ledger = obs.ledgers.get(rollout.waves[-1].ledger)
     names = {entry.name for entry in ledger.nodes} if ledger else set()
     return bool(names) and names <= aside(obs, rollout)
-
-
-def _is_retaken(obs: Observation, suspect: Suspect) -> bool:
-    return is_retaken(obs, suspect.node, suspect.ledger)
 
 
 def is_retaken(obs: Observation, node: str, ledger: int) -> bool:

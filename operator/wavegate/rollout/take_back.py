@@ -4,7 +4,7 @@ from dataclasses import replace
 
 from wavegate.api import Channel, Decision, Phase, Reason
 from wavegate.rollout import queue
-from wavegate.rollout.bake import refuge
+from wavegate.rollout.bake import going_back, refuge
 from wavegate.rollout.observation import Observation
 from wavegate.rollout.record import Incident, Record, Revision, Rollout
 
@@ -34,14 +34,7 @@ def take_back(obs: Observation, record: Record, decision: Decision, now: float) 
         incident=Incident(Reason.RevertDecided, why, (), now),
         reverting_since=now,
     )
-    return replace(
-        record,
-        stable=replace(before, since=now),
-        rollout=reverting,
-        bake=None,
-        history=tuple(r for r in record.history if r.attempt != before.attempt),
-        outcomes=tuple(o for o in record.outcomes if o.attempt != stable.attempt),
-    )
+    return going_back(record, reverting, before, now)
 
 
 def _as_completed(record: Record, stable: Revision, channel: Channel, now: float) -> Rollout:
