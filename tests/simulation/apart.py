@@ -53,14 +53,15 @@ class Apart:
         rollout = self.records[channel].rollout
         if rollout is None or not rollout.waves or name in rollout.excused:
             return False
-        wave = rollout.waves[-1]
-        unopened = wave.state in (WaveState.Pending, WaveState.AwaitingApproval)
-        if wave.state is WaveState.Passed and rollout.phase is not Phase.Reverting:
+        if self._stopped(channel, rollout, now):
             return False
-        ledger = self.ledgers.get((rollout.attempt, wave.ledger))
-        if unopened or ledger is None or self._stopped(channel, rollout, now):
-            return False
-        return any(entry.name == name for entry in ledger.nodes)
+        for wave in reversed(rollout.waves):
+            if wave.state is WaveState.Passed and rollout.phase is not Phase.Reverting:
+                return False
+            ledger = self.ledgers.get((rollout.attempt, wave.ledger))
+            if ledger is not None and any(entry.name == name for entry in ledger.nodes):
+                return wave.state not in (WaveState.Pending, WaveState.AwaitingApproval)
+        return False
 
     def _stopped(self, channel: str, rollout: Rollout, now: float) -> bool:
         wave = rollout.waves[-1]

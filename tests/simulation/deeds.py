@@ -11,7 +11,8 @@ from typing import TypeVar
 from simulation import carried
 from simulation.apiserver import Body
 from simulation.bodies import attempt_of, is_ours
-from simulation.chaos import Chaos, Deed
+from simulation.chaos import NEIGHBOUR, Chaos, Deed
+from simulation.cluster import another_agent
 from simulation.line import LOST_BEFORE, Faulty, Weather
 from simulation.machines import crash_loops, kills, only_on
 from wavegate.rollout.names import HANDS_OFF_ANNOTATION, record_name
@@ -226,6 +227,13 @@ def _publish(c: Chaos, kind: str, harm: object) -> str:
         c.sim.harm(name, harm)
     severity = ("Routine", "Routine", "Urgent", "Emergency")[c.sim.sequence % 4]
     return c.sim.publish(name, severity=severity)
+
+
+def neighbour(c: Chaos, pick: int) -> None:
+    """Another channel, for another agent on the same nodes, gets its next release."""
+    agent, rollout = another_agent("scanner"), {"holdTimeout": "5m"}
+    c.sim.apply_channel(NEIGHBOUR, agent=agent, rollout=rollout, suspend=pick % 5 == 0)
+    c.sim.publish(f"model-{c.sim.sequence + 1}", channel=NEIGHBOUR)
 
 
 def suspend(c: Chaos, pick: int) -> None:
@@ -513,7 +521,7 @@ PEOPLE: tuple[Deed, ...] = (
         delete_channel,
         apply_channel,
     ),
-    *(point_set, delete_set, hands_off),
+    *(point_set, delete_set, hands_off, neighbour, neighbour),
 )
 BACKUPS: tuple[Deed, ...] = (restore_record, restore_namespace, delete_record)
 CARRIED: tuple[Deed, ...] = (

@@ -141,6 +141,7 @@ class Engine:
             return
         self._bindings.ensure(key, rolling=rollout is not None)
         step = decide(obs, now)
+        self._gatherer.stops.note(key, waits=busy.waits(step))
         try:
             await self._carry_out(key, gathered, obs, step)
         except ApiError:
@@ -172,10 +173,10 @@ class Engine:
     async def _save(self, key: Key, gathered: Gathered, record: Record) -> None:
         if _begins(gathered.observation.record.rollout, record.rollout):
             await self._gatherer.confirm_channel(gathered.observation)
-        obs = gathered.observation
-        names = busy.claimed_by(obs.record.rollout, record.rollout, obs.ledgers)
+        names = busy.claimed_by(gathered.observation, record.rollout)
         async with self._claiming if names else contextlib.nullcontext():
-            self._gatherer.confirm_free(key, names)
+            if names:
+                self._gatherer.confirm_free(key, names)
             self._actor.check()
             await self._actor.store(key).save_record(record, gathered.record_version)
         await self._tell(gathered.observation, record)

@@ -16,7 +16,6 @@ from wavegate.controller import claims
 from wavegate.controller.work import Key
 from wavegate.controller.world import BLIND_SECONDS, World
 from wavegate.evidence import CheckResult, NodeView, PodView
-from wavegate.rollout.decide import pause_reason
 from wavegate.rollout.inputs import inputs
 from wavegate.rollout.kept import Kept
 from wavegate.rollout.names import record_name
@@ -64,8 +63,7 @@ class Gatherer:
         self._looked: dict[Key, tuple[ContentView | None, float]] = {}
         self._labelled_at: dict[Key, tuple[str, dict[tuple[int, int], float]]] = {}
         """By channel: the attempt, and `Observation.labelled_at` of it."""
-        self._paused: dict[Key, float] = {}
-        """Since when each channel's rollout is seen paused."""
+        self.stops = claims.Stops(clock)
         self._kept: dict[Key, Kept] = {}
         """Of channels that roll out or bake: the others are looked at too seldom."""
 
@@ -142,18 +140,8 @@ class Gatherer:
             ),
             **self._ledgers(key, known),
         )
-        since = self._paused_since(key, observation)
-        if since is not None:
-            observation = replace(observation, paused_since=since)
+        observation = self.stops.told(key, observation)
         return Gathered(observation, stored.version if stored else "")
-
-    def _paused_since(self, key: Key, obs: Observation) -> float | None:
-        """`Observation.paused_since`, of a rollout that is seen paused."""
-        now = self._clock()
-        if obs.record.rollout is None or pause_reason(obs, now) is None:
-            self._paused.pop(key, None)
-            return None
-        return self._paused.setdefault(key, now)
 
     def confirm_free(self, key: Key, names: set[str]) -> None:
         """Raise ApiError 409 if another channel keeps one of these nodes by now. Whoever asks does

@@ -3,9 +3,11 @@
 Harm on a node to which two channels gave something new at once could be told to neither. So the
 nodes of a stored ledger are claimed from then on, until its wave has passed, or has failed and its
 revert is proven. Who has moved a node, or has stored that it is about to, keeps it; of others that
-claim it the one whose ledger was stored first has it. That is a total order, so no two wait for
-each other, whatever their ledgers have in common. A wave that is held or paused for
-`FREE_AFTER_SECONDS` frees its nodes, and claims them anew, all at once, before it moves another.
+claim it the one whose ledger was stored first has it. That is a total order, so two waves do not
+wait for each other, whatever their ledgers have in common. A wave that is held or paused for
+`FREE_AFTER_SECONDS`, or waits so long itself, frees its nodes, and claims them anew, all at once,
+before it moves another. So a circle ends, too: one may come of a wave that is done again on other
+nodes, as those that it moved before stay claimed.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -48,15 +50,26 @@ def claim(record: Record, ledgers: Ledgers, now: float) -> Claim | None:
         since = rollout.reverting_since
         late = since is not None and now - since >= FREE_AFTER_SECONDS
         return None if late else _to_take_back(rollout, channel, ledgers)
-    wave = rollout.waves[-1]
-    if wave.state is WaveState.Passed or wave.freed_at is not None or wave.ledger not in ledgers:
+    waves, wave = _active(rollout), rollout.waves[-1]
+    stored = [(w, *ledgers[w.ledger]) for w in waves if w.ledger in ledgers]
+    if not stored or wave.freed_at is not None:
         return None
-    ledger, version = ledgers[wave.ledger]
-    back = {s.node for s in rollout.suspects if s.ledger >= wave.ledger and not s.kept}
+    back = {s.node for s in rollout.suspects if s.ledger >= waves[0].ledger and not s.kept}
     back |= rollout.excused.keys()
-    places = enumerate(entry.name for entry in ledger.nodes)
-    nodes = {name: place < wave.moved for place, name in places if name not in back}
-    return Claim(channel, version, nodes)
+    nodes: dict[str, bool] = {}
+    for one, ledger, _ in stored:
+        places = enumerate(entry.name for entry in ledger.nodes)
+        own = {name: place < one.moved for place, name in places if name not in back}
+        nodes |= {name: moved for name, moved in own.items() if moved or one is wave}
+    return Claim(channel, stored[-1][2], nodes)
+
+
+def _active(rollout: Rollout) -> tuple[WaveRun, ...]:
+    """The current wave, and those before it that were given up since one has passed: the nodes that
+    they moved did not soak.
+    """
+    passed = [i for i, wave in enumerate(rollout.waves) if wave.state is WaveState.Passed]
+    return rollout.waves[max(passed, default=-1) + 1 :]
 
 
 def _to_take_back(rollout: Rollout, channel: str, ledgers: Ledgers) -> Claim:
@@ -107,15 +120,26 @@ def awaited(obs: Observation, nodes: Sequence[NodeView]) -> Step:
     return Step(waiting=f"channel {some(whose)}", findings=(found,), requeue=TICK)
 
 
+def waits(step: Step) -> bool:
+    """Whether this step is to wait for another channel."""
+    return any(finding.reason is Reason.NodeBusy for finding in step.findings)
+
+
 def freed(obs: Observation, rollout: Rollout, paused: Reason | None, now: float) -> Rollout:
     """The rollout, whose nodes are free for other channels if it has stopped for long enough."""
     wave = rollout.waves[-1] if rollout.waves else None
     if wave is None or not obs.others or wave.freed_at is not None:
         return rollout
     since = _stopped_since(obs, rollout, wave, paused)
-    if wave.state is WaveState.Passed or since is None or now - since < FREE_AFTER_SECONDS:
+    if not _claimed(obs, rollout) or since is None or now - since < FREE_AFTER_SECONDS:
         return rollout
     return rollout.with_wave(freed_at=now)
+
+
+def _claimed(obs: Observation, rollout: Rollout) -> list[str]:
+    """Names of the nodes in the ledgers that it has in hand."""
+    ledgers = (obs.ledgers.get(wave.ledger) for wave in _active(rollout))
+    return [entry.name for ledger in ledgers if ledger for entry in ledger.nodes]
 
 
 def returned(obs: Observation, rollout: Rollout) -> Step | None:
@@ -125,38 +149,37 @@ def returned(obs: Observation, rollout: Rollout) -> Step | None:
     wave = rollout.waves[-1]
     if wave.freed_at is None or wave.held_since is not None:
         return None
-    ledger = obs.ledgers.get(wave.ledger)
-    names = [entry.name for entry in ledger.nodes] if ledger else []
-    theirs = [obs.nodes[name] for name in names if name in obs.busy and name in obs.nodes]
+    names = (name for name in _claimed(obs, rollout) if name in obs.busy)
+    theirs = [obs.nodes[name] for name in names if name in obs.nodes]
     if not theirs:
         return save(obs.record, rollout.with_wave(freed_at=None))
     return awaited(obs, theirs) if wave.state in _BEFORE_ITS_MOVES else None
 
 
-def claimed_by(
-    before: Rollout | None, after: Rollout | None, ledgers: Mapping[int, Ledger]
-) -> set[str]:
+def claimed_by(obs: Observation, after: Rollout | None) -> set[str]:
     """The nodes that a new record is about to claim for good: those that are to be moved next, or
-    all of a ledger that had been free.
+    all that had been free.
     """
+    before = obs.record.rollout
     if before is None or after is None or not (before.waves and after.waves):
         return set()
     old, new = before.waves[-1], after.waves[-1]
-    ledger = ledgers.get(new.ledger)
-    if ledger is None or old.ledger != new.ledger:
+    if old.ledger != new.ledger:
         return set()
-    again = old.freed_at is not None and new.freed_at is None
-    entries = ledger.nodes if again else ledger.nodes[old.moved : new.moved]
-    return {entry.name for entry in entries}
+    if old.freed_at is not None and new.freed_at is None:
+        return set(_claimed(obs, after))
+    ledger = obs.ledgers.get(new.ledger)
+    return {entry.name for entry in ledger.nodes[old.moved : new.moved]} if ledger else set()
 
 
 def _stopped_since(
     obs: Observation, rollout: Rollout, wave: WaveRun, paused: Reason | None
 ) -> float | None:
-    """Since when it is held or paused; None when it is neither. What pauses it from outside is in
-    no record: that counts from when this operator saw it first.
+    """Since when it is held, paused, or waits for another channel; None when it does none of that.
+    What pauses it from outside is in no record, nor is what it waits for: these count from when
+    this operator saw it first.
     """
-    times = [wave.held_since]
+    times = [wave.held_since, obs.busy_since]
     if rollout.paused is not None:
         times.append(rollout.paused_at)
     if paused is not None:

@@ -180,6 +180,8 @@ class Observation:
     """All other channels of the cluster."""
     paused_since: float | None = None
     """Since when this process has seen it paused without a break; None when it is not."""
+    busy_since: float | None = None
+    """The same of a wait for another channel."""
     kept: Kept = field(default_factory=Kept, repr=False, compare=False)
     """What follows from parts of it, which the next observation may share."""
 

@@ -20,6 +20,7 @@ from wavegate.evidence import Gate, NodeView, Verdict, worst
 from wavegate.rollout import (
     bake_report,
     breakglass,
+    busy,
     cooldown,
     decisions,
     edits,
@@ -252,7 +253,7 @@ def _phase(
         return Phase.Rolling, asks, WaitingFor.Person
     if worst(step.findings) is Verdict.HOLD:
         return Phase.Rolling, step.findings[0].reason, WaitingFor.Evidence
-    if any(finding.reason is Reason.NodeBusy for finding in step.findings):
+    if busy.waits(step):
         return Phase.Rolling, Reason.NodeBusy, WaitingFor.Node
     if rollout.promoting:
         return Phase.Rolling, Reason.Promoting, WaitingFor.Node

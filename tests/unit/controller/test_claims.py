@@ -80,3 +80,16 @@ def test_a_claim_is_stored_only_when_nobody_has_the_nodes_by_then(client, stored
     with pytest.raises(ApiError, match="was taken by channel elsewhere/models") as error:
         gatherer.confirm_free(key, names)
     assert error.value.status == 409
+
+
+def test_since_when_a_channel_waits_is_told_until_it_waits_no_more():
+    now = [5.0]
+    stops, obs = claims.Stops(lambda: now[0]), SimCluster().observe()
+    assert stops.told(HERE, obs).busy_since is None
+    stops.note(HERE, waits=True)
+    now[0] = 9.0
+    stops.note(HERE, waits=True)
+    assert stops.told(HERE, obs).busy_since == 5.0
+    assert stops.told(THERE, obs).busy_since is None
+    stops.note(HERE, waits=False)
+    assert stops.told(HERE, obs).busy_since is None

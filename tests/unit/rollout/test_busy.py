@@ -173,11 +173,36 @@ def test_a_wave_that_was_free_moves_nothing_until_it_has_all_its_nodes_again(sim
 
 
 def test_what_a_record_is_about_to_claim_is_known_before_it_is_stored(sim):
-    ledgers, rollout = sim.observe().ledgers, sim.record.rollout
-    entries = ledgers[rollout.waves[-1].ledger].nodes
+    obs, rollout = sim.observe(), sim.record.rollout
+    entries = obs.ledgers[rollout.waves[-1].ledger].nodes
     more = rollout.with_wave(moved=rollout.waves[-1].moved + 1)
-    assert busy.claimed_by(rollout, more, ledgers) == {entries[rollout.waves[-1].moved].name}
-    assert busy.claimed_by(rollout, rollout.with_wave(labelled=1), ledgers) == set()
+    assert busy.claimed_by(obs, more) == {entries[rollout.waves[-1].moved].name}
+    assert busy.claimed_by(obs, rollout.with_wave(labelled=1)) == set()
     freed = rollout.with_wave(freed_at=sim.now)
-    assert busy.claimed_by(freed, rollout, ledgers) == {entry.name for entry in entries}
-    assert busy.claimed_by(rollout, freed, ledgers) == set()
+    assert busy.claimed_by(obs, freed) == set()
+    with_wave(sim, freed_at=sim.now)
+    assert busy.claimed_by(sim.observe(), rollout) == {entry.name for entry in entries}
+
+
+def test_what_a_wave_moved_that_is_done_again_on_others_stays_claimed(sim):
+    entries = sim.observe().ledgers[sim.record.rollout.waves[-1].ledger].nodes
+    rollout = sim.record.rollout.with_wave(state=WaveState.Excused, moved=2).with_next_wave()
+    sim.record = replace(sim.record, rollout=rollout)
+    first, second, *_ = (entry.name for entry in entries)
+    assert claims(sim).nodes == {first: True, second: True}
+    assert claims(sim, excused={first: "drained"}).nodes == {second: True}
+    with_wave(sim, freed_at=sim.now)
+    assert claims(sim) is None
+    _, step = step_with(sim, [second])
+    assert step.findings[0].reason is Reason.NodeBusy
+
+
+def test_who_waits_for_half_an_hour_lets_the_other_go_first_so_that_a_circle_ends(sim):
+    obs = replace(sim.observe(), others=OTHERS, busy_since=sim.now)
+    rollout, later = sim.record.rollout, sim.now + FREE_AFTER_SECONDS
+    assert busy.freed(obs, rollout, None, later - 1) is rollout
+    freed = busy.freed(obs, rollout, None, later)
+    assert freed.waves[-1].freed_at == later
+    assert busy.freed(obs, freed, None, later + FREE_AFTER_SECONDS) is freed
+    nothing = replace(obs, ledgers={})
+    assert busy.freed(nothing, rollout, None, later) is rollout
