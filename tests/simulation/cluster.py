@@ -192,7 +192,9 @@ class Simulation:
         self.sequence += 1
         image = f"registry.example/content@{digest(content or name)}"
         body = {"channel": CHANNEL, "version": name, "sequence": self.sequence}
-        self._apply("SecurityContentRelease", name, {**body, "content": {"image": image}, **spec})
+        says = {"loadedDigest": loaded} if (loaded := spec.pop("loaded", "")) else {}
+        carried = {"content": {"image": image, **says}}
+        self._apply("SecurityContentRelease", name, {**body, **carried, **spec})
         return name
 
     def patch(self, kind: str, name: str, **spec: Any) -> None:

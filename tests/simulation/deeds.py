@@ -226,7 +226,8 @@ def _publish(c: Chaos, kind: str, harm: object) -> str:
     if harm is not None:
         c.sim.harm(name, harm)
     severity = ("Routine", "Routine", "Urgent", "Emergency")[c.sim.sequence % 4]
-    return c.sim.publish(name, severity=severity)
+    said = {"loaded": f"f00d-{c.sim.sequence % 3}"} if kind == "bad" else {}
+    return c.sim.publish(name, severity=severity, **said)
 
 
 def neighbour(c: Chaos, pick: int) -> None:

@@ -52,12 +52,16 @@ def _looser_waves(old: Plan, new: Plan) -> Iterator[str]:
 
 
 def nothing_moves_to_what_is_blocked(guard: Any, sim: Any, change: Change) -> Iterator[str]:
-    """4: from the moment a digest is on the block list, no node gets it."""
+    """4: from the moment a digest is on the block list, no node gets it, nor another image of which
+    agents would report the same as loaded.
+    """
     rollout = guard.rollout
     if change.plural != "nodes" or not change.actor.startswith("operator") or rollout is None:
         return
     if side(change.after, sim.key) != rollout.attempt or guard.two_leaders:
         return
     guard.counted[4] += 1
-    if guard.books.record.block_of(rollout.candidate.digest):
+    its = rollout.candidate
+    entries = guard.books.record.blocked
+    if any(b.digest == its.digest or its.loaded == b.loaded != "" for b in entries):
         yield f"{change.key[1]} gets {rollout.candidate.release}, whose content is blocked"

@@ -199,13 +199,16 @@ def machine_down_for_hours(story: Story) -> None:
 @scenario()
 def blocked_content_comes_again(story: Story) -> None:
     """Content that failed is published again under another name
-    The digest is blocked, whatever the release is called. Repaired content is free to run.
+    The digest is blocked, whatever the release is called, and so is another image of which agents
+    would report the same as loaded. Repaired content is free to run.
     """
     story.bring("bad", "ends the agent one second after its start", crash_loops())
-    story.publish("bad")
+    story.publish("bad", loaded="F00D")
     story.until_ended("bad", Phase.Reverted)
     story.publish("same", content="bad")
     story.until_ended("same", Phase.Rejected)
+    story.publish("rebuilt", loaded="F00D")
+    story.until_ended("rebuilt", Phase.Rejected)
     story.publish("repaired")
     story.until_ended("repaired", Phase.Completed)
     assert story.everywhere("repaired")

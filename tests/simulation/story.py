@@ -180,6 +180,8 @@ class Story(Simulation):
     def publish(self, name: str, content: str = "", **spec: Any) -> str:
         self.teller.contents[digest(content or name)] = content or name
         what = f"with the content of {content}" if content else ""
+        if "loaded" in spec:
+            what = f"{what} with loadedDigest {spec['loaded']}".strip()
         self.say("people", f"publish release {name} {what}".strip())
         return super().publish(name, content, **spec)
 

@@ -44,6 +44,7 @@ from wavegate.rollout import (
     way_back,
 )
 from wavegate.rollout.names import CONTROL_PLANE_LABEL
+from wavegate.rollout.record import Blocked, Record
 from wavegate.rollout.steps import Forget, MoveNodes, Step, Target, save, wait
 
 ROLLOUT = channel_spec()["rollout"]
@@ -184,6 +185,17 @@ def blocked(sim: Simulation) -> None:
     sim.publish("b")
     promises.until_moved(sim, 1)
     sim.decide("heard", "b", "Block")
+    sim.run(300)
+
+
+def rebuilt(sim: Simulation) -> None:
+    """Content that did harm comes again in another image."""
+    sim.publish("a")
+    sim.until_phase("a", "Completed", 600)
+    sim.harm("b", crash_loops())
+    sim.publish("b", loaded="f00d")
+    sim.until_phase("b", "Reverted", 300)
+    sim.publish("c", loaded="f00d")
     sim.run(300)
 
 
@@ -399,6 +411,15 @@ def looks_at_the_block_list_at_the_start_only(patch) -> None:
 def forgets_other_channels(patch) -> None:
     """No node is ever busy."""
     patch.setattr(claims, "busy", lambda *_: {})
+
+
+def blocks_the_digest_only(patch) -> None:
+    """What agents load may come back in another image."""
+    patch.setattr(Record, "block_of", lambda record, digest, _loaded="": by_digest(record, digest))
+
+
+def by_digest(record: Record, digest: str) -> Blocked | None:
+    return next((entry for entry in record.blocked if entry.digest == digest), None)
 
 
 def replaces_whatever_runs(patch) -> None:
@@ -648,6 +669,7 @@ MUTATIONS = (
     Mutation(2, begins_without_a_proof, on(good)),
     Mutation(2, follows_the_channel, on(edited)),
     Mutation(4, looks_at_the_block_list_at_the_start_only, on(blocked)),
+    Mutation(4, blocks_the_digest_only, on(rebuilt)),
     Mutation(3, moves_all_at_once, on(good)),
     Mutation(3, takes_a_stratum_at_once, on(kinds)),
     Mutation(3, takes_the_control_plane_along, on(kinds)),
@@ -693,6 +715,7 @@ RUNS = {
     "edited": on(edited),
     "blocked": on(blocked),
     "two channels": on(two_channels),
+    "rebuilt": on(rebuilt),
     "bad on one kernel": on(bad_on_one_kernel),
     "newer in the second wave": on(newer_in_the_second_wave),
     "newer each moment": on(newer_each_moment),

@@ -43,7 +43,7 @@ from wavegate.rollout.names import (
     ZONE_LABEL,
 )
 from wavegate.rollout.observation import ContentView, RevisionView
-from wavegate.rollout.record import Record
+from wavegate.rollout.record import Outcome, Record
 from wavegate.rollout.refused import fenced_attempts, refused_copies, refused_digests
 from wavegate.rollout.templates import untargeted
 
@@ -58,6 +58,7 @@ MAX_REPORT = 128
 
 _LEDGER = TypeAdapter(Ledger)
 _RECORD = TypeAdapter(Record)
+_OUTCOMES = TypeAdapter(tuple[Outcome, ...])
 
 
 @dataclass(frozen=True, slots=True)
@@ -214,11 +215,19 @@ def encode_record(record: Record) -> dict[str, str]:
     that is read back.
     """
     return {
-        "record": _RECORD.dump_json(record).decode(),
+        "record": _record_text(record),
         "fenced": " ".join(fenced_attempts(record)),
         "blocked": " ".join(refused_digests(record)),
         "blockedCopies": " ".join(refused_copies(record)),
     }
+
+
+def _record_text(record: Record) -> str:
+    """Of what has ended, what is as ever is left out: it is most of a record, and never changes."""
+    body = _RECORD.dump_python(replace(record, outcomes=()), mode="json")
+    past = _OUTCOMES.dump_python(record.outcomes, mode="json", exclude_defaults=True)
+    body["outcomes"] = past
+    return json.dumps(body, ensure_ascii=False, separators=(",", ":"))
 
 
 def encode_ledger(ledger: Ledger) -> dict[str, str]:

@@ -11,6 +11,7 @@ from wavegate.evidence.loaded import (
     is_loaded,
     judge_answer,
     judge_loaded,
+    plain_digest,
     said_by_metric,
     said_by_pods,
 )
@@ -98,6 +99,7 @@ __all__ = [
     "most_by_chance",
     "most_soon",
     "outside_limits",
+    "plain_digest",
     "reported_node",
     "said_by_metric",
     "said_by_pods",

@@ -35,7 +35,7 @@ class LoadedProof:
 def said_by_pods(annotation: str, pods: Mapping[str, PodView]) -> dict[str, frozenset[str]]:
     """What each node's agent wrote on its own pod, which is younger than the agent by nature."""
     found = ((node, pod.annotations.get(annotation, "")) for node, pod in pods.items())
-    return {node: frozenset({_plain(digest)}) for node, digest in found if digest}
+    return {node: frozenset({plain_digest(digest)}) for node, digest in found if digest}
 
 
 def said_by_metric(
@@ -56,13 +56,13 @@ def said_by_metric(
         if pod is None or pod.ready_since is None or not sample.value > 0:
             continue
         if age <= metric.max_age and result.asked_at - age >= pod.ready_since:
-            said[node].add(_plain(sample.labels.get(proof.digest_label, "")))
+            said[node].add(plain_digest(sample.labels.get(proof.digest_label, "")))
     return {node: frozenset(digests) for node, digests in said.items()}
 
 
 def is_loaded(said: frozenset[str] | None, digest: str) -> bool:
     """Whether a node reports this content, and nothing else."""
-    return said == frozenset({_plain(digest)})
+    return said == frozenset({plain_digest(digest)})
 
 
 def judge_loaded(
@@ -80,8 +80,8 @@ def judge_loaded(
         yield Finding(verdict, Reason.LoadedNotReported, message, node, gate=GateKind.Agents)
         return
     verdict = Verdict.FAIL if overdue else Verdict.WAIT
-    others = sorted(brief[:BRIEF] for brief in said - {_plain(digest)})[:3]
-    released = _plain(digest)[:BRIEF]
+    others = sorted(brief[:BRIEF] for brief in said - {plain_digest(digest)})[:3]
+    released = plain_digest(digest)[:BRIEF]
     message = f"the agent on node {node} reports content {', '.join(others)}, not {released}"
     yield Finding(verdict, Reason.OtherContentLoaded, message, node, gate=GateKind.Agents)
 
@@ -110,7 +110,7 @@ def _waits(what: str) -> Finding:
     return Finding(Verdict.WAIT, Reason.CheckNoData, message, gate=GateKind.Agents)
 
 
-def _plain(digest: str) -> str:
+def plain_digest(digest: str) -> str:
     """A digest as it is compared: lower case, without `sha256:`."""
     return digest.strip().lower().removeprefix(_PREFIX)
 

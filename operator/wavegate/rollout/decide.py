@@ -158,7 +158,7 @@ def _ended_by_person(obs: Observation, rollout: Rollout) -> tuple[Reason, str] |
     decided = decisions.revert_decided(obs, rollout)
     if decided:
         return Reason.RevertDecided, decided
-    blocked = obs.record.block_of(rollout.candidate.digest)
+    blocked = obs.record.block_of(rollout.candidate.digest, rollout.candidate.loaded)
     if blocked is None:
         return None
     return Reason.DigestBlocked, (

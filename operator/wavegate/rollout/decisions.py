@@ -110,18 +110,18 @@ def carry_out(obs: Observation, now: float) -> Record:
             left = tuple(b for b in record.blocked if b.digest != decision.spec.digest)
             record = replace(record, blocked=left)
         elif action_of(decision) is DecisionAction.Block:
-            record = _block(record, decision, now)
+            record = _block(obs, record, decision, now)
     return record
 
 
-def _block(record: Record, decision: Decision, now: float) -> Record:
+def _block(obs: Observation, record: Record, decision: Decision, now: float) -> Record:
     """The digest may not return. Who unblocks it names the decision."""
-    if record.block_of(decision.spec.digest):
+    wanted, by = decision.spec, decision.name[:MAX_INCIDENT]
+    if record.block_of(wanted.digest):
         return record
-    wanted = decision.spec
-    entry = Blocked(
-        wanted.digest, wanted.release, Reason.BlockedByDecision, now, decision.name[:MAX_INCIDENT]
-    )
+    loaded = next(queue.loaded_of(r) for r in obs.releases if r.name == wanted.release)
+    reason = Reason.BlockedByDecision
+    entry = Blocked(wanted.digest, wanted.release, reason, now, by, loaded)
     return replace(record, blocked=(entry, *record.blocked)[:MAX_BLOCKED])
 
 

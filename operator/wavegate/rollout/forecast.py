@@ -80,11 +80,7 @@ def least_moving(count: int, settled: int, most: int, settle: float) -> float:
 
 def _next(obs: Observation) -> Release | None:
     """The newest release that may start one day, a suspended one too."""
-    waiting = [
-        r
-        for r in obs.releases
-        if queue.is_open(obs, r) and obs.record.block_of(queue.digest_of(obs, r)) is None
-    ]
+    waiting = [r for r in obs.releases if queue.is_open(obs, r) and queue.block_of(obs, r) is None]
     return max(waiting, key=lambda r: (r.spec.sequence, r.uid), default=None)
 
 

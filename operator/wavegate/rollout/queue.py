@@ -25,7 +25,7 @@ from wavegate.rollout.names import (
 )
 from wavegate.rollout.observation import Observation
 from wavegate.rollout.placement import membership
-from wavegate.rollout.record import Plan, Record, Revision, Rollout
+from wavegate.rollout.record import Blocked, Plan, Record, Revision, Rollout
 from wavegate.rollout.steps import Problem
 from wavegate.rollout.templates import find_problem
 
@@ -81,6 +81,18 @@ def digest_of(obs: Observation, release: Release) -> str:
     return content.digest if content else ""
 
 
+def loaded_of(release: Release) -> str:
+    """What its release says that agents report which have loaded it; empty when it says nothing."""
+    return release.spec.content.loaded_digest or ""
+
+
+def block_of(obs: Observation, release: Release) -> Blocked | None:
+    """What keeps its content from this channel; None when nothing does. Layers of images are not
+    compared: no registry is read.
+    """
+    return obs.record.block_of(digest_of(obs, release), loaded_of(release))
+
+
 def floor(record: Record) -> int:
     """The highest sequence that was ever tried here: only a higher one may start. -1 = none."""
     return record.highest_sequence
@@ -100,7 +112,7 @@ def _eligible(obs: Observation) -> list[Release]:
         and not release.spec.suspend
         and release.spec.sequence > lowest
         and release_problem(obs, release) is None
-        and obs.record.block_of(digest_of(obs, release)) is None
+        and block_of(obs, release) is None
     ]
     return sorted(ready, key=lambda release: (release.spec.sequence, release.uid), reverse=True)
 
@@ -136,7 +148,7 @@ def start(obs: Observation, channel: Channel, release: Release, now: float) -> R
         sequence=release.spec.sequence,
         digest=digest_of(obs, release),
         since=now,
-        loaded=release.spec.content.loaded_digest or "",
+        loaded=loaded_of(release),
     )
     template = obs.agent.template
     carriers = obs.carriers(template) if template is not None else obs.nodes

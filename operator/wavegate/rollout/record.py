@@ -10,7 +10,7 @@ from enum import StrEnum
 from typing import Self
 
 from wavegate.api import IntOrPercent, OnFailure, Phase, Pool, Reason, Severity, WaveState
-from wavegate.evidence import CheckSpec, Gate, LoadedProof, Verdict
+from wavegate.evidence import CheckSpec, Gate, LoadedProof, Verdict, plain_digest
 
 MAX_OUTCOMES = 100
 MAX_DETAILED = 8
@@ -19,6 +19,8 @@ MAX_HISTORY = 5
 MAX_BLOCKED = 100
 MAX_MESSAGE = 1_024
 """Bytes of one message, as UTF-8: a record must always fit, and people read the beginning."""
+MAX_OLD_MESSAGE = 512
+"""The same of an outcome without details; its incident, if it has one, keeps its own."""
 MAX_NAMED = 5
 """Most things that one line names."""
 
@@ -26,12 +28,12 @@ UNOPENED = (WaveState.Pending, WaveState.AwaitingApproval)
 """No node was moved in a wave that is in one of these states."""
 
 
-def brief(text: str) -> str:
-    """Return the text, or as much of its beginning as a message may hold."""
+def brief(text: str, most: int = MAX_MESSAGE) -> str:
+    """Return the text, or as much of its beginning as a message may hold, in bytes."""
     raw = text.encode(errors="replace")
-    if len(raw) <= MAX_MESSAGE:
+    if len(raw) <= most:
         return text
-    return raw[: MAX_MESSAGE - 3].decode(errors="ignore") + "…"
+    return raw[: most - 3].decode(errors="ignore") + "…"
 
 
 def some(names: Sequence[str]) -> str:
@@ -380,6 +382,8 @@ class Blocked:
     since: float
     incident: str = "unknown"
     """The attempt that did harm; a person who unblocks the digest has to name it."""
+    loaded: str = ""
+    """What its agents report as loaded, where the release said so: other images may bring it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -476,9 +480,14 @@ class Record:
         """How this release ended, if it did."""
         return next((o for o in self.outcomes if o.release_uid == release_uid), None)
 
-    def block_of(self, digest: str) -> Blocked | None:
-        """The entry that blocks this digest, if any."""
-        return next((b for b in self.blocked if b.digest == digest), None)
+    def block_of(self, digest: str, loaded: str = "") -> Blocked | None:
+        """The entry that blocks this digest, else one whose agents report the same as `loaded`."""
+        same = next((b for b in self.blocked if b.digest == digest), None)
+        if same is not None or not loaded:
+            return same
+        wanted = plain_digest(loaded)
+        said = (b for b in self.blocked if b.loaded)
+        return next((b for b in said if plain_digest(b.loaded) == wanted), None)
 
 
 def _shortened(outcome: Outcome, place: int) -> Outcome:
@@ -486,7 +495,22 @@ def _shortened(outcome: Outcome, place: int) -> Outcome:
     of an old one, neither gates nor waves.
     """
     if place > MAX_DETAILED:
-        return replace(outcome, waves=(), gates=())
-    waves = tuple(replace(wave, gates=()) for wave in outcome.waves)
+        short = brief(outcome.message, MAX_OLD_MESSAGE)
+        return replace(outcome, waves=(), gates=(), message=short)
+    waves = tuple(_ended_wave(wave) for wave in outcome.waves)
     stopped = tuple(gate for gate in outcome.gates if gate.verdict is not Verdict.PASS)[:1]
     return replace(outcome, waves=waves, gates=stopped)
+
+
+def _ended_wave(wave: WaveRun) -> WaveRun:
+    """A wave of which nobody asks any more how it came to its end."""
+    return WaveRun(
+        wave.name,
+        wave.state,
+        ledger=wave.ledger,
+        moved=wave.moved,
+        last=wave.last,
+        nodes=wave.nodes,
+        opened_at=wave.opened_at,
+        passed_at=wave.passed_at,
+    )

@@ -5,9 +5,9 @@ the policy, before the fence. The policy must never keep stable from starting: w
 on neither list, whatever became of it elsewhere.
 """
 
-from wavegate.api import Phase
+from wavegate.api import Phase, Reason
 from wavegate.rollout.names import content_name
-from wavegate.rollout.record import Record
+from wavegate.rollout.record import Blocked, Record
 
 
 def fenced_attempts(record: Record) -> tuple[str, ...]:
@@ -29,3 +29,18 @@ def refused_digests(record: Record) -> tuple[str, ...]:
 def refused_copies(record: Record) -> tuple[str, ...]:
     """Names of our copies of the refused content, where that is a ConfigMap."""
     return tuple(content_name(digest) for digest in refused_digests(record))
+
+
+def told(entry: Blocked, digest: str) -> str:
+    """Why content with this digest is refused, for people."""
+    did = "was blocked" if entry.reason is Reason.BlockedByDecision else "failed before"
+    was = f"{did} as release {entry.release} ({entry.reason})"
+    if entry.digest == digest:
+        return (
+            f"{entry.digest} {was} and may not return. Publish repaired content under a new digest."
+        )
+    return (
+        f"its loadedDigest {entry.loaded} is that of {entry.digest}, which {was} and may not "
+        "return, whatever brings it. Publish repaired content; or, if this is other content, a "
+        "release with its own loadedDigest."
+    )

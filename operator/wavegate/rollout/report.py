@@ -32,6 +32,7 @@ from wavegate.rollout import (
     lost,
     movable,
     queue,
+    refused,
     soak,
     succession,
     suspect_report,
@@ -358,13 +359,9 @@ def _queue_place(
     problem = _problem(obs, release)
     if problem:
         return Phase.Pending, problem.reason, problem.message, WaitingFor.Person
-    blocked = obs.record.block_of(queue.digest_of(obs, release))
+    blocked = queue.block_of(obs, release)
     if blocked:
-        did = "was blocked" if blocked.reason is Reason.BlockedByDecision else "failed before"
-        message = (
-            f"{blocked.digest} {did} as release {blocked.release} ({blocked.reason}) and "
-            "may not return. Publish repaired content under a new digest."
-        )
+        message = refused.told(blocked, queue.digest_of(obs, release))
         return Phase.Rejected, Reason.DigestBlocked, message, WaitingFor.Nothing
     lowest = queue.floor(obs.record)
     running = obs.record.rollout

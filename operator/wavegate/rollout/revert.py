@@ -133,10 +133,10 @@ def _reverted(record: Record, rollout: Rollout, left: tuple[Lack, ...], now: flo
 
 def block(record: Record, rollout: Rollout, reason: Reason, now: float) -> Record:
     """The content of this rollout may not return on the channel."""
-    digest, release = rollout.candidate.digest, rollout.candidate.release
-    if record.block_of(digest):
+    bad = rollout.candidate
+    if record.block_of(bad.digest):
         return record
-    entry = Blocked(digest, release, reason, now, rollout.attempt)
+    entry = Blocked(bad.digest, bad.release, reason, now, rollout.attempt, bad.loaded)
     return replace(record, blocked=(entry, *record.blocked)[:MAX_BLOCKED])
 
 

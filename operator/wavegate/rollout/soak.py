@@ -111,7 +111,8 @@ def _judge(obs: Observation, rollout: Rollout, findings: tuple[Finding, ...], no
     since = rollout.waves[-1].judged_since or now
     missing = _missing(obs, rollout, findings, since, now)
     if not missing:
-        passed = rollout.with_wave(state=WaveState.Passed, passed_at=now, soak_since=None)
+        over = {"soak_since": None, "interrupted": "", "unsteady": ()}
+        passed = rollout.with_wave(state=WaveState.Passed, passed_at=now, **over)
         return save(obs.record, replace(passed, proven=proven.by_now(obs, rollout)))
     if now - since > rollout.plan.hold_timeout and rollout.paused is None:
         return save(obs.record, replace(rollout, paused=Reason.HoldTimeout))

@@ -19,7 +19,7 @@ from wavegate.cluster.store import Store
 from wavegate.evidence import CheckResult, Finding, Ledger, LedgerNode, Verdict
 from wavegate.evidence.gates import MAX_DETAILED, MAX_QUERY, cut
 from wavegate.evidence.selected import MAX_PODS
-from wavegate.rollout import excerpts, gates, report
+from wavegate.rollout import excerpts, gates, report, soak
 from wavegate.rollout.breakglass import MAX_LINE
 from wavegate.rollout.record import (
     MAX_BLOCKED,
@@ -38,6 +38,7 @@ STATUS_BYTES = 64 << 10
 OBJECT_BYTES = 1 << 20
 LONG_WORDS = 'this "word" ü is quoted from someone\'s answer; ' * 1_000
 WAVES, CHECKS = 60, 20
+TIMES = ("opened_at", "moved_at", "passed_at", "soaked")
 
 
 @pytest.fixture(scope="module")
@@ -45,7 +46,8 @@ def largest():
     """A running release at its largest: 50 planned waves, sweeps, and everything is remembered."""
     obs = fleet.observe(NODES, "soaking", LONGEST)
     record, rollout = obs.record, obs.record.rollout
-    wave = replace(rollout.waves[-1], name="w" * 63, passed_at=fleet.NOW, opened_at=fleet.NOW)
+    times = dict.fromkeys((*soak.NEVER, *TIMES), 1764146400.123456)
+    wave = replace(rollout.waves[-1], name="w" * 63, labelled=5_000, approved="d" * 253, **times)
     planned = replace(rollout.plan.waves[0], name="w" * 63)
     nodes = tuple(obs.nodes)[:5]
     checks = tuple(
@@ -72,13 +74,15 @@ def largest():
     full = replace(said[0], query=query, threshold="<= 0", value="-1e-300")
     said = (*(full,) * MAX_DETAILED, *said[MAX_DETAILED:])
     (lined,) = gates.with_lines((wave,), said)
+    restless = tuple(obs.nodes)[: soak.MAX_UNSTEADY]
+    last = replace(wave, interrupted=LONG_WORDS[: soak.MAX_WHY], unsteady=restless)
     candidate = replace(
         rollout.candidate, release="r" * 253, version="v" * 63, daemon_set="d" * 253
     )
     rollout = replace(
         rollout,
         candidate=candidate,
-        waves=gates.with_lines((lined,) * WAVES, said),
+        waves=gates.with_lines((*(lined,) * (WAVES - 1), last), said),
         gates=said,
         plan=replace(rollout.plan, waves=(planned,) * 50),
         incident=Incident(Reason.AgentRestarted, LONG_WORDS, nodes, fleet.NOW),
@@ -87,7 +91,9 @@ def largest():
     for _ in range(MAX_OUTCOMES + 1):
         ended = ended.ended(Phase.Reverted, Reason.RevertedWithNodesDown, LONG_WORDS, fleet.NOW)
         ended = replace(ended, rollout=rollout)
-    blocked = Blocked(digest("x"), "r" * 253, Reason.RevertedWithNodesDown, fleet.NOW)
+    blocked = Blocked(
+        digest("x"), "r" * 253, Reason.RevertedWithNodesDown, fleet.NOW, "i" * 63, "l" * 128
+    )
     record = replace(
         ended,
         stable=candidate,

@@ -438,3 +438,18 @@ def test_a_pause_holds_an_approved_wave(awaiting):
     sim.decisions = [d for d in sim.decisions if d.name != "wait"]
     sim.run(600, until=ended(sim, "b"))
     assert phase_of(sim, "b") == ("Completed", "Completed")
+
+
+def test_a_block_covers_what_agents_load_also_in_a_release_that_rolls_out(sim):
+    with_stable(sim)
+    for name, number in (("b", 2), ("c", 3)):
+        sim.publish(name, number)
+        content = sim.releases[name].spec.content.model_copy(update={"loaded_digest": "RULES-7"})
+        spec = sim.releases[name].spec.model_copy(update={"content": content})
+        sim.releases[name] = sim.releases[name].model_copy(update={"spec": spec})
+    sim.run(60, until=lambda: sim.record.rollout and sim.record.rollout.waves)
+    assert sim.record.rollout.candidate.release == "c"
+    sim.decisions.append(make_decision("never", "b", "Block"))
+    sim.run(60, until=ended(sim, "c"))
+    assert [entry.loaded for entry in sim.record.blocked] == ["RULES-7"]
+    assert sim.record.outcomes[0].incident.reason == "DigestBlocked"

@@ -202,4 +202,5 @@ def test_the_record_of_a_failure_goes_only_after_many_releases(sim):
         sim.record = later.ended(Phase.Reverted, Reason.Reverted, "as well", sim.now)
         found.append(len(status_of(sim, "b").get("gates", ())))
     assert found == [1] * 8 + [0] * 4
+    assert all(wave.soak_began is None for o in sim.record.outcomes[1:] for wave in o.waves)
     assert status_of(sim, "b")["incident"]["wave"]["number"] == 2

@@ -8,8 +8,9 @@ from pydantic import TypeAdapter
 from support.builders import digest, make_channel, make_release
 from wavegate.api import IntOrPercent, OnFailure, Phase, Reason
 from wavegate.evidence import CheckSpec
-from wavegate.rollout import queue
+from wavegate.rollout import queue, report
 from wavegate.rollout.record import Blocked, Outcome, Record, Revision
+from wavegate.rollout.steps import Step
 
 
 def outcome(sequence, phase=Phase.Reverted):
@@ -56,6 +57,42 @@ def test_the_newest_that_may_start_comes_first(sim, releases, expected):
         releases=tuple(make_release(name, number, **spec) for name, number, spec in releases),
     )
     assert [release.name for release in queue.eligible(obs)] == expected
+
+
+def says_7():
+    release = make_release("b", 2)
+    content = release.spec.content.model_copy(update={"loaded_digest": "RULES-7"})
+    return release.model_copy(update={"spec": release.spec.model_copy(update={"content": content})})
+
+
+@pytest.mark.parametrize(
+    ("loaded", "starts"),
+    [("rules-7", []), ("sha256:RULES-7", []), ("rules-8", ["b"]), ("", ["b"])],
+)
+def test_another_image_that_is_loaded_as_what_is_blocked_does_not_start(sim, loaded, starts):
+    blocked = Blocked(digest("bad"), "bad", Reason.AgentRestarted, 0.0, "7", loaded)
+    record = replace(sim.record, blocked=(blocked,))
+    obs = replace(sim.observe(), record=record, releases=(says_7(),))
+    assert [release.name for release in queue.eligible(obs)] == starts
+
+
+def test_the_release_that_is_refused_says_which_content_is_meant(sim):
+    blocked = Blocked(digest("bad"), "bad", Reason.AgentRestarted, 0.0, "7", "rules-7")
+    record = replace(sim.record, blocked=(blocked,))
+    obs = replace(sim.observe(), record=record, releases=(says_7(),))
+    status = report.release_status(obs, says_7(), Step(), 0.0)
+    assert (status["phase"], status["reason"]) == ("Rejected", "DigestBlocked")
+    assert f"loadedDigest rules-7 is that of {digest('bad')}" in status["message"]
+    assert "release bad (AgentRestarted)" in status["message"]
+
+
+def test_a_digest_that_is_blocked_itself_is_named_first(sim):
+    alike = Blocked(digest("bad"), "alike", Reason.AgentRestarted, 0.0, "7", "rules-7")
+    itself = Blocked(digest("other"), "itself", Reason.AgentRestarted, 0.0, "8")
+    record = replace(sim.record, blocked=(alike, itself))
+    assert record.block_of(digest("other"), "rules-7") == itself
+    assert record.block_of(digest("new"), "rules-7") == alike
+    assert record.block_of(digest("new")) is None
 
 
 def test_a_release_that_is_being_deleted_does_not_start(sim):

@@ -111,3 +111,13 @@ def test_nothing_is_moved_while_a_soak_is_over_its_bound(soaking):
     flicker(sim, 4 * SOAK)
     moved = {node.name for node in sim.nodes.values() if node.attempt == sim.record.rollout.attempt}
     assert moved == {"canary-0"}
+
+
+def test_a_wave_that_has_passed_no_longer_keeps_what_interrupted_it(soaking):
+    sim = soaking
+    sim.check_error = "could not be asked"
+    sim.run(60, until=lambda: wave(sim).interrupted)
+    sim.check_error = ""
+    sim.run(300, until=lambda: len(sim.record.rollout.waves) > 1)
+    first = sim.record.rollout.waves[0]
+    assert (first.state, first.interrupted, first.unsteady) == (WaveState.Passed, "", ())
