@@ -52,8 +52,11 @@ def claim(record: Record, ledgers: Ledgers, now: float) -> Claim | None:
         return None if late else _to_take_back(rollout, channel, ledgers)
     waves, wave = _active(rollout), rollout.waves[-1]
     stored = [(w, *ledgers[w.ledger]) for w in waves if w.ledger in ledgers]
-    if not stored or wave.freed_at is not None:
+    if not stored:
         return None
+    if wave.freed_at is not None:
+        tried = _tried(rollout)
+        return Claim(channel, stored[-1][2], dict.fromkeys(tried, True)) if tried else None
     back = {s.node for s in rollout.suspects if s.ledger >= waves[0].ledger and not s.kept}
     back |= rollout.excused.keys()
     nodes: dict[str, bool] = {}
@@ -72,11 +75,20 @@ def _active(rollout: Rollout) -> tuple[WaveRun, ...]:
     return rollout.waves[max(passed, default=-1) + 1 :]
 
 
+def _tried(rollout: Rollout) -> set[str]:
+    """Nodes that are tried once more, as the content could not be fetched: of a wave that is held
+    for that, and has freed its nodes, too.
+    """
+    return {stall.node for stall in rollout.stalls if stall.retrying}
+
+
 def _to_take_back(rollout: Rollout, channel: str, ledgers: Ledgers) -> Claim:
-    """Of an attempt that is taken back: all nodes that it may have moved, in any wave."""
-    stored = [(wave, *ledgers[wave.ledger]) for wave in rollout.waves if wave.ledger in ledgers]
-    names = (entry.name for wave, ledger, _ in stored for entry in ledger.nodes[: wave.moved])
-    first = min((version for _, _, version in stored), default=0)
+    """Of an attempt that is taken back: all nodes of its ledgers. A record that was restored from a
+    backup says too little of what was moved.
+    """
+    stored = [ledgers[wave.ledger] for wave in rollout.waves if wave.ledger in ledgers]
+    names = (entry.name for ledger, _ in stored for entry in ledger.nodes)
+    first = min((version for _, version in stored), default=0)
     return Claim(channel, first, dict.fromkeys(names, True))
 
 
@@ -168,8 +180,9 @@ def claimed_by(obs: Observation, after: Rollout | None) -> set[str]:
         return set()
     if old.freed_at is not None and new.freed_at is None:
         return set(_claimed(obs, after))
-    ledger = obs.ledgers.get(new.ledger)
-    return {entry.name for entry in ledger.nodes[old.moved : new.moved]} if ledger else set()
+    ledger, tried = obs.ledgers.get(new.ledger), _tried(after) - _tried(before)
+    nodes = ledger.nodes[old.moved : new.moved] if ledger else ()
+    return tried | {entry.name for entry in nodes}
 
 
 def _stopped_since(

@@ -127,7 +127,8 @@ def _wave(obs: Observation, rollout: Rollout, findings: tuple[Finding, ...], now
     before = _next(obs, rollout) if state is WaveState.Passed else _approval(obs, rollout)
     if before is not None:
         return before
-    first = busy.returned(obs, rollout) or _retry(obs, rollout, findings, now)
+    retries = not _stopped_by(rollout, findings, now)
+    first = busy.returned(obs, rollout) or (stalls.retry(obs, rollout, now) if retries else None)
     if first is not None:
         return first
     again = excused.again(obs, rollout)
@@ -141,15 +142,6 @@ def _wave(obs: Observation, rollout: Rollout, findings: tuple[Finding, ...], now
     if state is WaveState.Pending:
         return _open(obs, rollout, now)
     return soak.advance(obs, rollout, findings, now) or _move(obs, rollout, findings, now)
-
-
-def _retry(
-    obs: Observation, rollout: Rollout, findings: tuple[Finding, ...], now: float
-) -> Step | None:
-    """Try a node again that could not start; not while others may have it, or all is stopped."""
-    if rollout.waves[-1].freed_at is not None or _stopped_by(rollout, findings, now):
-        return None
-    return stalls.retry(obs, rollout, now)
 
 
 def _approval(obs: Observation, rollout: Rollout) -> Step | None:

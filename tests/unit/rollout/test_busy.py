@@ -12,7 +12,7 @@ from wavegate.api import Phase, Reason, WaveState
 from wavegate.rollout import busy, exposure, report, waves
 from wavegate.rollout.busy import FREE_AFTER_SECONDS, Claim, claim, taken
 from wavegate.rollout.decide import decide
-from wavegate.rollout.record import Suspect
+from wavegate.rollout.record import Stall, Suspect
 from wavegate.rollout.steps import MoveNodes, StoreLedger
 
 OTHERS = (make_channel(),)
@@ -67,11 +67,10 @@ def test_what_goes_back_or_was_excused_is_claimed_no_more(sim):
     assert {one, two} == set(sim.nodes) - set(found.nodes)
 
 
-def test_a_revert_claims_what_was_moved_for_half_an_hour_at_most(sim):
-    moved = sim.record.rollout.waves[-1].moved
+def test_a_revert_claims_all_that_may_have_been_moved_for_half_an_hour_at_most(sim):
     running = {"phase": Phase.Reverting, "reverting_since": sim.now}
     found = claims(sim, **running)
-    assert len(found.nodes) == moved
+    assert set(found.nodes) == set(sim.nodes)
     assert all(found.nodes.values())
     late = running | {"reverting_since": sim.now - FREE_AFTER_SECONDS}
     assert claims(sim, **late) is None
@@ -206,3 +205,14 @@ def test_who_waits_for_half_an_hour_lets_the_other_go_first_so_that_a_circle_end
     assert busy.freed(obs, freed, None, later + FREE_AFTER_SECONDS) is freed
     nothing = replace(obs, ledgers={})
     assert busy.freed(nothing, rollout, None, later) is rollout
+
+
+def test_a_node_that_is_tried_again_is_claimed_though_the_wave_is_free(sim):
+    ledger, node = sim.record.rollout.ledgers - 1, next(iter(sim.nodes))
+    stall = Stall(node, Reason.CannotFetch, "no image", sim.now, sim.now, 1, ledger)
+    with_wave(sim, freed_at=sim.now)
+    assert claims(sim, stalls=(stall,)) is None
+    tried = replace(stall, retrying=True)
+    assert claims(sim, stalls=(tried,)).nodes == {node: True}
+    obs = sim.observe()
+    assert busy.claimed_by(obs, replace(sim.record.rollout, stalls=(tried,))) == {node}
