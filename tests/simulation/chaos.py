@@ -168,7 +168,7 @@ class Chaos:
             self._find_state()
             self.wait(20.0)
             now = self._picture()
-            if now != last or len(self.living()) < len(self.nodes()):  # what kills is no rest
+            if now != last:
                 calm, last = self.sim.now, now
         self.writes.clear()
         self.wait(IDLE_SECONDS)
@@ -286,8 +286,10 @@ class Chaos:
         }
         pods = {p["metadata"]["uid"]: is_ready(p) for p in self.sim.pods()}
         nodes = {n["metadata"]["name"]: n["metadata"].get("labels") for n in server.all("nodes")}
+        machines = sorted(self.sim.machines.machines.items())
+        boots = [(name, machine.alive, machine.boots) for name, machine in machines]
         records = self.sim.record, self.sim.record_of(NEIGHBOUR)
-        return *records, sets, pods, nodes, sorted(self.living())
+        return *records, sets, pods, nodes, boots
 
     def _unprotected(self) -> list[str]:
         """Nodes that do not run exactly one Ready agent with the content that they should."""

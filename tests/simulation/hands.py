@@ -19,6 +19,8 @@ class Hands:
 
     labelled: dict[str, str | None] = field(default_factory=dict)
     """Nodes whose side a person chose, and which."""
+    labelled_at: dict[str, float] = field(default_factory=dict)
+    """When: the operator can't know of it sooner."""
     sets: dict[str, float] = field(default_factory=dict)
     """Attempts whose DaemonSet a person edited or deleted, and the generation that the operator
     wrote since then (infinite: none).
@@ -28,10 +30,10 @@ class Hands:
     travelled: bool = False
     """A person wrote or deleted the record: what it forgot, nobody knows any more."""
 
-    def note(self, change: Change, key: str) -> None:
+    def note(self, now: float, change: Change, key: str) -> None:
         """Note a change of a node or a DaemonSet."""
         if change.plural == "nodes":
-            self._note_node(change, key)
+            self._note_node(now, change, key)
         elif change.plural == "daemonsets":
             self._note_set(change)
 
@@ -48,14 +50,19 @@ class Hands:
             attempt = rollout.attempt
         return attempt in self.sets or node["metadata"]["name"] in self.labelled
 
-    def _note_node(self, change: Change, key: str) -> None:
-        name, now = change.key[1], side(change.after, key)
+    def labelled_since(self, since: float, attempt: str) -> set[str]:
+        """Nodes that a person put on the side of this attempt after `since`."""
+        there = (name for name, chosen in self.labelled.items() if chosen == attempt)
+        return {name for name in there if self.labelled_at[name] > since}
+
+    def _note_node(self, now: float, change: Change, key: str) -> None:
+        name, chosen = change.key[1], side(change.after, key)
         if change.after is None:
             self.labelled.pop(name, None)
-        elif now != side(change.before, key):
+        elif chosen != side(change.before, key):
             self.labelled.pop(name, None)
             if change.actor == "people":
-                self.labelled[name] = now
+                self.labelled[name], self.labelled_at[name] = chosen, now
 
     def _note_set(self, change: Change) -> None:
         body = change.after or change.before or {}

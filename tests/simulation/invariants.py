@@ -150,7 +150,7 @@ class Guard:
         return self._known[1]
 
     def _note(self, sim: Simulation, change: Change) -> None:
-        self.books.hands.note(change, sim.key)
+        self.books.hands.note(sim.now, change, sim.key)
         self.books.kinds.note(self, sim, change)
         self.books.reverts.note(self, sim, change)
         self.books.published.note(change)
@@ -361,10 +361,14 @@ def reverts_end_on_evidence(guard: Guard, sim: Simulation, change: Change) -> It
                     yield f"{outcome.release} is Reverted; {lack}"
 
 
-def _of_its_waves(guard: Guard, rollout: Rollout) -> set[str]:
-    """The nodes of its waves. A backup takes waves away, whose nodes it has moved already."""
+def _of_its_waves(guard: Guard, sim: Simulation, rollout: Rollout) -> set[str]:
+    """The nodes of its waves that are the machines of the ledgers: what took a name unmoved is in
+    none. A backup takes waves away, whose nodes it has moved already.
+    """
     ledgers = (guard.books.ledgers.get((rollout.attempt, wave.ledger)) for wave in rollout.waves)
-    return {entry.name for ledger in ledgers if ledger is not None for entry in ledger.nodes}
+    entries = (entry for ledger in ledgers if ledger is not None for entry in ledger.nodes)
+    there = ((entry, sim.server.find("nodes", entry.name)) for entry in entries)
+    return {e.name for e, node in there if node is None or node["metadata"]["uid"] == e.uid}
 
 
 def exposure_is_bounded(guard: Guard, sim: Simulation, change: Change) -> Iterator[str]:
@@ -384,7 +388,9 @@ def exposure_is_bounded(guard: Guard, sim: Simulation, change: Change) -> Iterat
     for name in moved - settled:
         if (is_settled := _settled(guard, sim, name, rollout)) is not None:
             (settled if is_settled else brief).add(name)
-    in_flight = sorted((moved - settled - brief) & healthy & _of_its_waves(guard, rollout))
+    unseen = guard.books.hands.labelled_since(sim.now - guard.lag, attempt) - {change.key[1]}
+    waiting = (moved - settled - brief - unseen) & healthy
+    in_flight = sorted(waiting & _of_its_waves(guard, sim, rollout))
     count = len(settled) + len(brief)
     allowed = min(limit, max(1, count))
     if len(in_flight) > allowed:

@@ -41,11 +41,13 @@ class Kinds:
 
 
 def speaking(guard: "Guard", sim: Simulation, rollout: Rollout) -> list[NodeView]:
-    """Nodes that have the content and can speak for it."""
+    """Nodes that have the content and can speak for it: not what took the name of one of them."""
     silent = {suspect.node for suspect in rollout.suspects} | rollout.excused.keys()
     names = guard.books.on_side[rollout.attempt] & guard.books.healthy[rollout.attempt]
+    known = guard.ledger_nodes(rollout.attempt)
     bodies = (sim.server.find("nodes", name) for name in sorted(names - silent))
-    return [view(body) for body in bodies if body is not None]
+    there = (view(body) for body in bodies if body is not None)
+    return [node for node in there if node.uid == known.get(node.name, node.uid)]
 
 
 def view(body: Body) -> NodeView:

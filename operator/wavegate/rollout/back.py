@@ -8,11 +8,11 @@ from collections.abc import Container, Mapping
 from wavegate.api import Phase, Reason
 from wavegate.evidence import NodeView
 from wavegate.rollout import suspects
-from wavegate.rollout.judge import may_have_moved
 from wavegate.rollout.lacks import Lack, lacks
 from wavegate.rollout.observation import Observation
 from wavegate.rollout.record import Rollout
 from wavegate.rollout.waves import baseline_of
+from wavegate.rollout.whereabouts import may_have_moved
 
 
 def lacking(obs: Observation, rollout: Rollout, now: float) -> tuple[Lack, ...]:

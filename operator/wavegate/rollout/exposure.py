@@ -24,7 +24,7 @@ from wavegate.rollout.movable import fleet, not_movable
 from wavegate.rollout.observation import Observation
 from wavegate.rollout.record import Rollout
 from wavegate.rollout.waves import baseline_of, changed_agents
-from wavegate.rollout.whereabouts import Pair, Whereabouts, whereabouts
+from wavegate.rollout.whereabouts import Pair, Whereabouts, strangers, whereabouts
 
 MAX_NOT_RUNNING = 20
 """Nodes whose candidate pod does not run yet: for these a fence may come too late, because a sync
@@ -76,7 +76,10 @@ def measure(obs: Observation, rollout: Rollout, now: float) -> Exposure:
 
 def _measure(obs: Observation, rollout: Rollout, now: float) -> Exposure:
     known, total = whereabouts(obs, rollout), max(1, len(fleet(obs, rollout)))
-    moved, not_running = obs.kept.of(_moved, known.carrying, obs.pods_on(rollout.attempt))
+    carrying, foreign = known.carrying, strangers(obs, rollout)
+    if foreign:  # as any label that someone set: a wave takes them, and then they count
+        carrying = tuple((e, node) for e, node in carrying if e.name not in foreign)
+    moved, not_running = obs.kept.of(_moved, carrying, obs.pods_on(rollout.attempt))
     changed = changed_agents(obs, baseline_of(obs))
     unproven = loaded.unproven(obs, rollout, (name for name, _, _ in moved)) | changed
     # Whoever announced an excused node keeps it for as long as he likes.

@@ -28,7 +28,7 @@ from wavegate.rollout.observation import Observation
 from wavegate.rollout.periods import evidence_since
 from wavegate.rollout.record import Rollout
 from wavegate.rollout.waves import PodsOn, baseline_of
-from wavegate.rollout.whereabouts import Whereabouts, whereabouts
+from wavegate.rollout.whereabouts import Whereabouts, had_it, whereabouts
 
 Agents = tuple[tuple[PodView, ...], tuple[PodView, ...]]
 """The candidate's pods on a node, and those that agentSelector selects."""
@@ -60,7 +60,7 @@ def judged_nodes(obs: Observation, rollout: Rollout) -> frozenset[str]:
 def _judged_nodes(obs: Observation, rollout: Rollout) -> frozenset[str]:
     known, holders = whereabouts(obs, rollout), obs.pods_on(rollout.attempt)
     there = obs.kept.of(_there, known, holders)
-    missing = {e.name for e in known.missing if e.healthy and _had_it(obs, rollout, e, holders)}
+    missing = {e.name for e in known.missing if e.healthy and had_it(obs, rollout, e)}
     names, marks = there | missing if missing else there, rollout.excused
     away = suspects.aside(obs, rollout)
     if marks:
@@ -231,24 +231,6 @@ def _unwell_for(
     else:
         last_well = pod.unready_since or now
     return now - max(side.since, last_well)
-
-
-def _had_it(
-    obs: Observation, rollout: Rollout, entry: LedgerNode, holders: Container[str | None]
-) -> bool:
-    """Whether this node of a ledger, a machine that is gone, got the content. Of one that we never
-    saw, the record says how far its wave was moved.
-    """
-    node = obs.gone.get(entry.name)
-    if node is None or node.uid != entry.uid:
-        return entry in obs.once(may_have_moved, rollout)
-    return node.attempt(obs.key) == rollout.attempt or entry.name in holders
-
-
-def may_have_moved(obs: Observation, rollout: Rollout) -> frozenset[LedgerNode]:
-    """The first nodes of each ledger, as far as the record says that they may carry the label."""
-    opened = ((obs.ledgers.get(wave.ledger), wave.moved) for wave in rollout.waves)
-    return frozenset(entry for led, moved in opened if led for entry in led.nodes[:moved])
 
 
 def _checks(obs: Observation, rollout: Rollout) -> Iterator[Finding]:

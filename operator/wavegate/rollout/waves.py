@@ -45,7 +45,8 @@ def choose(obs: Observation, rollout: Rollout, wave: PlannedWave) -> tuple[list[
     if not members:
         return [], int(not _is_empty(obs, rollout, wave))
     known, aside = baseline_of(obs), labels.set_aside(obs, rollout)
-    has = {n.name for n in members if n.name in known and n.attempt(obs.key) == rollout.attempt}
+    carrying = (n for n in members if n.attempt(obs.key) == rollout.attempt)
+    has = {n.name for n in carrying if stands_in(known, n)}
     most = sum(1 for n in members if n.name not in aside)
     lacking = max(0, min(wave.up_to.resolve(len(members)), most) - len(has))
     # One that has the label and stands in no ledger must come into one: where nothing is stable,
@@ -54,7 +55,7 @@ def choose(obs: Observation, rollout: Rollout, wave: PlannedWave) -> tuple[list[
         n
         for n in members
         if n.name not in aside
-        and (n.attempt(obs.key) != rollout.attempt or n.name not in known)
+        and (n.attempt(obs.key) != rollout.attempt or not stands_in(known, n))
         and _is_fit(n)
     ]
     ordered = choice.spread(in_order(fit, order_of(rollout.candidate)))
@@ -95,7 +96,7 @@ def rest(obs: Observation, rollout: Rollout) -> list[NodeView]:
     """
     stuck, known = not_movable(obs, rollout), baseline_of(obs)
     nodes = (node for name, node in fleet(obs, rollout).items() if name not in stuck)
-    left = (n for n in nodes if n.attempt(obs.key) != rollout.attempt or n.name not in known)
+    left = (n for n in nodes if n.attempt(obs.key) != rollout.attempt or not stands_in(known, n))
     return in_order(left, order_of(rollout.candidate))
 
 
@@ -193,6 +194,14 @@ def _baseline(*ledgers: Ledger) -> dict[str, LedgerNode]:
     return {node.name: node for ledger in ledgers for node in ledger.nodes}
 
 
+def stands_in(known: Mapping[str, LedgerNode], node: NodeView) -> bool:
+    """Whether a baseline is this machine's. One that took another's name has none: what is asked of
+    a ledger's nodes is not asked of it, so its label, which someone set, counts for nothing.
+    """
+    entry = known.get(node.name)
+    return entry is not None and entry.uid == node.uid
+
+
 def without_agents(obs: Observation, rollout: Rollout, nodes: Iterable[NodeView]) -> bool:
     """Whether agentSelector selects nothing that could speak for these nodes, nor for those that
     were taken before: it proves nothing then, and is wrong most likely.
@@ -218,5 +227,6 @@ def has_moved_any(obs: Observation, rollout: Rollout) -> bool:
     if rollout.waves[-1].labelled:
         return True
     ledger = obs.ledgers.get(rollout.waves[-1].ledger)
-    nodes = (obs.nodes.get(entry.name) for entry in ledger.nodes) if ledger else ()
-    return any(node is not None and node.attempt(obs.key) == rollout.attempt for node in nodes)
+    pairs = ((entry, obs.nodes.get(entry.name)) for entry in ledger.nodes) if ledger else ()
+    same = (node for entry, node in pairs if node is not None and node.uid == entry.uid)
+    return any(node.attempt(obs.key) == rollout.attempt for node in same)

@@ -29,6 +29,38 @@ def whereabouts(obs: Observation, rollout: Rollout) -> Whereabouts:
     return obs.kept.of(_sorted, baseline_of(obs), obs.nodes, rollout.attempt, obs.key)
 
 
+def had_it(obs: Observation, rollout: Rollout, entry: LedgerNode) -> bool:
+    """Whether this node of a ledger, a machine that is gone, got the content. Of one that we never
+    saw, the record says how far its wave was moved.
+    """
+    node = obs.gone.get(entry.name)
+    if node is None or node.uid != entry.uid:
+        return entry in obs.once(may_have_moved, rollout)
+    return node.attempt(obs.key) == rollout.attempt or entry.name in obs.pods_on(rollout.attempt)
+
+
+def may_have_moved(obs: Observation, rollout: Rollout) -> frozenset[LedgerNode]:
+    """The first nodes of each ledger, as far as the record says that they may carry the label."""
+    opened = ((obs.ledgers.get(wave.ledger), wave.moved) for wave in rollout.waves)
+    return frozenset(entry for led, moved in opened if led for entry in led.nodes[:moved])
+
+
+def strangers(obs: Observation, rollout: Rollout) -> frozenset[str]:
+    """Names of ledger nodes that another machine has taken before they were moved, and that carry
+    the label all the same: someone set it. Nothing is asked of such a machine, so nothing may wait
+    for it either, till a wave takes it as what it is.
+    """
+    missing = whereabouts(obs, rollout).missing
+    there = ((entry, obs.nodes.get(entry.name)) for entry in missing)
+    return frozenset(
+        entry.name
+        for entry, node in there
+        if node is not None
+        and node.attempt(obs.key) == rollout.attempt
+        and not had_it(obs, rollout, entry)
+    )
+
+
 def _sorted(
     baseline: Mapping[str, LedgerNode], nodes: Mapping[str, NodeView], attempt: str, key: str
 ) -> Whereabouts:
