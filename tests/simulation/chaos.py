@@ -47,6 +47,8 @@ OTHER = {"kernelVersion": "6.18.1"}
 """A kind of machine that no canary is."""
 
 CHANNEL_KIND = "SecurityContentChannel"
+NEIGHBOUR = "models"
+"""A channel for another agent on the same nodes; some stories have one."""
 
 Deed = Callable[["Chaos", int], None]
 
@@ -133,13 +135,13 @@ class Chaos:
         return [name for name in self.nodes() if machines[name].alive]
 
     def releases(self) -> list[str]:
-        """Names of all releases, oldest first."""
-        plural = PLURALS["SecurityContentRelease"]
-        return [body["metadata"]["name"] for body in self.sim.server.all(plural)]
+        """Names of all releases of the channel, oldest first."""
+        every = self.sim.server.all(PLURALS["SecurityContentRelease"])
+        return [body["metadata"]["name"] for body in every if body["spec"]["channel"] == CHANNEL]
 
     def sets(self) -> list[Body]:
         """The DaemonSets of ours."""
-        return [body for body in self.sim.server.all("daemonsets") if is_ours(body)]
+        return [body for body in self.sim.daemon_sets() if is_ours(body)]
 
     def channel(self) -> Body | None:
         """The channel."""
@@ -160,9 +162,10 @@ class Chaos:
         self._clear()
         ends, calm, last = self.sim.now + PATIENCE, self.sim.now, self._picture()
         harmless = self.sim.now + HARM_ENDS
-        while self.sim.now - calm < CALM_SECONDS:
+        while self.sim.now - calm < CALM_SECONDS or self._neighbour():
             if self.sim.now > ends:
-                raise AssertionError(f"it never comes to rest\n{self.story()}")
+                what = f"it never comes to rest {self._neighbour()}"
+                raise AssertionError(f"{what}\n{self.story()}")
             self.harmful |= set(self.sim.machines.harms)
             if self.sim.now > harmless:
                 self.sim.machines.harms.clear()
@@ -290,7 +293,8 @@ class Chaos:
         nodes = {n["metadata"]["name"]: n["metadata"].get("labels") for n in server.all("nodes")}
         machines = sorted(self.sim.machines.machines.items())
         boots = [(name, machine.alive, machine.boots) for name, machine in machines]
-        return self.sim.record, sets, pods, nodes, boots
+        records = self.sim.record, self.sim.record_of(NEIGHBOUR)
+        return *records, sets, pods, nodes, boots
 
     def _unprotected(self) -> list[str]:
         """Nodes that do not run exactly one Ready agent with the content that they should."""
@@ -339,6 +343,18 @@ class Chaos:
         if status.get("phase") == "Paused" or status.get("reason") == "AwaitingApproval":
             return []
         return [f"{candidate.title} is still {rollout.phase}, and waits for nobody"]
+
+    def _neighbour(self) -> str:
+        """What the other channel still rolls out, "" when nothing, or when a person is asked (none
+        answers). It may wait for a wave of the first that is paused, but not for ever.
+        """
+        rollout = self.sim.record_of(NEIGHBOUR).rollout
+        if rollout is None:
+            return ""
+        status = self.sim.status(rollout.candidate.release)
+        if status.get("phase") == "Paused" or status.get("reason") == "AwaitingApproval":
+            return ""
+        return f"{rollout.candidate.release} is still {rollout.phase}: {status.get('message')}"
 
     def _suspended(self, release: str) -> bool:
         body = self.sim.server.find(PLURALS["SecurityContentRelease"], release, SPACE)

@@ -11,7 +11,8 @@ from typing import TypeVar
 from simulation import carried
 from simulation.apiserver import Body
 from simulation.bodies import attempt_of, is_ours
-from simulation.chaos import Chaos, Deed
+from simulation.chaos import NEIGHBOUR, Chaos, Deed
+from simulation.cluster import another_agent
 from simulation.critical import serve
 from simulation.deeds_agent import edit_agent, unblock_agent
 from simulation.line import LOST_BEFORE, Faulty, Weather
@@ -236,6 +237,13 @@ def _publish(c: Chaos, kind: str, harm: object) -> str:
     severity = ("Routine", "Routine", "Urgent", "Emergency")[c.sim.sequence % 4]
     said = {"loaded": f"f00d-{c.sim.sequence % 3}"} if kind == "bad" else {}
     return c.sim.publish(name, severity=severity, **said)
+
+
+def neighbour(c: Chaos, pick: int) -> None:
+    """Another channel, for another agent on the same nodes, gets its next release."""
+    agent, rollout = another_agent("scanner"), {"holdTimeout": "5m"}
+    c.sim.apply_channel(NEIGHBOUR, agent=agent, rollout=rollout, suspend=pick % 5 == 0)
+    c.sim.publish(f"model-{c.sim.sequence + 1}", channel=NEIGHBOUR)
 
 
 def suspend(c: Chaos, pick: int) -> None:
@@ -528,7 +536,7 @@ PEOPLE: tuple[Deed, ...] = (
         delete_channel,
         apply_channel,
     ),
-    *(point_set, delete_set, hands_off),
+    *(point_set, delete_set, hands_off, neighbour, neighbour),
     *(edit_agent, edit_agent, edit_agent, unblock_agent),
 )
 BACKUPS: tuple[Deed, ...] = (restore_record, restore_namespace, delete_record)

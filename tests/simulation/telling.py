@@ -11,11 +11,12 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 from simulation.apiserver import Body, Change
+from simulation.bodies import channel_of, is_foreign
 from simulation.cluster import CHANNEL, Simulation, rules_of
 from support.builders import digest
 from wavegate.api import PLURALS, Phase, Reason, WaveState
 from wavegate.cluster.projections import stored_config_map
-from wavegate.rollout.names import ATTEMPT_LABEL
+from wavegate.rollout.names import ATTEMPT_LABEL, CANARY_LABEL, LABEL_DOMAIN
 from wavegate.rollout.record import Drill, Outcome, Record, Rollout, WaveRun
 
 RELEASES, DECISIONS = (PLURALS[f"SecurityContent{kind}"] for kind in ("Release", "Decision"))
@@ -147,6 +148,11 @@ class Teller:
         if after and after != before:
             self.say(sim, operator(change.actor), "leads")
 
+    def _of(self, change: Change) -> str:
+        """What a line about another channel than the usual begins with."""
+        channel = channel_of(change)
+        return f"{channel}: " if channel not in ("", CHANNEL) else ""
+
     def _record(self, sim: Simulation, change: Change) -> None:
         before, after = (_record_of(body) for body in (change.before, change.after))
         if after is None:
@@ -154,7 +160,7 @@ class Teller:
         if after.rollout is not None:
             self._know(after.rollout.attempt, called(after.rollout))
         for what in tell_record(before, after):
-            self.say(sim, operator(change.actor), what)
+            self.say(sim, operator(change.actor), self._of(change) + what)
 
     def _know(self, attempt: str, release: str) -> None:
         if attempt not in self._attempts:
@@ -163,7 +169,7 @@ class Teller:
 
     def _set(self, sim: Simulation, change: Change) -> None:
         old, new = change.before, change.after
-        if not change.actor.startswith("operator"):
+        if not change.actor.startswith("operator") or is_foreign(change, CHANNEL, sim.key):
             return
         name = self._attempts.get(_attempt(new or old or {}), "?")
         if new is None:
@@ -177,8 +183,9 @@ class Teller:
         old, new, name = change.before, change.after, change.key[1]
         if old is None or new is None:
             return
-        side = new["metadata"]["labels"].get(sim.key)
-        if side != old["metadata"]["labels"].get(sim.key) and change.actor.startswith("operator"):
+        was_on, is_on = _sides(old), _sides(new)
+        side = next((v for k, v in is_on.items() if was_on.get(k) != v), "")
+        if is_on != was_on and change.actor.startswith("operator"):
             words = f"gives {{}} to {self._attempts.get(side, '?')}" if side else "takes {} back"
             self.say(sim, operator(change.actor), words, [name])
         was, now = _ready(old), _ready(new)
@@ -212,13 +219,20 @@ class Teller:
         if not status or said == self._said.get(f"{kind}/{name}", ()):
             return
         self._said[f"{kind}/{name}"] = said
-        label = {RELEASES: f"status of {name}", DECISIONS: name}.get(kind, "channel")
+        channel = "channel" if name == CHANNEL else f"channel {name}"
+        label = {RELEASES: f"status of {name}", DECISIONS: name}.get(kind, channel)
         if not said:
             self.say(sim, label, "ready")
         elif said[1:] == ("",):
             self.say(sim, label, said[0])
         else:
             self.say(sim, label, f"{said[0]}, {said[1]}: {short(message)}")
+
+
+def _sides(node: Body) -> dict[str, str]:
+    """All that labels of channels say of a node."""
+    labels = node["metadata"]["labels"]
+    return {k: v for k, v in labels.items() if k.startswith(LABEL_DOMAIN) and k != CANARY_LABEL}
 
 
 def notable(status: Body) -> tuple[str, ...]:

@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 import pytest
 
 from simulation import carried, daemonsets, plays_of_turns, promises, scenarios_agent
-from simulation.cluster import Simulation, channel_spec
+from simulation.cluster import Simulation, another_agent, channel_spec
 from simulation.critical import serve
 from simulation.invariants import CHECKS, OWED, BrokenInvariant
 from simulation.machines import crash_loops
@@ -19,6 +19,7 @@ from wavegate.api import Reason, WaveState
 from wavegate.cluster import paths
 from wavegate.cluster import status as statuses
 from wavegate.cluster.store import Store
+from wavegate.controller import claims
 from wavegate.evidence import Verdict
 from wavegate.rollout import (
     agent_template,
@@ -164,6 +165,16 @@ def one_liar(sim: Simulation) -> None:
     crash_agent(sim, liar)
     sim.until("it goes back", lambda: sim.agents().get(liar) == digest("a"))
     sim.until_phase("b", "Completed", 1_200)
+
+
+def two_channels(sim: Simulation) -> None:
+    """Two agents on the same nodes get a release at the same time, each its second."""
+    sim.apply_channel("models", agent=another_agent("scanner"))
+    for first, second in (("a", "m"), ("b", "n")):
+        sim.publish(first)
+        sim.publish(second, channel="models")
+        sim.until_phase(first, "Completed", 1_200)
+        sim.until_phase(second, "Completed", 1_200)
 
 
 def edited(sim: Simulation) -> None:
@@ -448,6 +459,11 @@ def soaks_without_its_drill(patch) -> None:
 def does_not_look_at_what_went_back(patch) -> None:
     """The node of a drill gets the candidate again as soon as it has lost its label."""
     patch.setattr(drill, "_lacks", lambda *_: ())
+
+
+def forgets_other_channels(patch) -> None:
+    """No node is ever busy."""
+    patch.setattr(claims, "busy", lambda *_: {})
 
 
 def blocks_the_digest_only(patch) -> None:
@@ -758,6 +774,7 @@ MUTATIONS = (
     Mutation(
         16, leaves_it_where_it_cannot_start, promises.what_cannot_be_fetched_leaves_no_node_bare
     ),
+    Mutation(13, forgets_other_channels, on(two_channels)),
     Mutation(18, undoes_a_fence_of_people, on(fenced_by_hand)),
     *(Mutation(19, pauses_before_it_looks, paused(hold)) for hold in promises.HOLDS),
     Mutation(19, replaces_whatever_runs, on(newer_in_the_second_wave)),
@@ -772,6 +789,7 @@ RUNS = {
     "bad twice": on(bad_twice),
     "edited": on(edited),
     "blocked": on(blocked),
+    "two channels": on(two_channels),
     "rebuilt": on(rebuilt),
     "drilled": on(drilled),
     "bad on one kernel": on(bad_on_one_kernel),

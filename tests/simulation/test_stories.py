@@ -16,6 +16,7 @@ from simulation import (
     scenarios_agent,
     scenarios_bad,
     scenarios_carrier,
+    scenarios_channels,
     scenarios_drill,
     scenarios_edits,
     scenarios_failure,
@@ -51,6 +52,7 @@ MODULES = (
     scenarios_forecast,
     scenarios_drill,
     scenarios_workloads,
+    scenarios_channels,
 )
 
 

@@ -151,6 +151,12 @@ class Reason(StrEnum):
         "The DaemonSet of spec.agent.daemonSetRef still runs pods, and a node must not carry two "
         "agents; park it with the nodeSelector wavegate.dev/parked: 'true'.",
     )
+    NodeClaimedTwice = _reason(
+        "NodeClaimedTwice",
+        "An older channel runs the same agent on some of these nodes, and a node must not carry it "
+        "twice; no release starts here; let the two agents' nodeSelectors keep apart, or delete "
+        "one of the channels.",
+    )
     SoakBelowFloor = _reason(
         "SoakBelowFloor",
         "A soak is shorter than the operator's floor, too short to see a crash loop; write a "
@@ -244,6 +250,12 @@ class Reason(StrEnum):
         "AwaitingApproval",
         "The channel wants a person's approval before this wave opens; look at the waves so far, "
         "then decide Approve with the wave's name, or Revert.",
+    )
+    NodeBusy = _reason(
+        "NodeBusy",
+        "Another channel has these nodes in an active wave, and harm could not be told to either; "
+        "the wave goes on by itself when that one has passed, is taken back, or is held or paused "
+        "for 30 minutes; look at the other channel if it lasts.",
     )
     NoCanary = _reason(
         "NoCanary",

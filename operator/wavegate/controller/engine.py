@@ -6,6 +6,7 @@ for another channel's slow webhook.
 """
 
 import asyncio
+import contextlib
 import logging
 from collections.abc import Callable
 from dataclasses import replace
@@ -28,6 +29,7 @@ from wavegate.controller.workloads import WorkloadRunner
 from wavegate.controller.world import World
 from wavegate.rollout import (
     bake_report,
+    busy,
     cooldown,
     drill,
     excerpts,
@@ -91,6 +93,8 @@ class Engine:
         self._live = LiveGates(metrics)
         self._candidates = Candidates(metrics)
         self._shown = Shown(metrics)
+        self._claiming = asyncio.Lock()
+        """Held from a last look at other channels' claims until one's own is stored."""
         self._telling: set[asyncio.Task[None]] = set()
         self._refused: dict[Key, tuple[str, str]] = {}
         """Attempt and why the apiserver refused its DaemonSet, content or ledger."""
@@ -149,6 +153,7 @@ class Engine:
             return
         self._bindings.ensure(key, rolling=rollout is not None)
         step = decide(obs, now)
+        self._gatherer.stops.note(key, waits=busy.waits(step))
         try:
             await self._carry_out(key, gathered, obs, step)
         except ApiError:
@@ -184,8 +189,12 @@ class Engine:
     async def _save(self, key: Key, gathered: Gathered, record: Record) -> None:
         if _begins(gathered.observation.record.rollout, record.rollout):
             await self._gatherer.confirm_channel(gathered.observation)
-        self._actor.check()
-        await self._actor.store(key).save_record(record, gathered.record_version)
+        names = busy.claimed_by(gathered.observation, record.rollout)
+        async with self._claiming if names else contextlib.nullcontext():
+            if names:
+                self._gatherer.confirm_free(key, names)
+            self._actor.check()
+            await self._actor.store(key).save_record(record, gathered.record_version)
         await self._tell(gathered.observation, record)
 
     async def _act(self, key: Key, obs: Observation, step: Step) -> None:

@@ -12,6 +12,7 @@ from wavegate.cluster.forged import FORGED
 from wavegate.cluster.memory import remember
 from wavegate.cluster.projections import StoredConfigMap, content_view
 from wavegate.cluster.store import Store
+from wavegate.controller import claims
 from wavegate.controller.work import Key
 from wavegate.controller.world import BLIND_SECONDS, World
 from wavegate.evidence import CheckResult, NodeView, PodView
@@ -67,6 +68,7 @@ class Gatherer:
         self._looked: dict[Key, tuple[ContentView | None, float]] = {}
         self._labelled_at: dict[Key, tuple[str, dict[tuple[int, int], float]]] = {}
         """By channel: the attempt, and `Observation.labelled_at` of it."""
+        self.stops = claims.Stops(clock)
         self._kept: dict[Key, Kept] = {}
         """Of channels that roll out or bake: the others are looked at too seldom."""
         self._shown: dict[Key, Kept] = {}
@@ -142,9 +144,26 @@ class Gatherer:
             at=self._clock(),
             kept=kept,
             shown=shown,
+            busy=claims.busy(world.stored.items, key, self._clock()),
+            others=tuple(
+                other
+                for place, other in world.ours[Channel.plural].items()
+                if place != key and isinstance(other, Channel)
+            ),
             **self._ledgers(key, known),
         )
+        observation = self.stops.told(key, observation)
         return Gathered(observation, stored.version if stored else "")
+
+    def confirm_free(self, key: Key, names: set[str]) -> None:
+        """Raise ApiError 409 if another channel keeps one of these nodes by now. Whoever asks does
+        so before he stores that he moves them, and nobody else does between the two.
+        """
+        busy = claims.busy(self._world.stored.items, key, self._clock())
+        theirs = sorted(names & busy.keys())
+        if theirs:
+            what = f"node {theirs[0]} was taken by channel {busy[theirs[0]]} in this moment"
+            raise ApiError(409, f"{what}; it is waited for")
 
     def _labelled_since(self, key: Key, record: Record) -> dict[tuple[int, int], float]:
         """`Observation.labelled_at`, with what this record says for the first time."""

@@ -12,6 +12,7 @@ from wavegate.rollout import (
     agent_same,
     agent_template,
     bake,
+    busy,
     cooldown,
     decisions,
     edits,
@@ -75,6 +76,9 @@ def _decide(obs: Observation, now: float) -> Step:
     if rollout.phase is Phase.Pending:
         return forward.prepare(obs, rollout, now)
     paused = pause_reason(obs, now)
+    freed = busy.freed(obs, rollout, paused, now)
+    if freed is not rollout:
+        return Step(record=replace(record, rollout=freed))
     step = forward.advance(obs, rollout, paused, now)
     return step if paused else succession.replaced(obs, rollout, step, now)
 

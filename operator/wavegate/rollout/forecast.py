@@ -175,7 +175,7 @@ def _begun(
     )
     revisions = {**obs.revisions, rollout.attempt: view}
     record = replace(obs.record, rollout=rollout)
-    return rollout, replace(obs, record=record, revisions=revisions, ledgers={})
+    return rollout, replace(obs, record=record, revisions=revisions, ledgers={}, busy={})
 
 
 def _template(obs: Observation) -> Mapping[str, Any]:

@@ -11,6 +11,7 @@ from wavegate.api import GateKind, Phase, Reason, WaveState
 from wavegate.evidence import Finding, NodeView, Verdict
 from wavegate.rollout import (
     agent_template,
+    busy,
     choice,
     corroborate,
     decisions,
@@ -147,9 +148,10 @@ def _wave(obs: Observation, rollout: Rollout, findings: tuple[Finding, ...], now
     before = _next(obs, rollout, now) if state is WaveState.Passed else _approval(obs, rollout)
     if before is not None:
         return before
-    retried = None if _stopped_by(rollout, findings, now) else stalls.retry(obs, rollout, now)
-    if retried is not None:
-        return retried
+    retries = not _stopped_by(rollout, findings, now)
+    first = busy.returned(obs, rollout) or (stalls.retry(obs, rollout, now) if retries else None)
+    if first is not None:
+        return first
     again = excused.again(obs, rollout)
     if isinstance(again, Rollout):
         return save(obs.record, again)
@@ -205,6 +207,8 @@ def _open(obs: Observation, rollout: Rollout, now: float) -> Step:
             return save(obs.record, passed)
         if not chosen:
             return _held(obs, rollout, _nobody(obs, rollout, planned), now)
+    if chosen and all(node.name in obs.busy for node in chosen):
+        return busy.awaited(obs, chosen)
     if not way_back.is_proven(obs, rollout, now):
         return wait(way_back.TRYING)
     if ledger is None:
@@ -226,7 +230,7 @@ def _freeze(obs: Observation, rollout: Rollout, chosen: list[NodeView], now: flo
             "the channel, and publish a new release"
         )
         return _held(obs, rollout, message, now)
-    return act(StoreLedger(waves.ledger_for(obs, rollout, chosen)))
+    return act(StoreLedger(waves.ledger_for(obs, rollout, busy.last(obs, chosen))))
 
 
 def _held(obs: Observation, rollout: Rollout, message: str, now: float) -> Step:
@@ -260,16 +264,19 @@ def _move(obs: Observation, rollout: Rollout, findings: tuple[Finding, ...], now
     drilled = drill.advance(obs, rollout, measured, soak.gap(findings), now)
     if drilled is not None:
         return drilled
-    if not measured.unmoved and not measured.in_flight:
+    left = measured.unmoved or measured.awaited
+    if not left and not measured.in_flight:
         return _complete(obs, rollout, findings, now)
     batch = measured.unmoved[: min(measured.room, BATCH)]
-    seen = labels.seen(obs, rollout, measured.unmoved)
+    seen = labels.seen(obs, rollout, measured.unmoved + measured.awaited)
     if batch and len(batch) >= measured.worthwhile and rollout.waves[-1].overrun_since is None:
         if not (way_back.is_proven(obs, rollout, now) or waves.has_moved_any(obs, rollout)):
             return wait(way_back.TRYING)
         return _label(obs, rollout, batch, seen, now)
     if seen > rollout.waves[-1].labelled:
         return save(obs.record, rollout.with_wave(labelled=seen))
+    if measured.awaited and not measured.unmoved and not measured.in_flight:
+        return busy.awaited(obs, measured.awaited)
     # An agent that is Ready, and a node that is heard from, are events.
     return Step(waiting=f"{len(measured.in_flight)} nodes to settle", requeue=QUIET)
 

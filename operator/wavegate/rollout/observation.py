@@ -200,10 +200,18 @@ class Observation:
     """There is a record, and this version can't read it."""
     at: float = 0.0
     """When it was gathered."""
+    busy: Mapping[str, str] = field(default_factory=dict)
+    """Nodes that another channel keeps from this one, and which (`namespace/name`): see `busy`."""
+    others: tuple[Channel, ...] = ()
+    """All other channels of the cluster."""
+    paused_since: float | None = None
+    """Since when this process has seen it paused without a break; None when it is not."""
+    busy_since: float | None = None
+    """The same of a wait for another channel."""
     kept: Kept = field(default_factory=Kept, repr=False, compare=False)
+    """What follows from parts of it, which the next observation may share."""
     shown: Kept = field(default_factory=Kept, repr=False, compare=False)
     """The same for what is small; it is kept where nothing is under way, too."""
-    """What follows from parts of it, which the next observation may share."""
 
     _facts: dict[tuple[object, ...], tuple[tuple[object, ...], Any]] = field(
         default_factory=dict, init=False, repr=False, compare=False

@@ -14,7 +14,7 @@ from wavegate.api import (
 )
 from wavegate.evidence import CheckSpec, LoadedProof, NodeView, presets
 from wavegate.evidence.loaded import PROOF_CHECK
-from wavegate.rollout import agent_template, groups, lost
+from wavegate.rollout import agent_template, groups, lost, twice
 from wavegate.rollout.compatible import version_problem
 from wavegate.rollout.names import (
     HANDS_OFF_ANNOTATION,
@@ -45,6 +45,7 @@ def _channel_problem(obs: Observation) -> Problem | None:
         or lost.problem(obs)
         or _stable_gone(obs)
         or _agent_problem(obs, channel)
+        or twice.problem(obs, channel)
         or _policy_problem(obs, channel)
     )
 

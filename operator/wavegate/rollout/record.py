@@ -197,6 +197,8 @@ class WaveRun:
     overrun_since: float | None = None
     """Since when the soak is over its bound. Only a person takes it back."""
     held_since: float | None = None
+    freed_at: float | None = None
+    """Since when its nodes are free for other channels, as it is held or paused; see `busy`."""
     passed_at: float | None = None
     approved: str = ""
     """Name of the decision that approved its opening."""

@@ -21,6 +21,7 @@ from wavegate.rollout import (
     agent_report,
     bake_report,
     breakglass,
+    busy,
     cooldown,
     decisions,
     edits,
@@ -266,6 +267,8 @@ def _phase(
         return Phase.Rolling, asks, WaitingFor.Person
     if worst(step.findings) is Verdict.HOLD:
         return Phase.Rolling, step.findings[0].reason, WaitingFor.Evidence
+    if busy.waits(step):
+        return Phase.Rolling, Reason.NodeBusy, WaitingFor.Node
     if rollout.promoting:
         return Phase.Rolling, Reason.Promoting, WaitingFor.Node
     if not rollout.waves:

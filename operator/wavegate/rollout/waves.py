@@ -11,7 +11,7 @@ from dataclasses import replace
 
 from wavegate.api import IntOrPercent
 from wavegate.evidence import Ledger, LedgerNode, NodeView, PodView, agents_then, is_well
-from wavegate.rollout import choice, groups, labels, workloads
+from wavegate.rollout import busy, choice, groups, labels, workloads
 from wavegate.rollout.movable import fleet, not_movable
 from wavegate.rollout.observation import Observation
 from wavegate.rollout.placement import membership
@@ -33,7 +33,7 @@ def choose(obs: Observation, rollout: Rollout, wave: PlannedWave) -> tuple[list[
     """The nodes to add for `wave`, and how many it lacks. Healthy ones only, so that no node is
     blamed for what it had before; the count is 0 when enough nodes have it already. Nodes that
     can't be moved are no part of the wave: promotion waits for them. Nor are excused ones, which
-    prove nothing.
+    prove nothing. Those that another channel keeps come last.
     """
     turn, lacking = in_turn(obs, rollout, wave)
     return workloads.within(obs, rollout, turn)[:lacking], lacking
@@ -72,6 +72,7 @@ def in_turn(obs: Observation, rollout: Rollout, wave: PlannedWave) -> tuple[list
     if rollout.plan.agents:  # a node without one proves less: such come last
         theirs = obs.agents_on()
         ordered.sort(key=lambda node: not agents_then(theirs.get(node.name, ())))
+    ordered = busy.last(obs, ordered)
     belongs = groups.groups_of(rollout.plan.pools)
     if wave.staged and rollout.wave == 0:
         ordered = choice.not_alone(belongs, ordered)
