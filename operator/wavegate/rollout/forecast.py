@@ -93,6 +93,8 @@ class _Last:
                     self._nodes = None
             if large:
                 break
+        else:  # complete; or it raised at a step, and a new look begins anew
+            self._steps = None
         return self._plan
 
 
