@@ -41,6 +41,12 @@ test: $(if $(WAVEGATE_KUBECONFIG),setup,tools)  ## All tests: unit, then end to 
 test-unit: setup  ## Only the tests that need no control plane
 	$(RUN) -m pytest tests/unit
 
+.PHONY: test-argocd
+test-argocd: tools  ## With the real Argo CD, which is compiled first if it is not in the cache: 17 minutes
+	@command -v redis-server >/dev/null || { echo 'Argo CD needs redis-server: apt-get install redis-server'; exit 1; }
+	$(RUN) -m wavegate_sandbox build argocd
+	WAVEGATE_ARGOCD_QUIET=600 $(RUN) -m pytest tests/gitops
+
 KUBERNETES := 1.34
 .PHONY: test-minor
 test-minor: setup  ## End to end on another minor of Kubernetes (KUBERNETES=1.34), built from source first
@@ -48,8 +54,8 @@ test-minor: setup  ## End to end on another minor of Kubernetes (KUBERNETES=1.34
 	WAVEGATE_KUBERNETES=$(KUBERNETES) $(RUN) -m pytest -rs $(SIDE_BY_SIDE) tests/e2e
 
 .PHONY: renders
-renders: setup  ## Write anew what the chart renders: examples/install/ and tests/e2e/renders/
-	@WAVEGATE_WRITE_RENDERS=1 $(RUN) -m pytest -q tests/e2e/test_renders.py
+renders: setup  ## Write anew what is made of the chart and of the Argo CD pack: examples/, tests/e2e/renders/
+	@WAVEGATE_WRITE_RENDERS=1 $(RUN) -m pytest -q tests/e2e/test_renders.py tests/unit/test_argocd_pack.py
 
 .PHONY: bench
 bench: setup  ## How long one pass takes at 100 to 10,000 nodes, as a table

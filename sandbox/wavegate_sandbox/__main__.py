@@ -57,7 +57,7 @@ def _status(_: argparse.Namespace) -> int:
 
 
 def _build(chosen: argparse.Namespace) -> int:
-    names = [*build.CORE, *(build.EXTRA if chosen.all else ())]
+    names = chosen.tool or [*build.CORE, *(build.EXTRA if chosen.all else ())]
     for name, path in build.ensure(names).items():
         print(f"{name}\t{path}")
     return 0
@@ -129,6 +129,7 @@ def _parser() -> argparse.ArgumentParser:
 
     compiled = commands.add_parser("build", help="compile the tools, without starting anything")
     compiled.add_argument("--all", action="store_true", help="also kubectl and Helm")
+    compiled.add_argument("tool", nargs="*", help="only these, as argocd, which --all leaves out")
     compiled.set_defaults(run=_build)
 
     nodes = commands.add_parser("nodes", help="add simulated nodes")

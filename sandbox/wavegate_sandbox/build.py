@@ -27,18 +27,23 @@ from wavegate_sandbox.progress import Progress, Terminal
 
 MODULES = Path(__file__).parent.parent / "tools"
 KUBERNETES = "k8s.io/kubernetes"
+ARGO_CD = "github.com/argoproj/argo-cd/v3"
 DEFAULT_KUBERNETES = "kubernetes"
 """The folder of the Go module of the minor that is used unless another is asked for."""
 
 
 @dataclass(frozen=True, slots=True)
 class Tool:
-    """One program. `seconds` is the measured time from an empty cache on 2 cores, in order."""
+    """One program. `seconds` is the measured time from an empty cache on 2 cores, in order.
+
+    `core` is what a sandbox runs, `extra` what the tests want besides, `single` what only one
+    test wants: it is built where it is asked for by name, and by nothing else.
+    """
 
     name: str
     module: str
     package: str
-    group: Literal["core", "extra"]
+    group: Literal["core", "extra", "single"]
     seconds: int
     tags: str = ""
 
@@ -68,10 +73,11 @@ TOOLS = (
     Tool("helm", "kubernetes", "helm.sh/helm/v4/cmd/helm", "extra", 21),
     # A Go module of its own: this version asks for older k8s.io packages than Kubernetes 1.37 has.
     Tool("kube-state-metrics", "kube-state-metrics", "k8s.io/kube-state-metrics/v2", "extra", 110),
+    # Command line and servers in one. A Go module of its own, with the versions of its own go.mod.
+    Tool("argocd", "argocd", f"{ARGO_CD}/cmd", "single", 180),
 )
 CORE = tuple(tool.name for tool in TOOLS if tool.group == "core")
 EXTRA = tuple(tool.name for tool in TOOLS if tool.group == "extra")
-
 
 MINOR = "WAVEGATE_KUBERNETES"
 
@@ -165,6 +171,33 @@ class Workshop:
             for tool in missing:
                 self._build(tool, paths[tool.name], report)
         return paths
+
+    def cached(self, name: str) -> Path | None:
+        """Where a tool is, if it is in the cache; nothing is compiled."""
+        path = self.folder(self._tool(name).module, self._go_version()) / name
+        return path if path.exists() else None
+
+    def source(self, name: str) -> Path:
+        """The unpacked sources of the Go module that a tool is the program of, as its CRDs are
+        there; downloaded if they are not in the cache.
+
+        Raises:
+            BuildFailed: there is no Go, or it could not get them.
+        """
+        tool = self._tool(name)
+        self._go_version()
+        command = [str(self.go), "list", "-f", "{{.Module.Dir}}", tool.package]
+        done = subprocess.run(
+            command,
+            cwd=self.modules / tool.module,
+            env=self._environment(),
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        if done.returncode:
+            raise _failure(tool, done.returncode, done.stderr)
+        return Path(done.stdout.strip())
 
     def folder(self, module: str, go_version: str) -> Path:
         """Where the binaries of one Go module live, for these sources, Go and flags."""
@@ -276,6 +309,10 @@ def _flags(tool: Tool, source: Path) -> list[str]:
         for package in ("k8s.io/component-base/version", "k8s.io/client-go/pkg/version"):
             for name, value in (("Version", version), ("Major", major), ("Minor", minor)):
                 link += f" -X {package}.git{name}={value}"
+    if f"{ARGO_CD} " in go_mod.read_text():
+        # Without it the program says v99.99.99.
+        version = version_of(go_mod, ARGO_CD).removeprefix("v")
+        link += f" -X {ARGO_CD}/common.version={version}"
     flags = ["-trimpath", f"-ldflags={link}"]
     return [*flags, f"-tags={tool.tags}"] if tool.tags else flags
 

@@ -1,5 +1,7 @@
 """The examples as a user applies them: by kubectl, as they stand, on a real apiserver."""
 
+import hashlib
+import re
 import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -24,7 +26,13 @@ from wavegate_sandbox.nodes import NodeSpec
 EXAMPLES = REPOSITORY / "examples"
 QUICKSTART = "wavegate-quickstart"
 CARRIER = "wavegate-carrier"
-MANIFESTS = sorted(path.relative_to(EXAMPLES) for path in EXAMPLES.rglob("*.yaml"))
+# What is for Argo CD itself is checked with Argo CD, in tests/gitops.
+FOR_ARGO_CD = ("gitops/argocd/", "gitops/application.yaml")
+MANIFESTS = sorted(
+    path.relative_to(EXAMPLES)
+    for path in EXAMPLES.rglob("*.yaml")
+    if not str(path.relative_to(EXAMPLES)).startswith(FOR_ARGO_CD)
+)
 
 
 @pytest.fixture(scope="module")
@@ -45,8 +53,8 @@ def documents(path: str) -> list[Any]:
 
 
 def test_there_are_examples() -> None:
-    assert len({path.parts[0] for path in MANIFESTS}) == 4
-    assert len(MANIFESTS) >= 13
+    assert len({path.parts[0] for path in MANIFESTS}) == 7
+    assert len(MANIFESTS) >= 24
 
 
 @pytest.mark.parametrize("path", MANIFESTS, ids=str)
@@ -65,8 +73,11 @@ def test_the_apiserver_accepts_an_example_as_it_stands(
         ("quickstart", "release-1.yaml"),
         ("imagevolume", "release.yaml"),
         ("carrier", "release-1.yaml"),
+        ("falco", "release.yaml"),
+        ("windows", "release.yaml"),
+        ("gitops/content", "releases/2026-11-21.yaml"),
     ],
-    ids=["quickstart", "imagevolume", "carrier"],
+    ids=["quickstart", "imagevolume", "carrier", "falco", "windows", "gitops"],
 )
 def test_the_agent_of_an_example_is_a_pod_that_its_namespace_admits(
     kubectl: Tool, sandbox: Sandbox, folder: str, release: str
@@ -91,6 +102,38 @@ def test_the_agent_of_an_example_is_a_pod_that_its_namespace_admits(
         "POST", f"/api/v1/namespaces/{namespace}/pods", pod, params={"dryRun": "All"}
     )
     assert answer["spec"]["containers"][0]["image"] == template["spec"]["containers"][0]["image"]
+
+
+ZEROS = "@sha256:" + "0" * 64
+BUSYBOX = "@sha256:73aaf090f3d85aa34ee199857f03fa3a95c8ede2ffd4cc2cdb5b94e566b11662"
+"""What other public projects pin for busybox 1.36.1, as the quick start's README says."""
+
+
+def test_no_digest_of_an_image_is_made_up() -> None:
+    """A placeholder is zeros, is called one beside it, and the README says what to put there."""
+    for path in MANIFESTS:
+        text = (EXAMPLES / path).read_text()
+        for found in re.findall(r"@sha256:[0-9a-f]{64}", text):
+            assert found in (ZEROS, BUSYBOX), path
+        if ZEROS in text:
+            assert text.count("# Placeholder: 64 zeros") == text.count(ZEROS), path
+            readme = (EXAMPLES / path.parts[0] / "README.md").read_text()
+            assert re.search(rf"`{path.name}` \| [^|]*64 zeros", readme), path
+
+
+def test_falco_has_to_report_the_checksum_of_the_rules_in_the_release() -> None:
+    content, release = documents("falco/release.yaml")
+    [(name, rules)] = content["data"].items()
+    digest = hashlib.sha256(rules.encode()).hexdigest()
+    assert release["spec"]["content"]["loadedDigest"] == digest
+    (channel,) = documents("falco/channel.yaml")
+    assert f'file_name="{name}"' in channel["spec"]["loadedProof"]["metric"]["series"]
+    (config,) = documents("falco/config.yaml")
+    falco = yaml.safe_load(config["data"]["falco.yaml"])
+    assert falco["watch_config_files"] is False
+    (container,) = channel["spec"]["agent"]["template"]["spec"]["containers"]
+    (mount,) = (m for m in container["volumeMounts"] if m["name"] == "content")
+    assert falco["rules_files"] == [f"{mount['mountPath']}/{name}"]
 
 
 def test_the_quick_starts_agent_loads_good_content_and_refuses_the_bad(tmp_path: Path) -> None:

@@ -41,6 +41,15 @@ class Life:
         if not self.states or self.states[-1] != state:
             self.states.append(state)
 
+    def last(self) -> "Life":
+        """One that begins as this one ended."""
+        return Life(self.states[-1:])
+
+    @property
+    def is_there(self) -> bool:
+        """Whether the object is not gone."""
+        return self.states[-1:] != ["gone"]
+
 
 @dataclass(slots=True)
 class NodeLife:
@@ -53,6 +62,16 @@ class NodeLife:
     boots: Life = field(default_factory=Life)
     pods: dict[str, Life] = field(default_factory=dict)
     """By UID, in the order in which they were made."""
+
+    def last(self) -> "NodeLife":
+        """One that begins as this one ended. A pod's first state is its release."""
+        lives = (life.last() for life in (self.ready, self.taints, self.side, self.boots))
+        pods = {
+            uid: Life([life.states[0], *life.states[1:][-1:]])
+            for uid, life in self.pods.items()
+            if life.is_there
+        }
+        return NodeLife(self.pool, *lives, pods)
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,6 +117,15 @@ class Trace:
             "securitycontentreleases": self._release,
         }[change.plural]
         take(change.body, gone=change.after is None)
+
+    def cut(self) -> None:
+        """What was seen so far is what the next story begins with."""
+        self.record = self.record.last()
+        for lives in (self.statuses, self.sets):
+            ended = {name: life.last() for name, life in lives.items() if life.is_there}
+            lives.clear()
+            lives.update(ended)
+        self.nodes = {uid: node.last() for uid, node in self.nodes.items() if node.ready.is_there}
 
     def release_of(self, body: Body) -> str:
         """The release of a revision's DaemonSet or pod."""

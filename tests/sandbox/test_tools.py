@@ -12,6 +12,8 @@ import time
 import pytest
 
 from wavegate_sandbox.build import (
+    CORE,
+    EXTRA,
     MINOR,
     MODULES,
     Tool,
@@ -62,6 +64,19 @@ def test_a_tool_is_compiled_once_and_then_found_in_the_cache(workshop):
     assert shop.ensure(["hello"])["hello"] == path
     assert runs(shop) == 1
     assert list(json.loads((path.parent / "build-times.json").read_text())) == ["hello"]
+
+
+def test_whether_a_tool_is_in_the_cache_can_be_asked_without_building_it(workshop):
+    shop = workshop()
+    assert shop.cached("hello") is None
+    assert runs(shop) == 0
+    built = shop.ensure(["hello"])["hello"]
+    assert shop.cached("hello") == built
+
+
+def test_what_only_one_test_wants_is_built_by_nothing_else():
+    asked = [*CORE, *EXTRA]
+    assert {tool.name for tool in Workshop().tools} - set(asked) == {"argocd"}
 
 
 def test_another_version_is_compiled_anew(workshop):
@@ -204,8 +219,9 @@ def test_the_readme_names_the_versions_that_are_built():
     modules = {
         "go.etcd.io/etcd/server/v3": "etcd",
         "k8s.io/kube-state-metrics/v2": "kube-state-metrics",
+        "github.com/argoproj/argo-cd/v3": "argocd",
     }
-    assert len(rows) == 6
+    assert len(rows) == 7
     for module, version in rows:
         go_mod = MODULES / modules.get(module, "kubernetes") / "go.mod"
         assert (module, version) == (module, version_of(go_mod, module))

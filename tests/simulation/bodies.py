@@ -2,6 +2,7 @@
 
 from simulation.apiserver import Body, Change
 from wavegate.cluster.projections import stored_config_map
+from wavegate.evidence import Ledger
 from wavegate.rollout.names import ATTEMPT_LABEL, CHANNEL_LABEL, KIND_LABEL, LABEL_DOMAIN
 from wavegate.rollout.record import Record
 
@@ -14,6 +15,14 @@ def record_in(change: Change) -> Record | None:
     if change.plural != "configmaps" or change.after is None:
         return None
     return stored_config_map(change.after, None, 0.0).record
+
+
+def ledger_in(change: Change) -> Ledger | None:
+    """The ledger that a change stored for the first time; None when it stored something else."""
+    after = change.after
+    if change.plural != "configmaps" or change.before is not None or after is None:
+        return None
+    return stored_config_map(after, None, 0.0).ledger
 
 
 def side(node: Body | None, key: str) -> str | None:

@@ -12,8 +12,10 @@ from simulation import carried
 from simulation.apiserver import Body, Change
 from simulation.bodies import attempt_of, is_ours
 from simulation.cluster import CHANNEL, SPACE, Simulation, content_of, is_ready
+from simulation.critical import serve
 from simulation.invariants import Guard
 from simulation.line import Weather
+from simulation.machines import images
 from simulation.operators import SimOperator
 from wavegate.api import PLURALS
 from wavegate.rollout.names import CONTROL_PLANE_LABEL, HANDS_OFF_ANNOTATION, record_name
@@ -58,6 +60,8 @@ class Chaos:
         self.sim = Simulation(seed, operators=2)
         self.guard = Guard()
         self.spec = SPEC if checks else {"rollout": SPEC["rollout"]}
+        if seed % 3 == 0:
+            self.spec = self.spec | {"rollout": SPEC["rollout"] | {"drill": "Always"}}
         self.carrier = carrier
         """Our pods only carry the content; an agent of someone else loads it."""
         if carrier:
@@ -86,6 +90,7 @@ class Chaos:
         self.sim.add_nodes("workers", 1)
         self.sim.add_nodes("workers", 2, **OTHER)
         self.sim.add_nodes("workers", 1, labels={CONTROL_PLANE_LABEL: ""})
+        serve(self.sim, "kube-system/kube-dns", ["workers-1", "workers-2"])
         if self.carrier:
             carried.install(self.sim)
         self.sim.apply_channel(**_copy(self.spec))
@@ -298,7 +303,7 @@ class Chaos:
             pods = [p for p in self.sim.pods() if p["spec"].get("nodeName") == name]
             running = [(content_of(p), is_ready(p)) for p in pods]
             wanted = _wanted(record, self.sim.server.find("nodes", name), self.sim.key)
-            if running == [(wanted, False)] and self._is_known_bad(wanted):
+            if running == [(wanted, False)] and self._is_known_bad(pods[0]):
                 continue
             if running == [(_promoted(record), True)]:
                 continue  # its DaemonSet is for all nodes already, so who joins gets it at once
@@ -306,13 +311,14 @@ class Chaos:
                 found.append(f"{name} runs {running}, not {wanted}")
         return found
 
-    def _is_known_bad(self, content: str) -> bool:
-        """Whether it crashes some machines: after one (no proof in a bake), after a backup, or
-        while a person is asked (`onFailure: Pause`). Containers do not recover here.
+    def _is_known_bad(self, pod: Body) -> bool:
+        """Whether what it runs crashes some machines: after one (no proof in a bake), after a
+        backup, or while a person is asked (`onFailure: Pause`). Containers do not recover here.
         """
         rollout = self.sim.record.rollout
-        running = rollout is not None and rollout.candidate.digest == content
-        return content in self.harmful and not (running and rollout and not rollout.paused)
+        moving = rollout is not None and not rollout.paused and attempt_of(pod) == rollout.attempt
+        found = {reference.partition("@")[2] for reference in images(pod)}
+        return bool(found & self.harmful) and not moving
 
     def _unfinished(self) -> list[str]:
         """A rollout that is under way and waits for no person."""
@@ -322,6 +328,8 @@ class Chaos:
                 return []
             if self._says("BreakerOpen") or self._says("StableSuspect"):
                 return []
+            if self._says("AgentTemplateChanged"):
+                return ["another template waits, and for nobody"]
             final = ("Completed", "Reverted", "Superseded", "Rejected")
             phases = {name: self.sim.status(name).get("phase") for name in self.releases()}
             return [
@@ -329,10 +337,12 @@ class Chaos:
                 for name, phase in phases.items()
                 if phase not in final and not self._suspended(name)
             ]
-        status = self.sim.status(rollout.candidate.release)
+        candidate = rollout.candidate
+        agent = self.sim.channel_status().get("agentRollout") or {}
+        status = agent if candidate.is_agent else self.sim.status(candidate.release)
         if status.get("phase") == "Paused" or status.get("reason") == "AwaitingApproval":
             return []
-        return [f"{rollout.candidate.release} is still {rollout.phase}, and waits for nobody"]
+        return [f"{candidate.title} is still {rollout.phase}, and waits for nobody"]
 
     def _neighbour(self) -> str:
         """What the other channel still rolls out, "" when nothing, or when a person is asked (none

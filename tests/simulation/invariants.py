@@ -22,12 +22,14 @@ from simulation.bodies import (
 )
 from simulation.clock import START
 from simulation.cluster import CHANNEL, SPACE, Simulation, is_ready, rules_of
+from simulation.critical import Places, critical_workloads_stay
 from simulation.daemonsets import fits, target_of
+from simulation.drills import Drills, no_soak_without_its_drill, what_is_drilled_was_back
 from simulation.edited import a_running_plan_never_loosens, nothing_moves_to_what_is_blocked
 from simulation.fences import a_fence_stays, the_way_back_is_proven
 from simulation.hands import Hands, drained
 from simulation.kinds import Kinds, control_plane_comes_alone, no_second_of_a_stratum
-from simulation.machines import HOST
+from simulation.machines import HOST, images
 from simulation.others import Others
 from simulation.reasons import changes_carry_reasons
 from simulation.starts import (
@@ -37,6 +39,12 @@ from simulation.starts import (
     stable_is_doubted,
 )
 from simulation.succession import Published, replaced_only_when_it_may_be
+from simulation.turns import (
+    canaries_go_by_label,
+    critical_pools_come_last,
+    small_pools_go_in_steps,
+    zones_take_turns,
+)
 from wavegate.api import Phase, Reason, WaveState
 from wavegate.cluster.projections import stored_config_map
 from wavegate.evidence import Ledger
@@ -91,9 +99,11 @@ class Books:
     had_agent: set[str] = field(default_factory=set)
     hands: Hands = field(default_factory=Hands)
     kinds: Kinds = field(default_factory=Kinds)
+    places: Places = field(default_factory=Places)
     apart: Apart = field(default_factory=Apart)
     reverts: Reverts = field(default_factory=Reverts)
     published: Published = field(default_factory=Published)
+    drills: Drills = field(default_factory=Drills)
     begun: set[tuple[str, int]] = field(default_factory=set)
     """Waves of which a node was labelled: attempt and number of the ledger."""
     fenced: set[str] = field(default_factory=set)
@@ -152,8 +162,10 @@ class Guard:
     def _note(self, sim: Simulation, change: Change) -> None:
         self.books.hands.note(sim.now, change, sim.key)
         self.books.kinds.note(self, sim, change)
+        self.books.places.note(sim, change)
         self.books.reverts.note(self, sim, change)
         self.books.published.note(change)
+        self.books.drills.note(sim, change)
         if change.plural == "configmaps":
             self._note_stored(sim, change)
         elif change.plural == "pods":
@@ -482,6 +494,21 @@ def one_agent_per_node(guard: Guard, sim: Simulation, change: Change) -> Iterato
             yield f"more than two revisions may match nodes: {targeted}"
 
 
+def candidates_differ_in_one_thing(guard: Guard, sim: Simulation, change: Change) -> Iterator[str]:
+    """11: a candidate brings other content than stable, or another agent, never both."""
+    rollout, stable = guard.rollout, guard.books.record.stable
+    made = change.plural == "daemonsets" and change.before is None and change.after is not None
+    if not made or not change.actor.startswith("operator") or rollout is None or stable is None:
+        return
+    old = sim.daemon_set_of(stable.attempt)
+    if old is None or attempt_of(change.after) != rollout.attempt:
+        return
+    guard.counted[11] += 1
+    before, after = ({*images(body["spec"]["template"])} for body in (old, change.after))
+    if len(after - before) > 1:
+        yield f"the candidate {rollout.attempt} brings {sorted(after - before)} at once"
+
+
 def every_agent_is_matched(guard: Guard, sim: Simulation, change: Change) -> Iterator[str]:
     """16 and 20: after each of our writes some revision matches each node that had an agent."""
     if change.plural not in ("daemonsets", "nodes") or not change.actor.startswith("operator"):
@@ -530,6 +557,8 @@ CHECKS: tuple[tuple[int, Check], ...] = (
     (2, waves_open_in_order),
     (2, the_way_back_is_proven),
     (2, a_running_plan_never_loosens),
+    (2, what_is_drilled_was_back),
+    (2, no_soak_without_its_drill),
     (4, nothing_moves_after_a_fail),
     (4, nothing_moves_to_what_is_blocked),
     (4, nothing_starts_too_soon),
@@ -537,12 +566,18 @@ CHECKS: tuple[tuple[int, Check], ...] = (
     (3, exposure_is_bounded),
     (3, no_second_of_a_stratum),
     (3, control_plane_comes_alone),
+    (3, critical_workloads_stay),
+    (3, critical_pools_come_last),
+    (3, small_pools_go_in_steps),
+    (3, zones_take_turns),
+    (3, canaries_go_by_label),
     (6, waves_pass_on_evidence),
     (6, reverts_end_on_evidence),
     (6, stable_is_doubted),
     (9, only_our_own_is_written),
     (10, agents_outside_the_waves_stay),
     (11, one_agent_per_node),
+    (11, candidates_differ_in_one_thing),
     (APART, two_channels_keep_apart),
     (14, changes_carry_reasons),
     (16, every_agent_is_matched),

@@ -17,7 +17,7 @@ from support.builders import digest
 from wavegate.api import PLURALS, Phase, Reason, WaveState
 from wavegate.cluster.projections import stored_config_map
 from wavegate.rollout.names import ATTEMPT_LABEL, CANARY_LABEL, LABEL_DOMAIN
-from wavegate.rollout.record import Record, Rollout, WaveRun
+from wavegate.rollout.record import Drill, Outcome, Record, Rollout, WaveRun
 
 RELEASES, DECISIONS = (PLURALS[f"SecurityContent{kind}"] for kind in ("Release", "Decision"))
 CHANNELS = PLURALS["SecurityContentChannel"]
@@ -97,6 +97,8 @@ class Teller:
             text = re.sub(rf"pod {CHANNEL}-{attempt}-\w+", f"a pod of {name}", text)
             text = re.sub(rf"(DaemonSet )?{CHANNEL}-{attempt}", f"{name}'s DaemonSet", text)
             text = text.replace(attempt, f"{name}'s attempt")
+        text = re.sub(r"(sha256:)?[0-9a-f]{64}", "a template", text)
+        text = re.sub(r"agent [0-9a-f]{12}", "an agent", text)
         text = re.sub(r"\d{4}-\d\d-\d\dT[\d:]+Z", "a time", text)
         return re.sub(r"(?<![\w-])[a-z]+-\d+(?![\w-])", lambda m: self.name(m.group()), text)
 
@@ -156,7 +158,7 @@ class Teller:
         if after is None:
             return
         if after.rollout is not None:
-            self._know(after.rollout.attempt, after.rollout.candidate.release)
+            self._know(after.rollout.attempt, called(after.rollout))
         for what in tell_record(before, after):
             self.say(sim, operator(change.actor), self._of(change) + what)
 
@@ -262,6 +264,13 @@ def targets(rules: list[str]) -> str:
     return f"the nodes of {attempt}" if verb == "In" else f"all but the nodes of {attempt}"
 
 
+def called(rollout: Rollout | Outcome) -> str:
+    """The release, or that it is an agent's change."""
+    agent = rollout.agent if isinstance(rollout, Outcome) else rollout.candidate.is_agent
+    release = rollout.release if isinstance(rollout, Outcome) else rollout.candidate.release
+    return f"an agent with {release}" if agent else release
+
+
 def tell_record(before: Record | None, after: Record) -> Iterable[str]:
     """What a new record says that the one before did not."""
     old, new = before.rollout if before else None, after.rollout
@@ -271,20 +280,21 @@ def tell_record(before: Record | None, after: Record) -> Iterable[str]:
     if new is None:
         if old is not None:
             outcome = after.outcomes[0]
-            yield f"ends the rollout of {outcome.release}: {outcome.phase} ({outcome.reason})"
+            yield f"ends the rollout of {called(outcome)}: {outcome.phase} ({outcome.reason})"
         return
     if old is None:
         verb = "takes back" if new.phase is Phase.Reverting else "starts the rollout of"
-        yield f"{verb} {new.candidate.release}"
+        yield f"{verb} {called(new)}"
         return
     yield from _tell_waves(old, new)
     yield from _tell_suspects(old, new)
+    yield from _tell_drill(old.drill, new.drill)
     if new.paused and not old.paused:
         yield f"pauses the rollout: {new.paused}"
     if new.promoting and not old.promoting:
-        yield f"promotes {new.candidate.release}"
+        yield f"promotes {called(new)}"
     if new.phase is Phase.Reverting and old.phase is not Phase.Reverting:
-        yield f"reverts {new.candidate.release}"
+        yield f"reverts {called(new)}"
 
 
 def _tell_suspects(old: Rollout, new: Rollout) -> Iterable[str]:
@@ -292,6 +302,15 @@ def _tell_suspects(old: Rollout, new: Rollout) -> Iterable[str]:
         if suspect not in old.suspects:
             again = " again, and leaves it there" if suspect.kept else ""
             yield f"suspects {suspect.node}: {suspect.reason}{again}"
+
+
+def _tell_drill(was: Drill | None, drill: Drill | None) -> Iterable[str]:
+    if drill is None:
+        return
+    if was is None or was.ledger != drill.ledger:
+        yield f"drills the way back with {drill.node}"
+    elif drill.done_at is not None and was.done_at is None:
+        yield "ends the drill: it went back, and has it again"
 
 
 def _tell_waves(old: Rollout, new: Rollout) -> Iterable[str]:

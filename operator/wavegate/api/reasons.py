@@ -436,6 +436,11 @@ class Reason(StrEnum):
         "A node came to harm alone, which proves nothing against the content after the first wave: "
         "the node goes back to stable, and is tried once more at the end; look at that node.",
     )
+    RollbackDrill = _reason(
+        "RollbackDrill",
+        "A node of the first wave goes back to stable and gets the release again before the wave "
+        "soaks, which proves the way back (spec.rollout.drill); wait.",
+    )
     Unsteady = _reason(
         "Unsteady",
         "A node that got the candidate is well and unwell in turns, so that its wave came to no "
@@ -534,6 +539,12 @@ class Reason(StrEnum):
         "A dry run shows that a write of the revert would be refused or changed, so no wave "
         "opens; correct the webhook, policy or quota that the message tells of.",
     )
+    WorkloadsUnseen = _reason(
+        "WorkloadsUnseen",
+        "EndpointSlices or webhook configurations can't be listed, so no wave chooses its nodes: "
+        "it might take all on which a critical workload runs; look at the operator's rights "
+        "(ClusterRole) and at the apiserver.",
+    )
     CheckNoData = _reason(
         "CheckNoData",
         "A check gave no usable sample for every node of the wave, so the wave is held; run the "
@@ -553,6 +564,12 @@ class Reason(StrEnum):
         "CheckStale",
         "Samples are older than the check's freshness.maxAge, so the wave is held; look at the "
         "scrape targets in Prometheus.",
+    )
+    DrillFailed = _reason(
+        "DrillFailed",
+        "In the rollback drill the node that was given back to stable did not get well there, so "
+        "the release is taken back before more nodes have it, and not blocked; look at that node: "
+        "stable's image, its agent, what the content left on the host.",
     )
     EvidenceLostOnWave = _reason(
         "EvidenceLostOnWave",
@@ -575,6 +592,25 @@ class Reason(StrEnum):
         "CheckBelowMin",
         "A check's sample was below its min, so the wave failed; run the query by hand to see "
         "what fell.",
+    )
+
+    # The agent's template
+    AgentTemplateChanged = _reason(
+        "AgentTemplateChanged",
+        "The channel's template is not the one that stable was made from, so it rolls out as "
+        "status.agentRollout says; one that people changed back meanwhile was taken back and may "
+        "be tried again.",
+    )
+    AgentTemplateFailed = _reason(
+        "AgentTemplateFailed",
+        "The channel's template was rolled out and reverted, so it is not tried again, and "
+        "releases go on with stable's; change spec.agent, or decide Unblock as the message says.",
+    )
+
+    AgentTemplateAssumed = _reason(
+        "AgentTemplateAssumed",
+        "An older version of the operator did not note which template stable was made from, so the "
+        "present one is taken for it and nothing is rolled out; the next change of spec.agent is.",
     )
 
     # Decisions

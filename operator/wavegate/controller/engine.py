@@ -25,8 +25,18 @@ from wavegate.controller.policies import PolicyRunner
 from wavegate.controller.proofs import ProofRunner
 from wavegate.controller.shown import Shown
 from wavegate.controller.work import Key, WorkQueue
+from wavegate.controller.workloads import WorkloadRunner
 from wavegate.controller.world import World
-from wavegate.rollout import bake_report, busy, cooldown, excerpts, report, suspect_report
+from wavegate.rollout import (
+    bake_report,
+    busy,
+    cooldown,
+    drill,
+    excerpts,
+    forecast,
+    report,
+    suspect_report,
+)
 from wavegate.rollout.bake_report import Told
 from wavegate.rollout.decide import decide
 from wavegate.rollout.observation import Observation
@@ -67,6 +77,7 @@ class Engine:
         checks: CheckRunner,
         proofs: ProofRunner,
         policies: PolicyRunner,
+        workloads: WorkloadRunner,
         bindings: Bindings,
         statuses: StatusWriter,
         events: EventRecorder,
@@ -76,7 +87,7 @@ class Engine:
     ) -> None:
         self._world, self._gatherer, self._actor = world, gatherer, actor
         self._checks, self._proofs, self._policies = checks, proofs, policies
-        self._bindings = bindings
+        self._bindings, self._workloads = bindings, workloads
         self._statuses, self._events = statuses, events
         self._metrics, self._queue, self._clock = metrics, queue, clock
         self._live = LiveGates(metrics)
@@ -131,6 +142,7 @@ class Engine:
             watching_since=max(seen.watching_since, allowed_since),
             way_back=self._proofs.proof(key),
             policies=self._policies.proof(key),
+            critical=self._workloads.seen(key),
         )
         self._candidates.show(key, obs)
         rollout, now = obs.record.rollout, self._clock()
@@ -151,17 +163,21 @@ class Engine:
             raise
         if step.requeue is not None:
             self._queue.later(key, step.requeue)
-        next_query = self._checks.ensure(key, obs)
-        if next_query is not None:
-            self._queue.later(key, next_query)
-        self._proofs.ensure(key, obs)
-        self._policies.ensure(key, obs)
+        self._ask(key, obs)
         judged = rollout.waves[-1].judged_since if rollout is not None and rollout.waves else None
         for since in (judged, step.look):
             if since is not None:
                 self._world.look(key, since)
         if step.record is None:
             await self._report_or_later(key, obs, step, now)
+
+    def _ask(self, key: Key, obs: Observation) -> None:
+        """Ask in the background for what is due; and look again when the next question is."""
+        for due in (self._checks.ensure(key, obs), self._workloads.ensure(key, obs)):
+            if due is not None:
+                self._queue.later(key, due)
+        self._proofs.ensure(key, obs)
+        self._policies.ensure(key, obs)
 
     async def _carry_out(self, key: Key, gathered: Gathered, obs: Observation, step: Step) -> None:
         if step.record is not None:
@@ -212,7 +228,7 @@ class Engine:
         if record.lost is not None and obs.record.lost is None:
             told = (Reason.StateLost, record.lost.message, True)
         elif after is not None and before is None and after.phase is not Phase.Reverting:
-            told = (Reason.RolloutStarted, f"{after.candidate.version} starts", False)
+            told = (Reason.RolloutStarted, f"{after.candidate.title} starts", False)
         elif after is None and before is not None:
             outcome = record.outcomes[0]
             warn = outcome.phase is not Phase.Completed and outcome.reason is not Reason.Replaced
@@ -225,9 +241,9 @@ class Engine:
             told = _difference(before, after)
         if told is not None:
             self._emit(obs, self._subject(obs, record), told)
-        alone = suspect_report.news(before, after)
-        if alone is not None:
-            self._emit(obs, self._subject(obs, record), alone)
+        more = (suspect_report.news(before, after), drill.news(before, after))
+        for found in filter(None, more):
+            self._emit(obs, self._subject(obs, record), found)
         news = bake_report.news(obs.record, record)
         if news is not None:
             self._emit(obs, obs.release(news[0]) or obs.channel, news[1])
@@ -269,9 +285,12 @@ class Engine:
             return
         self._reported[key] = (now, phase)
         stamp = excerpts.timestamp(now)
-        if obs.channel is not None:
-            await self._statuses.write(obs.channel, report.channel_status(obs), stamp)
         gates = self._live.look(key, obs, step, now)
+        if obs.channel is not None:
+            status = report.channel_status(obs, step, now, gates)
+            await self._statuses.write(obs.channel, status, stamp)
+            if forecast.is_under_way(obs):
+                self._queue.later(key, forecast.BREATH)
         for release in obs.releases:
             status = report.release_status(obs, release, step, now, gates)
             await self._statuses.write(release, status, stamp)

@@ -131,11 +131,10 @@ def not_alone(groups: Groups, nodes: Sequence[NodeView]) -> list[NodeView]:
     return found or list(nodes)
 
 
-def first_of_each(
-    wave: PlannedWave, firsts: list[NodeView], members: int, having: int
-) -> tuple[list[NodeView], int]:
-    """What a wave for the strata takes, and how many it lacks: one of each, at most `upTo` of its
-    nodes, but at least one.
+def lacking_of_each(
+    wave: PlannedWave, firsts: Sequence[NodeView], members: int, having: int
+) -> int:
+    """How many nodes a wave for the strata lacks: one of each, at most `upTo` of its nodes, but at
+    least one.
     """
-    room = max(1, wave.up_to.resolve(members) - having)
-    return firsts[:room], min(room, len(firsts))
+    return min(max(1, wave.up_to.resolve(members) - having), len(firsts))

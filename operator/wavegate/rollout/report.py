@@ -18,6 +18,7 @@ from wavegate.api import (
 )
 from wavegate.evidence import Gate, NodeView, Verdict, worst
 from wavegate.rollout import (
+    agent_report,
     bake_report,
     breakglass,
     busy,
@@ -43,12 +44,16 @@ from wavegate.rollout.record import Outcome, Rollout, some
 from wavegate.rollout.steps import Problem, Step
 
 
-def channel_status(obs: Observation) -> dict[str, Any]:
-    """Status of the channel, without the transition times of its conditions."""
+def channel_status(
+    obs: Observation, step: Step | None = None, now: float = 0.0, gates: tuple[Gate, ...] = ()
+) -> dict[str, Any]:
+    """Status of the channel, without the transition times of its conditions. What was decided
+    `now`, and what each gate said, is told of a change of its agent.
+    """
     channel, record = obs.channel, obs.record
     problem = queue.channel_problem(obs) or cooldown.shut(channel, record)
     rollout = record.rollout
-    running = f", {rollout.candidate.version} is rolling out" if rollout else ""
+    running = f", {rollout.candidate.title} is rolling out" if rollout else ""
     stable = record.stable.version if record.stable else "nothing yet"
     message = problem.message if problem else f"{stable} is stable{running}"
     status: dict[str, Any] = {
@@ -65,9 +70,10 @@ def channel_status(obs: Observation) -> dict[str, Any]:
             for b in record.blocked
         ],
         "conditions": [
-            _condition("Ready", problem, message),
+            excerpts.condition("Ready", problem, message),
             *_inputs(obs),
             *_proof(obs),
+            *filter(None, [agent_report.condition(obs)]),
             *_plan(obs),
             *_feed(obs),
         ],
@@ -81,6 +87,9 @@ def channel_status(obs: Observation) -> dict[str, Any]:
         status["lastBaked"] = excerpts.revision(record.last_baked)
     if rollout:
         status["candidate"] = excerpts.revision(rollout.candidate)
+    agent = rollout is not None and rollout.candidate.is_agent
+    shown = _running(obs, rollout, step or Step(), now, gates) if rollout and agent else {}
+    status |= agent_report.status(obs, shown)
     if lost.contradiction(obs) and not lost.in_position(obs):
         lines = breakglass.lines(obs, *lost.in_flight(obs), hands_off=False)
         status |= {"breakGlass": lines} if lines else {}
@@ -98,13 +107,13 @@ def _inputs(obs: Observation) -> Iterator[dict[str, Any]]:
     )
     problem = Problem(Reason.UngatedInput, message) if ungated else None
     gated = "The agent reads nothing that can change without a wave"
-    yield _condition("InputsGated", problem, gated)
+    yield excerpts.condition("InputsGated", problem, gated)
 
 
 def _feed(obs: Observation) -> Iterator[dict[str, Any]]:
     """Whether releases come no faster than one gets through; nothing while that is not known."""
     if obs.channel is not None and feed.is_known(obs):
-        yield _condition(
+        yield excerpts.condition(
             "KeepsUp", feed.slower(obs), "A rollout ends before the next release comes"
         )
 
@@ -115,14 +124,16 @@ def _proof(obs: Observation) -> Iterator[dict[str, Any]]:
         return
     lacks = obs.channel.spec.loaded_proof is None
     problem = Problem(Reason.NotProven, Reason.NotProven.meaning) if lacks else None
-    yield _condition("LoadedProof", problem, "Each node must report the content that it loaded")
+    yield excerpts.condition(
+        "LoadedProof", problem, "Each node must report the content that it loaded"
+    )
 
 
 def _plan(obs: Observation) -> Iterator[dict[str, Any]]:
     """Whether all that the channel says acts on the release that rolls out; nothing without one."""
     if obs.record.rollout is not None and obs.channel is not None:
         current = "All that the channel says acts on the running release"
-        yield _condition("PlanCurrent", edits.outdated(obs), current)
+        yield excerpts.condition("PlanCurrent", edits.outdated(obs), current)
 
 
 def release_status(
@@ -135,9 +146,7 @@ def release_status(
     outcome = obs.record.outcome_of(release.uid)
     if rollout is not None and rollout.candidate.release_uid == release.uid:
         severity = rollout.plan.severity
-        status = _running(obs, rollout, step, now)
-        live = rollout.incident is None and rollout.phase is Phase.Rolling and gates
-        status |= excerpts.gates(gates if live else rollout.gates)
+        status = _running(obs, rollout, step, now, gates)
     elif outcome is not None:
         severity = outcome.severity
         status = _ended(obs, outcome, now)
@@ -152,8 +161,8 @@ def release_status(
         "severity": severity.value,
         **status,
         "conditions": [
-            _condition("Ready", problem, "The release is valid"),
-            _condition(
+            excerpts.condition("Ready", problem, "The release is valid"),
+            excerpts.condition(
                 "Complete",
                 None if status["phase"] == Phase.Completed else complete,
                 status["message"],
@@ -201,7 +210,9 @@ def _refused(obs: Observation, decision: Decision, now: float) -> dict[str, Any]
     }
 
 
-def _running(obs: Observation, rollout: Rollout, step: Step, now: float) -> dict[str, Any]:
+def _running(
+    obs: Observation, rollout: Rollout, step: Step, now: float, gates: tuple[Gate, ...]
+) -> dict[str, Any]:
     measured = exposure.measure(obs, rollout, now)
     failed = sorted({f.node for f in step.findings if f.node and f.verdict.name == "FAIL"})
     phase, reason, waiting = _phase(obs, rollout, step, now)
@@ -232,6 +243,8 @@ def _running(obs: Observation, rollout: Rollout, step: Step, now: float) -> dict
     ours = not lost.is_lost(obs) or lost.in_position(obs)
     views = obs.revision(rollout.candidate), obs.revision(obs.record.stable)
     lines = breakglass.lines(obs, *views) if ours else []
+    live = rollout.incident is None and rollout.phase is Phase.Rolling and gates
+    status |= excerpts.gates(gates if live else rollout.gates)
     return status | ({"breakGlass": lines} if lines else {})
 
 
@@ -312,11 +325,11 @@ def _message(
 def _baked(outcome: Outcome | None, status: dict[str, Any]) -> dict[str, Any]:
     """Whether it ended its bake well."""
     if outcome is not None and outcome.baked_at is not None:
-        return _condition("Baked", None, status["message"], Reason.Baked)
+        return excerpts.condition("Baked", None, status["message"], Reason.Baked)
     problem = Problem(status["reason"], status["message"])
     if status["reason"] == Reason.Completed.value:
         problem = Problem(Reason.NotBaked, Reason.NotBaked.meaning)
-    return _condition("Baked", problem, "")
+    return excerpts.condition("Baked", problem, "")
 
 
 def _ended(obs: Observation, outcome: Outcome, now: float) -> dict[str, Any]:
@@ -425,15 +438,4 @@ def _wave(
         "nodes": wave.nodes,
         "settled": len(measured.settled),
         "soaked": str(Duration(soaked - soaked % 60)),
-    }
-
-
-def _condition(
-    kind: str, problem: Problem | None, message: str, reason: Reason = Reason.Accepted
-) -> dict[str, Any]:
-    return {
-        "type": kind,
-        "status": "False" if problem else "True",
-        "reason": str(problem.reason) if problem else reason.value,
-        "message": problem.message if problem else message,
     }

@@ -24,14 +24,14 @@ def doubt(obs: Observation, rollout: Rollout) -> Lack | None:
     if stable is None or rollout.reverting_since is None:
         return None
     since = max(rollout.reverting_since, obs.watching_since)
-    failing = sorted(node.name for node in went_back if _fails(obs, stable.attempt, node, since))
+    failing = sorted(node.name for node in went_back if fails(obs, stable.attempt, node, since))
     if len(failing) < max(2, math.ceil(SHARE * len(went_back))):
         return None
     told = f"{{}} of {len(went_back)} nodes fail on stable release {stable.release} as well"
     return Lack(Reason.StableSuspect, failing, told, told)
 
 
-def _fails(obs: Observation, stable: str, node: NodeView, since: float) -> bool:
+def fails(obs: Observation, stable: str, node: NodeView, since: float) -> bool:
     """Whether stable's agent crashed there since it went back, or the node was lost while that ran.
     A machine that died before starts no agent: its pod stays Pending.
     """

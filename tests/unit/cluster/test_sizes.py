@@ -22,7 +22,9 @@ from wavegate.evidence.selected import MAX_PODS
 from wavegate.rollout import excerpts, gates, report, soak
 from wavegate.rollout.breakglass import MAX_LINE
 from wavegate.rollout.record import (
+    AGENT_UID,
     MAX_BLOCKED,
+    MAX_FAILED_AGENTS,
     MAX_HISTORY,
     MAX_MESSAGE,
     MAX_OUTCOMES,
@@ -99,6 +101,8 @@ def largest():
         stable=candidate,
         history=(record.stable, *(candidate,) * (MAX_HISTORY - 1)),
         blocked=(blocked,) * MAX_BLOCKED,
+        failed_agents=(blocked,) * MAX_FAILED_AGENTS,
+        template_seen=("s" * 128, digest("x")),
     )
     return replace(obs, record=record)
 
@@ -134,6 +138,17 @@ async def write(client, objects, written):
 async def test_the_largest_status_of_a_channel_fits(largest, write):
     assert len(largest.record.blocked) == 100
     assert 32 << 10 < await write(largest.channel, report.channel_status(largest)) < STATUS_BYTES
+
+
+async def test_the_largest_status_of_a_channel_whose_agent_changes_fits(largest, write):
+    record = largest.record
+    candidate = replace(record.rollout.candidate, release_uid=AGENT_UID, agent=digest("agent 2"))
+    record = replace(record, rollout=replace(record.rollout, candidate=candidate))
+    step = Step(waiting=LONG_WORDS)
+    status = report.channel_status(replace(largest, record=record), step, fleet.NOW)
+    assert len(status["agentRollout"]["gates"]) == CHECKS + 3
+    # A hundred blocked digests, and a decision record besides.
+    assert STATUS_BYTES < await write(largest.channel, status) < STATUS_BYTES + (16 << 10)
 
 
 @pytest.mark.parametrize("running", [True, False])

@@ -102,7 +102,7 @@ def test_two_reverts_open_the_breaker_for_as_long_as_nobody_looks(sim):
     assert said(sim, "d") == ("Pending", "BreakerOpen", "Person")
     condition = ready(sim)
     assert (condition["status"], condition["reason"]) == ("False", "BreakerOpen")
-    assert "c (AgentRestarted), b (AgentRestarted)" in condition["message"]
+    assert "release c (AgentRestarted), release b (AgentRestarted)" in condition["message"]
     done = resume(sim, "c")
     assert (done["phase"], done["releaseUID"]) == ("Accepted", sim.releases["c"].uid)
     sim.run(400, until=ended(sim, "d"))

@@ -38,6 +38,7 @@ plans = st.builds(
     waves=st.lists(waves, min_size=1, max_size=2).map(tuple),
     max_unavailable=shares,
     settle=seconds,
+    critical_services=st.sampled_from([(), ("a/b",), ("c/d",), ("a/b", "c/d")]),
     progress_deadline=st.just(600.0),
     hold_timeout=st.sampled_from([600.0, 1_200.0]),
     on_failure=st.sampled_from(OnFailure),

@@ -23,7 +23,7 @@ def said(obs, release):
 
 def ready(obs):
     """The Ready condition of the channel."""
-    (condition, _) = report.channel_status(obs)["conditions"]
+    condition, *_ = report.channel_status(obs)["conditions"]
     return condition
 
 

@@ -45,7 +45,7 @@ def let_go(sim):
 def said(sim):
     """The Ready condition of the channel, and its lines."""
     status = report.channel_status(sim.observe())
-    (condition, _) = status["conditions"]
+    condition, *_ = status["conditions"]
     return condition["reason"], condition["message"], status.get("breakGlass", [])
 
 
