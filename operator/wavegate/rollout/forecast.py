@@ -156,7 +156,7 @@ def _told(
             *filter(None, (drill.missing(seen),)),
         ],
     }
-    left = [*late.told(seen), *_left(seen, rollout, fleet, len(fleet) - taken)]
+    left = [*late.told(seen), *_left(seen, rollout, fleet, len(fleet) - taken - late.swept)]
     return told | ({"later": left} if left else {})
 
 
