@@ -131,9 +131,10 @@ def test_no_wave_takes_both_nodes_of_a_critical_workload(
     story.workers = 4
     story.begin()
     dns, backend = story.worker_names[:2], story.worker_names[2:]
+    policy = ("default", f"policy-{story.namespace}")  # where agents run are only agents
     placed(*DNS, dns)
-    placed(story.namespace, "policy", backend)
-    fails_closed(story.namespace, "policy")
+    placed(*policy, backend)
+    fails_closed(*policy)
     story.publish("a")
     story.until_phase("a", "Completed")
     assert_apart(ledgers(story, "a"), dns, backend)
@@ -145,7 +146,7 @@ def test_no_wave_takes_both_nodes_of_a_critical_workload(
 
     story.sandbox.wait_for("the plan to know of both", lambda: len(shown()) == 2)
     later = shown()
-    for service in (DNS, (story.namespace, "policy")):
+    for service in (DNS, policy):
         words = f"a wave takes 1 of the 2 nodes of {'/'.join(service)}, so it comes in a sweep"
         assert any(line.startswith(words) for line in later), later
     story.patch("releases", "b", {"suspend": False})
