@@ -117,6 +117,8 @@ def movable_now(
     """
     if rollout.waves[-1].freed_at is not None:
         return ()
+    if not obs.busy:
+        return unmoved
     return tuple(takewhile(lambda node: node.name not in obs.busy, unmoved))
 
 

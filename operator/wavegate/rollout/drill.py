@@ -157,7 +157,8 @@ def _problem(obs: Observation, rollout: Rollout, drill: Drill, now: float) -> st
     since, stable = drill.back_since, obs.record.stable
     if since is None or stable is None:
         return ""
-    if fails(obs, stable.attempt, node, max(since, obs.watching_since)):
+    pods = obs.pods_on(stable.attempt).get(node.name, ())
+    if fails(pods, node, max(since, obs.watching_since)):
         return "it fails on stable, which ran there before"
     since = max(drill.again_since or since, obs.allowed_since, obs.watching_since)
     left = _lacks(obs, rollout, drill, now)
