@@ -41,14 +41,18 @@ def everywhere(story: Story, binary: str, content: str) -> dict[str, tuple[str, 
 
 def until_agent(story: Story, what: str, test: Callable[[dict[str, Any]], bool]) -> dict[str, Any]:
     """Wait until the newest change of the agent is so; returns its status."""
+    seen: dict[str, Any] = {}
 
-    def reached() -> dict[str, Any] | None:
-        shown = dict(story.channel_status().get("agentRollout") or {})
-        return shown if test(shown) else None
+    def reached() -> bool:
+        seen.clear()
+        seen.update(story.channel_status().get("agentRollout") or {})
+        return test(seen)
 
-    found = story.sandbox.wait_for(f"{story.namespace}: the agent {what}", reached, 90)
-    assert found is not None
-    return found
+    try:
+        story.sandbox.wait_for(f"{story.namespace}: the agent {what}", reached, 180)
+    except Exception as error:
+        raise AssertionError(f"{error}\nstatus: {seen or story.channel_status()}") from error
+    return dict(seen)
 
 
 def current(story: Story) -> tuple[str, str]:
