@@ -63,7 +63,7 @@ bench: setup  ## How long one pass takes at 100 to 10,000 nodes, as a table
 
 .PHONY: record
 record: setup  ## Record anew what the simulation is held against (tests/simulation/README.md)
-	WAVEGATE_RECORD=1 $(RUN) -m pytest tests/e2e/test_fidelity.py tests/e2e/test_fleet.py
+	WAVEGATE_RECORD=1 $(RUN) -m pytest tests/e2e/test_fidelity.py
 
 .PHONY: bench-rollout
 bench-rollout: setup  ## What a good and a bad rollout on 5,000 simulated nodes cost, and how long they take

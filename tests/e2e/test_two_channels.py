@@ -12,7 +12,7 @@ import pytest
 from fidelity.sandboxed import Recorder
 from fidelity.trace import Change
 from support.operator_process import OperatorProcess
-from support.story import Story, channel_spec, digest, let_agents_run
+from support.story import PATIENCE, Story, channel_spec, digest, let_agents_run
 from wavegate.api import WaveState
 from wavegate.cluster.projections import stored_config_map
 from wavegate.evidence import Ledger
@@ -47,13 +47,14 @@ def test_two_channels_on_the_same_nodes_complete_and_have_none_in_the_same_soak(
         neighbour.apply_channel(spec_on(story, "scanner"))
         story.publish("a")
         neighbour.publish("s")
-        waited = False
-        while not waited:  # one of the two has the canary first, and the other says so
-            reasons = [story.status("a").get("reason"), neighbour.status("s").get("reason")]
-            assert "Completed" not in reasons
-            waited = "NodeBusy" in reasons
-        story.until_phase("a", "Completed")
-        neighbour.until_phase("s", "Completed")
+        said: set[str] = set()
+
+        def both_completed() -> bool:
+            seen = [story.status("a"), neighbour.status("s")]
+            said.update(status.get("reason", "") for status in seen)
+            return all(status.get("phase") == "Completed" for status in seen)
+
+        sandbox.wait_for("both releases to complete", both_completed, PATIENCE)
 
         running = {pod["spec"]["nodeName"] for pod in neighbour.pods()}
         assert story.agents().keys() == running == set(story.nodes)
@@ -61,6 +62,7 @@ def test_two_channels_on_the_same_nodes_complete_and_have_none_in_the_same_soak(
         moved = list(moves(both))
     assert len(moved) == 2 * len(story.nodes)
     assert [f"{node}: {channel}" for node, channel, together in moved if together] == []
+    assert "NodeBusy" in said  # one of the two has the canary first, and the other says so
 
 
 def test_a_second_channel_for_the_same_agent_starts_nothing_and_the_first_goes_on(

@@ -36,11 +36,13 @@ KINDS = (
 ORDINARY = tuple(kind.name for kind in KINDS if kind.pool == "workers")
 NEW_KERNEL = ("new", "newarm")
 ZONES = ("east", "south", "west")
+RENEWAL, GRACE = 3, 25
+"""Seconds between two renewals of a node's lease, and until a silent node is NotReady."""
 ROLLOUT = {
-    "maxUnavailable": "25%",
+    "maxUnavailable": "50%",
     "settle": "1s",
     "soak": "3s",
-    "progressDeadline": "45s",
+    "progressDeadline": "30s",
     "bake": "0s",
     "coolDown": "0s",
     "breaker": {"reverts": 0},

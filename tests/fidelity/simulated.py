@@ -2,9 +2,10 @@
 
 import functools
 from collections.abc import Callable, Iterable, Mapping
+from dataclasses import replace
 from typing import Any
 
-from fidelity.fleet import Fleet
+from fidelity.fleet import GRACE, RENEWAL, Fleet
 from fidelity.stage import HARMS, Stage
 from fidelity.trace import KINDS, Body, Change, Trace
 from simulation import apiserver
@@ -125,3 +126,9 @@ class SimulatedFleet(Fleet, SimulatedStage):
 def simulation(seed: int) -> Simulation:
     """The chart's two operators on a cluster that is set as the tests' sandbox."""
     return Simulation(seed, speeds=AS_THE_SANDBOX, operators=2, **PACE)
+
+
+def large_simulation(seed: int) -> Simulation:
+    """The same, as the sandbox of 200 nodes is set."""
+    speeds = replace(AS_THE_SANDBOX, grace=float(GRACE), renewal=float(RENEWAL))
+    return Simulation(seed, speeds=speeds, operators=2, soak_floor=3.0)

@@ -401,7 +401,8 @@ def exposure_is_bounded(guard: Guard, sim: Simulation, change: Change) -> Iterat
         if (is_settled := _settled(guard, sim, name, rollout)) is not None:
             (settled if is_settled else brief).add(name)
     unseen = guard.books.hands.labelled_since(sim.now - guard.lag, attempt) - {change.key[1]}
-    waiting = (moved - settled - brief - unseen) & healthy
+    # Whoever announced that a node leaves keeps it for as long as he likes.
+    waiting = ((moved - settled - brief - unseen) & healthy) - rollout.excused.keys()
     in_flight = sorted(waiting & _of_its_waves(guard, sim, rollout))
     count = len(settled) + len(brief)
     allowed = min(limit, max(1, count))

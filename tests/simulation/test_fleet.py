@@ -1,4 +1,7 @@
-"""The simulation against what was recorded of 200 nodes on the real control plane."""
+"""Three golden stories on 200 nodes: each seed shows the same, and the plan that was shown before.
+
+The recordings are of the simulation itself, until these stories were played on the sandbox.
+"""
 
 import random
 from collections.abc import Callable
@@ -8,7 +11,7 @@ import pytest
 
 from fidelity import fleet_stories, recordings
 from fidelity.fleet_stories import RECORDED_AS, STORIES, FleetStory, Result
-from fidelity.simulated import SimulatedFleet, simulation
+from fidelity.simulated import SimulatedFleet, large_simulation
 from simulation.invariants import Guard
 from wavegate.rollout import choice, forecast, groups, waves
 
@@ -16,7 +19,7 @@ SEEDS = (1, 2, 3)
 
 
 def played(seed: int) -> dict[str, Result]:
-    with simulation(seed) as sim:
+    with large_simulation(seed) as sim:
         sim.watchers.append(Guard())
         return dict(fleet_stories.play(SimulatedFleet(sim)))
 
@@ -62,14 +65,14 @@ def take_critical_nodes_with_the_others(monkeypatch: pytest.MonkeyPatch) -> None
 
 
 def show_another_order(monkeypatch: pytest.MonkeyPatch) -> None:
-    real, drawn = waves.choose, random.Random(1)  # noqa: S311
+    real, drawn = waves.in_turn, random.Random(1)  # noqa: S311
 
     class Shuffled:
         def __getattr__(self, name: str) -> Any:
             return getattr(waves, name)
 
         @staticmethod
-        def choose(*args: Any) -> tuple[list[Any], int]:
+        def in_turn(*args: Any) -> tuple[list[Any], int]:
             nodes, lacking = real(*args)
             return drawn.sample(nodes, len(nodes)), lacking
 
@@ -89,7 +92,7 @@ def test_a_rollout_that_is_not_as_planned_is_found(
     mutant: Callable[[pytest.MonkeyPatch], None], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     mutant(monkeypatch)
-    with simulation(1) as sim:  # no guard: the comparison alone finds it
+    with large_simulation(1) as sim:  # no guard: the comparison alone finds it
         result = fleet_stories.play(SimulatedFleet(sim), STORIES[:1])[STORIES[0].name]
     with pytest.raises(AssertionError):
         assert not difference(STORIES[0], result)

@@ -98,9 +98,10 @@ def canaries_go_by_label(guard: "Guard", sim: Simulation, change: Change) -> Ite
     if rollout.wave > 0 or planned.staged or rollout.plan.agents or served(sim):
         return
     free = _free(guard, sim, rollout, set(planned.pools))
-    wanted = [node.name for node in free if node.labels.get(CANARY_LABEL) == "preferred"]
-    if wanted and set(asked) != {"preferred"}:
-        yield f"{wanted[0]} is preferred by its label, and another node is the canary"
+    there = {node.name for node in taken}
+    left = [n for n in free if n.labels.get(CANARY_LABEL) == "preferred" and n.name not in there]
+    if left and set(asked) != {"preferred"}:
+        yield f"{left[0].name} is preferred by its label, and another node is the canary"
 
 
 def _chosen(

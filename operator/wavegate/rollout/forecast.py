@@ -93,6 +93,8 @@ class _Last:
                     self._nodes = None
             if large:
                 break
+        else:  # complete; or it raised at a step, and a new look begins anew
+            self._steps = None
         return self._plan
 
 
@@ -154,7 +156,7 @@ def _told(
             *filter(None, (drill.missing(seen),)),
         ],
     }
-    left = [*late.told(seen), *_left(seen, rollout, fleet, len(fleet) - taken)]
+    left = [*late.told(seen), *_left(seen, rollout, fleet, len(fleet) - taken - late.swept)]
     return told | ({"later": left} if left else {})
 
 

@@ -29,6 +29,11 @@ class Late:
         """A wave took these."""
         self._came |= {node.name: wave for node in chosen if node.name in self._left}
 
+    @property
+    def swept(self) -> int:
+        """How many of them no wave took."""
+        return len(self._left.keys() - self._came.keys())
+
     def told(self, obs: Observation) -> Iterator[str]:
         """Who comes later, than which wave, when, and why: one line for each, most nodes first."""
         lines: dict[tuple[str, str, str], list[str]] = {}

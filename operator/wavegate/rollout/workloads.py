@@ -24,6 +24,8 @@ SHARE = 4
 """One wave holds at most the N-th part of a workload's nodes."""
 FRESH_SECONDS = 60.0
 """What was read longer ago says nothing about now."""
+RENEW_SECONDS = 30.0
+"""A wave that waits for something else has it read again so often, so that it never grows old."""
 RETRY_SECONDS = 5.0
 """What could not be read is asked for again so soon."""
 SHOWN_SECONDS = 600.0
@@ -80,7 +82,7 @@ def due_in(obs: Observation, known: CriticalWorkloads, now: float) -> float:
     rollout = obs.record.rollout
     if known.services != wanted or (rollout and known.attempt != rollout.attempt):
         return 0.0
-    fresh = FRESH_SECONDS if rollout else SHOWN_SECONDS
+    fresh = RENEW_SECONDS if rollout else SHOWN_SECONDS
     return max(0.0, known.read_at + (min(fresh, RETRY_SECONDS) if known.error else fresh) - now)
 
 

@@ -13,7 +13,7 @@ from wavegate.controller.workloads import WorkloadRunner
 from wavegate.rollout import queue, workloads
 from wavegate.rollout.observation import CriticalWorkloads, Observation
 from wavegate.rollout.record import Record, Revision, Rollout
-from wavegate.rollout.workloads import FRESH_SECONDS, RETRY_SECONDS
+from wavegate.rollout.workloads import RENEW_SECONDS, RETRY_SECONDS
 
 KEY = ("agents", "rules")
 HOOKS = {paths.VALIDATING_WEBHOOKS: [], paths.MUTATING_WEBHOOKS: []}
@@ -124,11 +124,11 @@ def test_a_webhook_that_names_what_is_no_service_spoils_nothing(reading):
     assert reading.client.asked[-1][1].endswith(" in (kube-dns,prom,wavegate)")
 
 
-def test_it_is_believed_for_a_minute_and_forgotten_with_the_rollout(reading):
+def test_it_is_read_again_before_it_is_old_and_forgotten_with_the_rollout(reading):
     reading.read()
     assert reading.woken == [KEY]
-    assert reading.due == FRESH_SECONDS
-    reading.now += FRESH_SECONDS - 1
+    assert reading.due == RENEW_SECONDS
+    reading.now += RENEW_SECONDS - 1
     reading.read()
     assert len(reading.client.asked) == 3
     assert reading.due == 1.0
@@ -176,7 +176,7 @@ def test_no_answer_is_an_error_and_soon_asked_again(reading, error):
 
 def test_what_was_read_before_does_not_stand_for_an_answer_that_does_not_come(reading):
     assert reading.read().error == ""
-    reading.now += FRESH_SECONDS
+    reading.now += RENEW_SECONDS
     reading.client.error = ApiError(500, "no")
     assert reading.read().error
 

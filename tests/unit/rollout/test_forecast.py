@@ -180,6 +180,18 @@ def test_no_look_at_a_large_fleet_works_out_more_than_one_wave(monkeypatch):
     assert looks == 9  # the start, five choices, three large waves that pass
 
 
+def test_a_step_that_fails_is_no_endless_one(monkeypatch):
+    obs = observed([node(i) for i in range(300)], NEXT)
+    assert forecast.is_under_way(obs)
+    with monkeypatch.context() as broken:
+        broken.setattr(waves, "choose", lambda *_: 1 // 0)
+        with pytest.raises(ZeroDivisionError):
+            forecast.plan(replace(obs))
+    assert not forecast.is_under_way(replace(obs))
+    later = replace(obs, at=100.0, nodes=dict(obs.nodes))
+    assert looked_at(later)["nodes"] == 300
+
+
 def test_what_is_worked_out_in_steps_is_of_one_moment():
     obs = observed([node(i) for i in range(300)], NEXT)
     assert forecast.is_under_way(obs)
