@@ -184,7 +184,7 @@ def test_a_step_that_fails_is_no_endless_one(monkeypatch):
     obs = observed([node(i) for i in range(300)], NEXT)
     assert forecast.is_under_way(obs)
     with monkeypatch.context() as broken:
-        broken.setattr(waves, "choose", lambda *_: 1 // 0)
+        broken.setattr(waves, "in_turn", lambda *_: 1 // 0)
         with pytest.raises(ZeroDivisionError):
             forecast.plan(replace(obs))
     assert not forecast.is_under_way(replace(obs))
