@@ -164,8 +164,8 @@ def test_no_look_at_a_large_fleet_works_out_more_than_one_wave(monkeypatch):
     whole = looked_at(observed(nodes[:200], NEXT))
     assert not forecast.is_under_way(observed(nodes[:200], NEXT))
     asked = []
-    choose, passed = waves.choose, forecast._passed
-    monkeypatch.setattr(waves, "choose", lambda *of: asked.append("choose") or choose(*of))
+    choose, passed = waves.in_turn, forecast._passed
+    monkeypatch.setattr(waves, "in_turn", lambda *of: asked.append("choose") or choose(*of))
     monkeypatch.setattr(forecast, "_passed", lambda *of: asked.append(len(of[2])) or passed(*of))
     obs, looks = observed(nodes, NEXT), 0
     while forecast.is_under_way(obs):
