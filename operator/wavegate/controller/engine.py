@@ -30,6 +30,7 @@ from wavegate.controller.world import World
 from wavegate.rollout import (
     bake_report,
     busy,
+    channel_report,
     cooldown,
     drill,
     excerpts,
@@ -287,7 +288,7 @@ class Engine:
         stamp = excerpts.timestamp(now)
         gates = self._live.look(key, obs, step, now)
         if obs.channel is not None:
-            status = report.channel_status(obs, step, now, gates)
+            status = channel_report.channel_status(obs, step, now, gates)
             await self._statuses.write(obs.channel, status, stamp)
             if forecast.is_under_way(obs):
                 self._queue.later(key, forecast.BREATH)

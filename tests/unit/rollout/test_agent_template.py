@@ -6,7 +6,7 @@ import pytest
 
 from support.builders import agent_template, digest, make_channel, make_decision, make_release
 from wavegate.api import Phase, Reason, WaveState
-from wavegate.rollout import decisions, edits, forecast, report, succession
+from wavegate.rollout import channel_report, decisions, edits, forecast, succession
 from wavegate.rollout.agent_template import fingerprint
 from wavegate.rollout.record import Blocked
 
@@ -89,7 +89,7 @@ def test_a_template_that_was_reverted_is_not_tried_again_and_no_content_is_block
     assert not stable.record.blocked
     (entry,) = stable.record.failed_agents
     assert entry.digest == fingerprint(template("agent 2"), stable.channel.spec)
-    status, condition = report.channel_status(stable.observe()), current(stable)
+    status, condition = channel_report.channel_status(stable.observe()), current(stable)
     assert condition["reason"] == "AgentTemplateFailed"
     assert entry.incident in condition["message"]
     assert status["agentRollout"]["phase"] == "Reverted"
@@ -110,7 +110,7 @@ def test_a_template_that_nobody_knows_is_taken_for_the_present_one_and_nothing_s
 
 def current(sim):
     """The condition that says whether stable runs the channel's template."""
-    conditions = report.channel_status(sim.observe())["conditions"]
+    conditions = channel_report.channel_status(sim.observe())["conditions"]
     return next(c for c in conditions if c["type"] == "AgentCurrent")
 
 
@@ -168,7 +168,7 @@ def test_the_wave_of_a_new_agent_is_told_on_the_channel(stable):
     stable.step_until(
         lambda: begun(stable).waves and begun(stable).waves[-1].state is WaveState.Soaking
     )
-    status = report.channel_status(stable.observe())
+    status = channel_report.channel_status(stable.observe())
     assert status["agentRollout"]["wave"]["name"] == "canary"
     assert status["candidate"]["kind"] == "Agent"
     assert status["stable"]["kind"] == "Content"

@@ -7,7 +7,7 @@ import pytest
 from support.builders import digest, make_channel, make_decision
 from support.invariants import ended, phase_of, with_stable
 from wavegate.api import Reason
-from wavegate.rollout import cooldown, report
+from wavegate.rollout import channel_report, cooldown, report
 from wavegate.rollout.steps import Step
 from wavegate.rollout.transitions import HARM
 
@@ -34,7 +34,7 @@ def said(sim, name):
 
 
 def ready(sim):
-    return report.channel_status(sim.observe())["conditions"][0]
+    return channel_report.channel_status(sim.observe())["conditions"][0]
 
 
 def resume(sim, release, **spec):

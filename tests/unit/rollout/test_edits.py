@@ -11,7 +11,7 @@ from support.invariants import with_stable
 from support.world import SimCluster
 from wavegate.api import IntOrPercent, OnFailure
 from wavegate.evidence import CheckSpec
-from wavegate.rollout import queue, report, transitions
+from wavegate.rollout import channel_report, queue, report, transitions
 from wavegate.rollout.edits import differing, is_tighter, tightened
 from wavegate.rollout.record import Plan, PlannedWave
 
@@ -161,7 +161,7 @@ def rolling(sim):
 
 def conditions(sim):
     obs = sim.observe()
-    return {c["type"]: c for c in report.channel_status(obs)["conditions"]}
+    return {c["type"]: c for c in channel_report.channel_status(obs)["conditions"]}
 
 
 def test_an_edit_in_flight_acts_if_it_tightens_and_else_is_shown(rolling):

@@ -7,7 +7,7 @@ import pytest
 from support.builders import make_release
 from support.planned import node, observed
 from wavegate.api import Phase, Reason
-from wavegate.rollout import feed, report
+from wavegate.rollout import channel_report, feed
 from wavegate.rollout.record import Outcome
 
 HOUR = 3_600
@@ -28,7 +28,7 @@ def seen(*made: int, took: float | None = None, agent: str = ""):
 
 
 def told(obs) -> dict | None:
-    conditions = report.channel_status(obs)["conditions"]
+    conditions = channel_report.channel_status(obs)["conditions"]
     return next((c for c in conditions if c["type"] == "KeepsUp"), None)
 
 

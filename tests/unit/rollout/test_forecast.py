@@ -12,7 +12,7 @@ from support.builders import make_channel, make_release
 from support.invariants import with_stable
 from support.planned import node, observed
 from support.walks import walk
-from wavegate.rollout import forecast, report, waves, workloads
+from wavegate.rollout import channel_report, forecast, waves, workloads
 from wavegate.rollout.forecast import least_moving
 from wavegate.rollout.kept import Kept
 from wavegate.rollout.names import CANARY_LABEL
@@ -29,7 +29,7 @@ def test_a_plan_is_shown_before_anything_starts_also_when_all_is_suspended():
     held = make_release("b", 2, suspend=True)
     for release, suspend in ((NEXT, True), (held, False), (held, True)):
         obs = observed([node(i) for i in range(20)], release, suspend=suspend)
-        plan = report.channel_status(obs)["plan"]
+        plan = channel_report.channel_status(obs)["plan"]
         assert plan["release"] == "b"
         assert plan["nodes"] == sum(wave["nodes"] for wave in plan["waves"]) == 20
         assert plan["waves"][0]["summary"] == "1 node, 10m soak"
@@ -164,8 +164,8 @@ def test_no_look_at_a_large_fleet_works_out_more_than_one_wave(monkeypatch):
     whole = looked_at(observed(nodes[:200], NEXT))
     assert not forecast.is_under_way(observed(nodes[:200], NEXT))
     asked = []
-    choose, passed = waves.choose, forecast._passed
-    monkeypatch.setattr(waves, "choose", lambda *of: asked.append("choose") or choose(*of))
+    choose, passed = waves.in_turn, forecast._passed
+    monkeypatch.setattr(waves, "in_turn", lambda *of: asked.append("choose") or choose(*of))
     monkeypatch.setattr(forecast, "_passed", lambda *of: asked.append(len(of[2])) or passed(*of))
     obs, looks = observed(nodes, NEXT), 0
     while forecast.is_under_way(obs):

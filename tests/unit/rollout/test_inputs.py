@@ -5,8 +5,8 @@ from dataclasses import replace
 import pytest
 
 from support.builders import agent_template, make_channel
+from wavegate.rollout.channel_report import channel_status
 from wavegate.rollout.inputs import inputs
-from wavegate.rollout.report import channel_status
 
 
 def found(kind="imageVolume", target="volumeName", **pod):

@@ -9,9 +9,10 @@ from support.invariants import ended, phase_of
 from wavegate.api import WaveState
 from wavegate.evidence import Taint
 from wavegate.rollout import exposure
+from wavegate.rollout.channel_report import channel_status
 from wavegate.rollout.decide import decide
 from wavegate.rollout.movable import describe, not_movable
-from wavegate.rollout.report import channel_status, release_status
+from wavegate.rollout.report import release_status
 from wavegate.rollout.steps import Target
 from wavegate.rollout.templates import HOSTNAME
 
