@@ -20,7 +20,7 @@ from support import fleet
 from support.builders import CHANNEL, SPACE
 from wavegate.controller.gather import Gatherer
 from wavegate.controller.world import World
-from wavegate.rollout import forecast, report
+from wavegate.rollout import channel_report, forecast, report
 from wavegate.rollout.decide import decide
 from wavegate.rollout.kept import Kept
 from wavegate.rollout.observation import Observation
@@ -137,7 +137,7 @@ def _gatherer(world: World) -> Gatherer:
 
 
 def _statuses(obs: Observation, step: Step) -> None:
-    report.channel_status(obs)
+    channel_report.channel_status(obs)
     for release in obs.releases:
         report.release_status(obs, release, step, fleet.NOW)
 

@@ -65,14 +65,14 @@ def take_critical_nodes_with_the_others(monkeypatch: pytest.MonkeyPatch) -> None
 
 
 def show_another_order(monkeypatch: pytest.MonkeyPatch) -> None:
-    real, drawn = waves.choose, random.Random(1)  # noqa: S311
+    real, drawn = waves.in_turn, random.Random(1)  # noqa: S311
 
     class Shuffled:
         def __getattr__(self, name: str) -> Any:
             return getattr(waves, name)
 
         @staticmethod
-        def choose(*args: Any) -> tuple[list[Any], int]:
+        def in_turn(*args: Any) -> tuple[list[Any], int]:
             nodes, lacking = real(*args)
             return drawn.sample(nodes, len(nodes)), lacking
 
