@@ -108,8 +108,9 @@ def _states() -> Iterator[str]:
     yield (
         "A state stays while nothing in the table comes. It counts as held, too, while a `Pending` "
         "wave finds no healthy node in its pools or its way back is blocked (`RevertPathBlocked`), "
-        "and while a soak is over its bound (`SoakInterrupted`). Judging that takes longer than "
-        "`holdTimeout` pauses the release."
+        "or it can't be seen where critical workloads run (`WorkloadsUnseen`), and while a soak is "
+        "over its bound (`SoakInterrupted`). Judging that takes longer than `holdTimeout` pauses "
+        "the release."
     )
     yield from _rows(transitions.WAVE_ROWS)
 

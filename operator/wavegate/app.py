@@ -114,6 +114,8 @@ class Operator:
             identity=self._settings.name(),
             soak_floor=self._settings.soak_floor,
             binding=self._settings.binding(),
+            own_node=self._settings.node,
+            own_service=self._settings.own_service(),
         )
         leader.world.hindrance = lambda: self._check.problem
         self._syncing = "the caches are not synced yet"

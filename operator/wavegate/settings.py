@@ -33,6 +33,10 @@ class Settings:
     """WAVEGATE_LEASE_DURATION: a leader that is silent for so long is replaced. Default 15s."""
     identity: str = ""
     """WAVEGATE_IDENTITY: the name of this process in the Lease. Default: host name and process."""
+    node: str = ""
+    """WAVEGATE_NODE: node of this process, which comes last in its wave. Default none."""
+    service: str = ""
+    """WAVEGATE_SERVICE: Service of all replicas, whose nodes share no wave. Default none."""
     prometheus_connections: str = "/etc/wavegate/prometheus"
     """WAVEGATE_PROMETHEUS_CONNECTIONS: folder of connections. Default /etc/wavegate/prometheus."""
     admission_policies: str = ""
@@ -75,6 +79,10 @@ class Settings:
         """What gives the operator its rights in a namespace, after `kubectl create rolebinding`."""
         account = f"{self.namespace()}:{self.service_account}"
         return f"{self.agents_role} --clusterrole={self.agents_role} --serviceaccount={account}"
+
+    def own_service(self) -> str:
+        """The Service of all replicas (`namespace/name`), or nothing."""
+        return f"{self.namespace()}/{self.service}" if self.service else ""
 
     def policies(self) -> tuple[str, ...]:
         """The admission policies that should be there."""

@@ -260,6 +260,11 @@ class Sandbox:
         """The machine comes back with a new bootID, which is returned. Its containers restart."""
         return self._machines.boot(node)
 
+    def pull(self, namespace: str, pod: str) -> None:
+        """The registry has the images of this pod after all: it starts (`components.OFFLINE`)."""
+        path = f"/api/v1/namespaces/{namespace}/pods/{pod}"
+        self.request("PATCH", path, {"metadata": {"annotations": {components.PULLED: "true"}}})
+
     def remove_node(self, node: str) -> None:
         """Delete the node object."""
         self._machines.remove(node)

@@ -9,6 +9,10 @@ from wavegate_sandbox.certificates import Pair
 
 STAGES = Path(__file__).parent / "stages"
 CRASHED = "sandbox.wavegate.dev/crashed"
+OFFLINE = "offline.registry.test"
+"""Images of this registry can't be pulled (stages/pod.yaml)."""
+PULLED = "sandbox.wavegate.dev/pulled"
+"""Annotation of a pod for which they could be, after all."""
 
 # Order of start. The components of one step start side by side.
 STEPS: tuple[tuple[str, ...], ...] = (

@@ -20,7 +20,7 @@ from support import fleet
 from support.builders import CHANNEL, SPACE
 from wavegate.controller.gather import Gatherer
 from wavegate.controller.world import World
-from wavegate.rollout import report
+from wavegate.rollout import channel_report, forecast, report
 from wavegate.rollout.decide import decide
 from wavegate.rollout.kept import Kept
 from wavegate.rollout.observation import Observation
@@ -63,6 +63,8 @@ def _rows() -> Iterator[tuple[str, Callable[[int], Times]]]:
         yield f"decide, {state}", lambda size, state=state: _decide(size, state)
     for state in fleet.STATES:
         yield f"status alone, {state}", lambda size, state=state: _status(size, state)
+    yield "plan, one look", lambda size: [look for looks in _plans(size) for look in looks]
+    yield "plan, all its looks", lambda size: [_sum(looks) for looks in _plans(size)]
     yield "gather, judging", lambda size: _gather(size, "judging")
     for state in fleet.STATES:
         yield f"whole pass, {state}", lambda size, state=state: _pass(size, state)
@@ -106,9 +108,27 @@ def _pass(size: int, state: str, *, again: bool = False) -> Times:
         return _measured(lambda: runner.run(whole()))
 
 
+def _plans(size: int) -> Iterator[Times]:
+    """The looks in which a plan is worked out before its start, as often as all else is done."""
+    obs = fleet.observe(size, "idle")
+    for _ in range(REPEAT):
+        seen, looks, more = anew(obs), [], True
+        while more:
+            wall, began = time.perf_counter(), time.process_time()
+            more = forecast.is_under_way(seen)
+            used, passed = time.process_time() - began, time.perf_counter() - wall
+            looks.append((used * 1000, passed * 1000))
+            seen = replace(seen)
+        yield looks
+
+
+def _sum(looks: Times) -> tuple[float, float]:
+    return sum(used for used, _ in looks), sum(passed for _, passed in looks)
+
+
 def anew(obs: Observation) -> Observation:
     """The same, of which nothing was worked out yet."""
-    return replace(obs, kept=Kept())
+    return replace(obs, kept=Kept(), shown=Kept())
 
 
 def _gatherer(world: World) -> Gatherer:
@@ -117,7 +137,7 @@ def _gatherer(world: World) -> Gatherer:
 
 
 def _statuses(obs: Observation, step: Step) -> None:
-    report.channel_status(obs)
+    channel_report.channel_status(obs)
     for release in obs.releases:
         report.release_status(obs, release, step, fleet.NOW)
 

@@ -21,7 +21,7 @@ from support import fleet
 from support.carrying import pod_on
 from wavegate.cluster.projections import selected_view
 from wavegate.evidence import agents_then
-from wavegate.rollout import report
+from wavegate.rollout import channel_report, report
 from wavegate.rollout.decide import decide
 from wavegate.rollout.kept import Kept
 from wavegate.rollout.observation import AgentPods, Observation
@@ -99,7 +99,7 @@ def _touched(obs: Observation) -> Observation:
 
 def _pass(obs: Observation) -> None:
     step = decide(obs, fleet.NOW)
-    report.channel_status(obs)
+    channel_report.channel_status(obs)
     for release in obs.releases:
         report.release_status(obs, release, step, fleet.NOW)
 

@@ -25,33 +25,31 @@ def seen(scenario: Scenario, trace: Trace) -> dict[str, Any]:
     return found
 
 
-def path_of(scenario: Scenario) -> Path:
-    """The file of a scenario."""
-    return FOLDER / f"{scenario.name}.json"
-
-
-def read(scenario: Scenario) -> dict[str, Any]:
-    """What was recorded."""
-    found: dict[str, Any] = json.loads(path_of(scenario).read_text())
-    return dict(found["seen"])
-
-
 def difference(scenario: Scenario, trace: Trace) -> str:
     """What was seen against what was recorded, line by line; empty when they agree."""
-    texts = [
-        json.dumps(found, indent=1, ensure_ascii=False).splitlines()
-        for found in (read(scenario), seen(scenario, trace))
-    ]
-    return "\n".join(difflib.unified_diff(*texts, "recorded", "seen", lineterm="", n=2))
+    return compare(scenario.name, seen(scenario, trace))
 
 
 def write(scenario: Scenario, trace: Trace, made: Mapping[str, Any]) -> None:
     """Record; `made` says how and when."""
+    keep(scenario.name, scenario.play.__doc__ or "", seen(scenario, trace), made)
+
+
+def compare(name: str, found: Mapping[str, Any]) -> str:
+    """What was found against what is recorded under a name; empty when they agree."""
+    recorded = json.loads(_path_of(name).read_text())["seen"]
+    texts = [
+        json.dumps(side, indent=1, ensure_ascii=False).splitlines() for side in (recorded, found)
+    ]
+    return "\n".join(difflib.unified_diff(*texts, "recorded", "seen", lineterm="", n=2))
+
+
+def keep(name: str, story: str, found: Mapping[str, Any], made: Mapping[str, Any]) -> None:
+    """Record under a name."""
     FOLDER.mkdir(exist_ok=True)
-    body = {
-        "scenario": scenario.name,
-        "story": (scenario.play.__doc__ or "").strip(),
-        "made": dict(made),
-        "seen": seen(scenario, trace),
-    }
-    path_of(scenario).write_text(json.dumps(body, indent=1, ensure_ascii=False) + "\n")
+    body = {"scenario": name, "story": story.strip(), "made": dict(made), "seen": dict(found)}
+    _path_of(name).write_text(json.dumps(body, indent=1, ensure_ascii=False) + "\n")
+
+
+def _path_of(name: str) -> Path:
+    return FOLDER / f"{name}.json"

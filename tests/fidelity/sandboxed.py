@@ -8,15 +8,17 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, Self
 
-from fidelity.stage import CHANNEL, HARMS, Stage, node_labels
+from fidelity.fleet import Fleet
+from fidelity.stage import CHANNEL, HARMS, Stage
 from fidelity.trace import KINDS, Body, Change, Trace
 from support.served import as_served, own_name
 from support.story import GROUP, digest
 from wavegate.rollout.names import KIND_LABEL, node_label
 from wavegate.rollout.steps import Target
 from wavegate.rollout.templates import targeted
+from wavegate_sandbox.client import STRATEGIC
 from wavegate_sandbox.cluster import Sandbox
-from wavegate_sandbox.faults import AgentCrashLoop, Fault, NodeCrash
+from wavegate_sandbox.faults import AgentCrashLoop, Fault, NodeCrash, broken
 from wavegate_sandbox.nodes import NodeSpec
 
 PATHS = {
@@ -30,6 +32,7 @@ PATHS = {
 """What is watched: path and label selector."""
 WATCH_SECONDS = 600
 PATIENCE = 150.0
+"""Seconds that a story may take until its next turn."""
 MERGE = "application/merge-patch+json"
 DEEDS: Mapping[str, Fault] = {"kills": NodeCrash(8.0), "crash-loops": AgentCrashLoop(1.0)}
 FAULTS = {digest(content): DEEDS[how] for content, how in HARMS.items()}
@@ -138,14 +141,16 @@ class Recorder:
 
 
 class SandboxedStage(Stage):
-    """See the module. `leader` kills the operator that leads."""
+    """See the module. `kill_leader` kills the operator that leads."""
+
+    patience = PATIENCE
 
     def __init__(
         self,
         recorder: Recorder,
         sandbox: Sandbox,
         space: str,
-        kill_leader: Callable[[], None],
+        kill_leader: Callable[[], None] = lambda: None,
         workers: int = 3,
     ) -> None:
         super().__init__(space, workers)
@@ -177,7 +182,8 @@ class SandboxedStage(Stage):
 
     def join(self, *nodes: str) -> None:
         left = [pod for pod in self.bodies("pods") if pod["spec"].get("nodeName") in nodes]
-        self._sandbox.add_nodes([NodeSpec(n, node_labels(self.space, n)) for n in nodes], 120)
+        looks = {node: self.looks(node) for node in nodes}
+        self._sandbox.add_nodes([NodeSpec(n, k.labels, **k.facts) for n, k in looks.items()], 120)
         for pod in left:
             # Bound to the machine that had this name before: a kubelet starts it anew.
             self._sandbox._machines._restart(pod)
@@ -190,6 +196,13 @@ class SandboxedStage(Stage):
 
     def remove(self, node: str) -> None:
         self._sandbox.remove_node(node)
+
+    def crash_agent(self, node: str) -> None:
+        pod = self.pod_on(node)
+        assert pod is not None
+        path = f"/api/v1/namespaces/{self.space}/pods/{pod['metadata']['name']}/status"
+        body = {"metadata": {"uid": pod["metadata"]["uid"]}, "status": broken(pod)}
+        self._sandbox.request("PATCH", path, body, content_type=STRATEGIC)
 
     def taint(self, node: str, key: str) -> None:
         path = f"/api/v1/nodes/{node}"
@@ -220,7 +233,7 @@ class SandboxedStage(Stage):
         return self._recorder.bodies(plural, self.space)
 
     def until(self, what: str, test: Callable[[], object]) -> None:
-        ends, count = time.monotonic() + PATIENCE, -1
+        ends, count = time.monotonic() + self.patience, -1
         while True:
             if count != self._recorder.count(self.space):  # else nothing can have changed
                 count = self._recorder.count(self.space)
@@ -239,6 +252,30 @@ class SandboxedStage(Stage):
 
     def _path(self, kind: str) -> str:
         return f"{GROUP}/namespaces/{self.space}/securitycontent{kind.lower()}s"
+
+
+class SandboxedFleet(Fleet, SandboxedStage):
+    """Two hundred nodes on the sandbox."""
+
+    patience = 300.0
+    _cut_at = 0
+    """etcd's revision."""
+
+    def cut(self) -> None:
+        self._cut_at = max(map(_version, self._recorder.changes(self.space)))
+
+    def trace(self) -> Trace:
+        trace, is_cut = Trace(self.key), False
+        for change in self._recorder.changes(self.space):
+            if not is_cut and _version(change) > self._cut_at > 0:
+                is_cut = True
+                trace.cut()
+            trace.feed(change)
+        return trace
+
+
+def _version(change: Change) -> int:
+    return int(change.body["metadata"]["resourceVersion"])
 
 
 def _space(plural: str, body: Body) -> str:

@@ -1,9 +1,12 @@
 """A stage in the simulation, set as the sandbox of the tests is."""
 
+import functools
 from collections.abc import Callable, Iterable, Mapping
+from dataclasses import replace
 from typing import Any
 
-from fidelity.stage import HARMS, Stage, node_labels
+from fidelity.fleet import GRACE, RENEWAL, Fleet
+from fidelity.stage import HARMS, Stage
 from fidelity.trace import KINDS, Body, Change, Trace
 from simulation import apiserver
 from simulation.cluster import SPACE, Simulation
@@ -16,12 +19,17 @@ AS_THE_SANDBOX = Speeds(
 )
 """kwok starts and ends pods at once; leases and node controller as in tests/conftest.py."""
 DEEDS = {"kills": kills(8.0), "crash-loops": crash_loops(1.0)}
+INFO = {"kernel": "kernelVersion", "arch": "architecture", "os_image": "osImage"}
+"""What `nodeInfo` calls the facts of a machine."""
 PACE = {"soak_floor": 1.0, "lease_duration": 6.0}
 """As the operators of tests/e2e/conftest.py."""
 
 
 class SimulatedStage(Stage):
     """See the module."""
+
+    patience = 300.0
+    """Virtual seconds that a story may take until its next turn."""
 
     def __init__(self, sim: Simulation, workers: int = 3) -> None:
         super().__init__(SPACE, workers)
@@ -42,8 +50,10 @@ class SimulatedStage(Stage):
 
     def join(self, *nodes: str) -> None:
         for node in nodes:
-            labels = node_labels(self.space, node)
-            self.sim.act(lambda node=node, labels=labels: self.sim.machines.add(node, labels))
+            looks = self.looks(node)
+            kind = {INFO[fact]: value for fact, value in looks.facts.items()}
+            add = functools.partial(self.sim.machines.add, node, dict(looks.labels), **kind)
+            self.sim.act(add)
         for node in nodes:
             self.until_ready(node, "True")
 
@@ -55,6 +65,11 @@ class SimulatedStage(Stage):
 
     def remove(self, node: str) -> None:
         self.sim.remove_node(node)
+
+    def crash_agent(self, node: str) -> None:
+        pod = self.pod_on(node)
+        assert pod is not None
+        self.sim.act(lambda: self.sim.machines.restart_container(node, dict(pod)))
 
     def taint(self, node: str, key: str) -> None:
         taint = {"key": key, "effect": "NoSchedule"}
@@ -85,7 +100,7 @@ class SimulatedStage(Stage):
         return self.sim.server.all(plural)
 
     def until(self, what: str, test: Callable[[], object]) -> None:
-        self.sim.until(what, test, 300.0)
+        self.sim.until(what, test, self.patience)
 
     def trace(self) -> Trace:
         return self._trace
@@ -101,6 +116,19 @@ class SimulatedStage(Stage):
             self._trace.feed(Change(change.plural, change.before, change.after))
 
 
+class SimulatedFleet(Fleet, SimulatedStage):
+    """Two hundred nodes in the simulation."""
+
+    def cut(self) -> None:
+        self._trace.cut()
+
+
 def simulation(seed: int) -> Simulation:
     """The chart's two operators on a cluster that is set as the tests' sandbox."""
     return Simulation(seed, speeds=AS_THE_SANDBOX, operators=2, **PACE)
+
+
+def large_simulation(seed: int) -> Simulation:
+    """The same, as the sandbox of 200 nodes is set."""
+    speeds = replace(AS_THE_SANDBOX, grace=float(GRACE), renewal=float(RENEWAL))
+    return Simulation(seed, speeds=speeds, operators=2, soak_floor=3.0)

@@ -5,7 +5,8 @@ worlds; everything that is waited for is computed here, from the objects as they
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 from fidelity.trace import Body, Trace, pod_state, ready_of
@@ -22,6 +23,16 @@ and again.
 """
 
 
+@dataclass(frozen=True, slots=True)
+class Looks:
+    """What a machine is: its labels, and `kernel`, `arch` or `os_image` where they are not as on
+    most.
+    """
+
+    labels: Mapping[str, str]
+    facts: Mapping[str, str] = field(default_factory=dict)
+
+
 class Stage(ABC):
     """One channel, `rules`, in a namespace with nodes of its own. The canary comes first."""
 
@@ -32,9 +43,13 @@ class Stage(ABC):
         self.sequence = 0
 
     @property
-    def nodes(self) -> list[str]:
+    def nodes(self) -> Sequence[str]:
         """All nodes that a story begins with."""
         return [self.canary, *self.workers]
+
+    def looks(self, node: str) -> Looks:
+        """What the machine of this name is."""
+        return Looks(node_labels(self.space, node))
 
     # What is done
 
@@ -65,6 +80,10 @@ class Stage(ABC):
     @abstractmethod
     def remove(self, node: str) -> None:
         """Machine and Node are gone."""
+
+    @abstractmethod
+    def crash_agent(self, node: str) -> None:
+        """The agent on a node ends with an error, and its kubelet backs off before the next try."""
 
     @abstractmethod
     def taint(self, node: str, key: str) -> None:
@@ -110,7 +129,11 @@ class Stage(ABC):
     def soak(self, canary: str, everywhere: str = QUICK, **rollout: str) -> None:
         """Change the waves' soaks for the releases to come; the rollout's other fields too."""
         spec = channel_spec(self.space, canary, everywhere)
-        self.change("Channel", CHANNEL, {**spec, "rollout": {**spec["rollout"], **rollout}})
+        self.edit_channel({**spec, "rollout": {**spec["rollout"], **rollout}})
+
+    def edit_channel(self, spec: Mapping[str, Any]) -> None:
+        """Replace these fields of the channel, and wait until the operator has seen it."""
+        self.change("Channel", CHANNEL, spec)
 
         def taken_in() -> bool:
             channel = next(iter(self.bodies("securitycontentchannels")))
@@ -120,10 +143,10 @@ class Stage(ABC):
         # Channels and releases are watched apart: a release may be seen first.
         self.until("the operator has seen the channel", taken_in)
 
-    def publish(self, name: str, content: str = "") -> None:
-        """Create the next release; its content is named like it."""
+    def publish(self, name: str, content: str = "", **more: Any) -> None:
+        """Create the next release; its content is named like it. more = other fields."""
         self.sequence += 1
-        spec = {"channel": CHANNEL, "version": name, "sequence": self.sequence}
+        spec = {"channel": CHANNEL, "version": name, "sequence": self.sequence, **more}
         image = f"registry.example/content@{digest(content or name)}"
         self.create("Release", name, {**spec, "content": {"image": image}})
 
@@ -197,15 +220,20 @@ class Stage(ABC):
 
         self.until(f"{node} is tainted as unreachable", lost)
 
+    def agents(self) -> dict[str, Body]:
+        """The agent's pod that runs on each node: Ready, and not about to end."""
+        return {
+            pod["spec"]["nodeName"]: pod
+            for pod in self.bodies("pods")
+            if pod["spec"].get("nodeName")
+            and CHANNEL_LABEL in pod["metadata"]["labels"]
+            and ready_of(pod) == "True"
+            and "deletionTimestamp" not in pod["metadata"]
+        }
+
     def pod_on(self, node: str) -> Body | None:
-        """The agent's pod that runs on a node, or None: Ready, and not about to end."""
-        for pod in self.bodies("pods"):
-            here = (
-                pod["spec"].get("nodeName") == node and CHANNEL_LABEL in pod["metadata"]["labels"]
-            )
-            if here and ready_of(pod) == "True" and "deletionTimestamp" not in pod["metadata"]:
-                return pod
-        return None
+        """The agent's pod that runs on a node, or None."""
+        return self.agents().get(node)
 
     def until_state(self, node: str, state: str) -> None:
         """Wait until an agent's pod on the node is in this state (as in a trace)."""
@@ -216,19 +244,15 @@ class Stage(ABC):
 
         self.until(f"a pod on {node} is {state}", reached)
 
-    def runs(self, node: str, content: str) -> bool:
-        """Whether the node's agent runs this content."""
-        pod = self.pod_on(node)
-        volumes = pod["spec"]["volumes"] if pod else ()
-        return any(digest(content) in str(v.get("image")) for v in volumes)
-
     def until_runs(self, content: str, nodes: Iterable[str]) -> None:
         """Wait until these nodes run this content."""
         wanted = list(nodes)
-        self.until(
-            f"{len(wanted)} nodes run {content}",
-            lambda: all(self.runs(node, content) for node in wanted),
-        )
+
+        def run() -> bool:
+            running = self.agents()
+            return all(node in running and carries(running[node], content) for node in wanted)
+
+        self.until(f"{len(wanted)} nodes run {content}", run)
 
     def daemon_set(self, release: str) -> Body:
         """The candidate's DaemonSet."""
@@ -271,6 +295,11 @@ def channel_spec(space: str, canary_soak: str, soak: str) -> dict[str, Any]:
 def node_labels(space: str, node: str) -> dict[str, str]:
     """The labels that a node of a story is found by."""
     return {"story": space, "pool": "canary" if node.endswith("-canary") else "workers"}
+
+
+def carries(pod: Body, content: str) -> bool:
+    """Whether a pod has this content."""
+    return any(digest(content) in str(volume.get("image")) for volume in pod["spec"]["volumes"])
 
 
 def _name(body: Body) -> str:

@@ -8,7 +8,7 @@ wave is a hash of random UIDs), and how often something goes round is not counte
 """
 
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -41,6 +41,15 @@ class Life:
         if not self.states or self.states[-1] != state:
             self.states.append(state)
 
+    def last(self) -> "Life":
+        """One that begins as this one ended."""
+        return Life(self.states[-1:])
+
+    @property
+    def is_there(self) -> bool:
+        """Whether the object is not gone."""
+        return self.states[-1:] != ["gone"]
+
 
 @dataclass(slots=True)
 class NodeLife:
@@ -53,6 +62,16 @@ class NodeLife:
     boots: Life = field(default_factory=Life)
     pods: dict[str, Life] = field(default_factory=dict)
     """By UID, in the order in which they were made."""
+
+    def last(self) -> "NodeLife":
+        """One that begins as this one ended. A pod's first state is its release."""
+        lives = (life.last() for life in (self.ready, self.taints, self.side, self.boots))
+        pods = {
+            uid: Life([life.states[0], *life.states[1:][-1:]])
+            for uid, life in self.pods.items()
+            if life.is_there
+        }
+        return NodeLife(self.pool, *lives, pods)
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,6 +118,15 @@ class Trace:
         }[change.plural]
         take(change.body, gone=change.after is None)
 
+    def cut(self) -> None:
+        """What was seen so far is what the next story begins with."""
+        self.record = self.record.last()
+        for lives in (self.statuses, self.sets):
+            ended = {name: life.last() for name, life in lives.items() if life.is_there}
+            lives.clear()
+            lives.update(ended)
+        self.nodes = {uid: node.last() for uid, node in self.nodes.items() if node.ready.is_there}
+
     def release_of(self, body: Body) -> str:
         """The release of a revision's DaemonSet or pod."""
         attempt = (body["metadata"].get("labels") or {}).get(ATTEMPT_LABEL, "")
@@ -109,7 +137,7 @@ class Trace:
         return {
             "record": self.record.states,
             "status": {name: life.states for name, life in sorted(self.statuses.items())},
-            "daemonSets": {name: life.states for name, life in sorted(self.sets.items())},
+            "daemonSets": {name: set_life(life.states) for name, life in sorted(self.sets.items())},
             "nodes": _counted(self.nodes.values()),
         }
 
@@ -235,7 +263,8 @@ def _counted(nodes: Iterable[NodeLife]) -> list[dict[str, Any]]:
     """Nodes that lived alike, and how many they are, by pool."""
     lives: Counter[tuple[Any, ...]] = Counter()
     for life in nodes:
-        pods = tuple(" → ".join(pod.states) for pod in life.pods.values())
+        booted = len(life.boots.states) > 1
+        pods = tuple(pod_life(pod.states, booted=booted) for pod in life.pods.values())
         seen = (life.ready.states, life.taints.states, life.side.states)
         lives[(life.pool, *(" → ".join(s) for s in seen), len(life.boots.states), pods)] += 1
     names = ("pool", "ready", "taints", "side", "boots", "pods")
@@ -243,3 +272,23 @@ def _counted(nodes: Iterable[NodeLife]) -> list[dict[str, Any]]:
         {"count": count, **dict(zip(names, life, strict=True))}
         for life, count in sorted(lives.items())
     ]
+
+
+def set_life(states: Sequence[str]) -> list[str]:
+    """The states of a DaemonSet. The next release may start, and point it elsewhere, before its
+    controller has said that it saw it back at all nodes: nobody waits for that.
+    """
+    pairs = zip(states, [*states[1:], "all, observed"], strict=True)
+    unseen = [one == "all" and after != "all, observed" for one, after in pairs]
+    told = (
+        [one, "all, observed"] if left else [one] for one, left in zip(states, unseen, strict=True)
+    )
+    return [state for part in told for state in part]
+
+
+def pod_life(states: Sequence[str], *, booted: bool) -> str:
+    """The states of a pod. A pod that starts on a machine that boots, before its Node is Ready, is
+    marked as not Ready by the node controller until then: which comes first nobody promises.
+    """
+    told = " → ".join(states)
+    return told.replace("ready → not ready → ready", "ready") if booted else told

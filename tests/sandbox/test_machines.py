@@ -3,6 +3,7 @@
 import pytest
 
 from support.workloads import create, daemon_set, label, node_of, running
+from wavegate_sandbox.components import OFFLINE
 from wavegate_sandbox.errors import NotOurs
 from wavegate_sandbox.faults import AgentCrashLoop
 
@@ -58,6 +59,28 @@ def test_an_agent_with_bad_content_restarts_and_the_others_do_not(
     assert broken["lastState"]["terminated"]["exitCode"] == 1
     assert (healthy["ready"], healthy["restartCount"]) == (True, 0)
     assert {event.node for event in history.timeline} == {one}
+
+
+def test_what_the_offline_registry_lacks_waits_until_it_is_there(sandbox, namespace, machines):
+    (one,) = machines(1)
+    content = f"{OFFLINE}/content@sha256:aa"
+    create(sandbox, namespace, daemon_set("stable", namespace, content, "NotIn"))
+
+    def waiting():
+        pods = sandbox.request("GET", f"/api/v1/namespaces/{namespace}/pods")["items"]
+        return {
+            pod["metadata"]["name"]: entry["state"]["waiting"]["reason"]
+            for pod in pods
+            for entry in pod["status"].get("containerStatuses", [])
+            if "waiting" in entry["state"]
+        }
+
+    sandbox.wait_for("the kubelet's word", lambda: set(waiting().values()) == {"ImagePullBackOff"})
+    assert running(sandbox, namespace) == {}
+    for pod in waiting():
+        sandbox.pull(namespace, pod)
+    sandbox.wait_for("it runs", lambda: running(sandbox, namespace) == {one: ["stable"]})
+    assert waiting() == {}
 
 
 def test_faults_that_were_stopped_do_nothing_more(sandbox, namespace, machines, faults):

@@ -343,8 +343,15 @@ def parse(path: str) -> tuple[str, str, str, str]:
 
 
 def selector(params: Mapping[str, str]) -> Callable[[Mapping[str, Any]], bool]:
-    """A predicate from `labelSelector` (k, k=v, !k) and `fieldSelector` (spec.nodeName=v)."""
-    wanted = [part.partition("=") for part in params.get("labelSelector", "").split(",") if part]
+    """A predicate from `labelSelector` (k, k=v, !k; or one `k in (v,w)`) and `fieldSelector`
+    (spec.nodeName=v).
+    """
+    text = params.get("labelSelector", "")
+    label, among, values = text.partition(" in ")
+    if among:
+        allowed = values.strip("()").split(",")
+        return lambda body: (body["metadata"].get("labels") or {}).get(label) in allowed
+    wanted = [part.partition("=") for part in text.split(",") if part]
     field = params.get("fieldSelector", "").partition("=")
 
     def matches(body: Mapping[str, Any]) -> bool:

@@ -2,7 +2,8 @@
 
 from simulation.apiserver import Body, Change
 from wavegate.cluster.projections import stored_config_map
-from wavegate.rollout.names import ATTEMPT_LABEL, CHANNEL_LABEL, KIND_LABEL
+from wavegate.evidence import Ledger
+from wavegate.rollout.names import ATTEMPT_LABEL, CHANNEL_LABEL, KIND_LABEL, LABEL_DOMAIN
 from wavegate.rollout.record import Record
 
 NOTHING = ["Exists", "DoesNotExist"]
@@ -14,6 +15,14 @@ def record_in(change: Change) -> Record | None:
     if change.plural != "configmaps" or change.after is None:
         return None
     return stored_config_map(change.after, None, 0.0).record
+
+
+def ledger_in(change: Change) -> Ledger | None:
+    """The ledger that a change stored for the first time; None when it stored something else."""
+    after = change.after
+    if change.plural != "configmaps" or change.before is not None or after is None:
+        return None
+    return stored_config_map(after, None, 0.0).ledger
 
 
 def side(node: Body | None, key: str) -> str | None:
@@ -53,3 +62,27 @@ def only_our_label(change: Change, key: str) -> bool:
         return labels, node.get("spec"), node.get("status")
 
     return change.before is not None and rest(change.before) == rest(change.after)
+
+
+def channel_of(change: Change) -> str:
+    """The channel that a changed object is of; empty when it is of none, or of all."""
+    body = change.after or change.before or {}
+    if change.plural == "securitycontentchannels":
+        return change.key[1]
+    if change.plural == "securitycontentreleases":
+        return str(body["spec"]["channel"])
+    return str((body["metadata"].get("labels") or {}).get(CHANNEL_LABEL, ""))
+
+
+def is_foreign(change: Change, channel: str, key: str) -> bool:
+    """Whether a change says nothing of this channel (whose node label is `key`), but of another."""
+    if channel_of(change) not in ("", channel):
+        return True
+    if change.plural != "nodes" or change.before is None or change.after is None:
+        return False
+    old, new = change.before, change.after
+    if any(old.get(part) != new.get(part) for part in ("spec", "status")):
+        return False
+    sides = [dict(body["metadata"].get("labels") or {}) for body in (old, new)]
+    changed = {k for k in sides[0].keys() | sides[1].keys() if sides[0].get(k) != sides[1].get(k)}
+    return bool(changed) and all(k.startswith(LABEL_DOMAIN) and k != key for k in changed)

@@ -12,8 +12,10 @@ from simulation import carried
 from simulation.apiserver import Body, Change
 from simulation.bodies import attempt_of, is_ours
 from simulation.cluster import CHANNEL, SPACE, Simulation, content_of, is_ready
+from simulation.critical import serve
 from simulation.invariants import Guard
 from simulation.line import Weather
+from simulation.machines import images
 from simulation.operators import SimOperator
 from wavegate.api import PLURALS
 from wavegate.rollout.names import CONTROL_PLANE_LABEL, HANDS_OFF_ANNOTATION, record_name
@@ -45,6 +47,8 @@ OTHER = {"kernelVersion": "6.18.1"}
 """A kind of machine that no canary is."""
 
 CHANNEL_KIND = "SecurityContentChannel"
+NEIGHBOUR = "models"
+"""A channel for another agent on the same nodes; some stories have one."""
 
 Deed = Callable[["Chaos", int], None]
 
@@ -56,6 +60,8 @@ class Chaos:
         self.sim = Simulation(seed, operators=2)
         self.guard = Guard()
         self.spec = SPEC if checks else {"rollout": SPEC["rollout"]}
+        if seed % 3 == 0:
+            self.spec = self.spec | {"rollout": SPEC["rollout"] | {"drill": "Always"}}
         self.carrier = carrier
         """Our pods only carry the content; an agent of someone else loads it."""
         if carrier:
@@ -84,6 +90,7 @@ class Chaos:
         self.sim.add_nodes("workers", 1)
         self.sim.add_nodes("workers", 2, **OTHER)
         self.sim.add_nodes("workers", 1, labels={CONTROL_PLANE_LABEL: ""})
+        serve(self.sim, "kube-system/kube-dns", ["workers-1", "workers-2"])
         if self.carrier:
             carried.install(self.sim)
         self.sim.apply_channel(**_copy(self.spec))
@@ -128,13 +135,13 @@ class Chaos:
         return [name for name in self.nodes() if machines[name].alive]
 
     def releases(self) -> list[str]:
-        """Names of all releases, oldest first."""
-        plural = PLURALS["SecurityContentRelease"]
-        return [body["metadata"]["name"] for body in self.sim.server.all(plural)]
+        """Names of all releases of the channel, oldest first."""
+        every = self.sim.server.all(PLURALS["SecurityContentRelease"])
+        return [body["metadata"]["name"] for body in every if body["spec"]["channel"] == CHANNEL]
 
     def sets(self) -> list[Body]:
         """The DaemonSets of ours."""
-        return [body for body in self.sim.server.all("daemonsets") if is_ours(body)]
+        return [body for body in self.sim.daemon_sets() if is_ours(body)]
 
     def channel(self) -> Body | None:
         """The channel."""
@@ -155,9 +162,10 @@ class Chaos:
         self._clear()
         ends, calm, last = self.sim.now + PATIENCE, self.sim.now, self._picture()
         harmless = self.sim.now + HARM_ENDS
-        while self.sim.now - calm < CALM_SECONDS:
+        while self.sim.now - calm < CALM_SECONDS or self._neighbour():
             if self.sim.now > ends:
-                raise AssertionError(f"it never comes to rest\n{self.story()}")
+                what = f"it never comes to rest {self._neighbour()}"
+                raise AssertionError(f"{what}\n{self.story()}")
             self.harmful |= set(self.sim.machines.harms)
             if self.sim.now > harmless:
                 self.sim.machines.harms.clear()
@@ -285,7 +293,8 @@ class Chaos:
         nodes = {n["metadata"]["name"]: n["metadata"].get("labels") for n in server.all("nodes")}
         machines = sorted(self.sim.machines.machines.items())
         boots = [(name, machine.alive, machine.boots) for name, machine in machines]
-        return self.sim.record, sets, pods, nodes, boots
+        records = self.sim.record, self.sim.record_of(NEIGHBOUR)
+        return *records, sets, pods, nodes, boots
 
     def _unprotected(self) -> list[str]:
         """Nodes that do not run exactly one Ready agent with the content that they should."""
@@ -294,7 +303,7 @@ class Chaos:
             pods = [p for p in self.sim.pods() if p["spec"].get("nodeName") == name]
             running = [(content_of(p), is_ready(p)) for p in pods]
             wanted = _wanted(record, self.sim.server.find("nodes", name), self.sim.key)
-            if running == [(wanted, False)] and self._is_known_bad(wanted):
+            if running == [(wanted, False)] and self._is_known_bad(pods[0]):
                 continue
             if running == [(_promoted(record), True)]:
                 continue  # its DaemonSet is for all nodes already, so who joins gets it at once
@@ -302,13 +311,14 @@ class Chaos:
                 found.append(f"{name} runs {running}, not {wanted}")
         return found
 
-    def _is_known_bad(self, content: str) -> bool:
-        """Whether it crashes some machines: after one (no proof in a bake), after a backup, or
-        while a person is asked (`onFailure: Pause`). Containers do not recover here.
+    def _is_known_bad(self, pod: Body) -> bool:
+        """Whether what it runs crashes some machines: after one (no proof in a bake), after a
+        backup, or while a person is asked (`onFailure: Pause`). Containers do not recover here.
         """
         rollout = self.sim.record.rollout
-        running = rollout is not None and rollout.candidate.digest == content
-        return content in self.harmful and not (running and rollout and not rollout.paused)
+        moving = rollout is not None and not rollout.paused and attempt_of(pod) == rollout.attempt
+        found = {reference.partition("@")[2] for reference in images(pod)}
+        return bool(found & self.harmful) and not moving
 
     def _unfinished(self) -> list[str]:
         """A rollout that is under way and waits for no person."""
@@ -318,6 +328,8 @@ class Chaos:
                 return []
             if self._says("BreakerOpen") or self._says("StableSuspect"):
                 return []
+            if self._says("AgentTemplateChanged"):
+                return ["another template waits, and for nobody"]
             final = ("Completed", "Reverted", "Superseded", "Rejected")
             phases = {name: self.sim.status(name).get("phase") for name in self.releases()}
             return [
@@ -325,10 +337,24 @@ class Chaos:
                 for name, phase in phases.items()
                 if phase not in final and not self._suspended(name)
             ]
-        status = self.sim.status(rollout.candidate.release)
+        candidate = rollout.candidate
+        agent = self.sim.channel_status().get("agentRollout") or {}
+        status = agent if candidate.is_agent else self.sim.status(candidate.release)
         if status.get("phase") == "Paused" or status.get("reason") == "AwaitingApproval":
             return []
-        return [f"{rollout.candidate.release} is still {rollout.phase}, and waits for nobody"]
+        return [f"{candidate.title} is still {rollout.phase}, and waits for nobody"]
+
+    def _neighbour(self) -> str:
+        """What the other channel still rolls out, "" when nothing, or when a person is asked (none
+        answers). It may wait for a wave of the first that is paused, but not for ever.
+        """
+        rollout = self.sim.record_of(NEIGHBOUR).rollout
+        if rollout is None:
+            return ""
+        status = self.sim.status(rollout.candidate.release)
+        if status.get("phase") == "Paused" or status.get("reason") == "AwaitingApproval":
+            return ""
+        return f"{rollout.candidate.release} is still {rollout.phase}: {status.get('message')}"
 
     def _suspended(self, release: str) -> bool:
         body = self.sim.server.find(PLURALS["SecurityContentRelease"], release, SPACE)

@@ -181,9 +181,11 @@ class Simulation:
         metadata = {**body["metadata"], "labels": old}
         self.act(lambda: self.server.update("people", "nodes", body, metadata=metadata))
 
-    def apply_channel(self, **spec: Any) -> None:
-        """Create the channel, or replace fields of its spec."""
-        self._apply("SecurityContentChannel", CHANNEL, channel_spec(**spec))
+    def apply_channel(self, channel: str = CHANNEL, **spec: Any) -> None:
+        """Create the channel, or replace fields of its spec. Another one than the usual is told of
+        with its name, and only invariant 13 is asserted for it.
+        """
+        self._apply("SecurityContentChannel", channel, channel_spec(**spec))
 
     def publish(self, name: str, content: str = "", **spec: Any) -> str:
         """Create the next release; by default its content is named like it."""
@@ -253,9 +255,13 @@ class Simulation:
     @property
     def record(self) -> Record:
         """What the channel remembers; an empty record before anything was stored."""
-        body = self.server.find("configmaps", record_name(CHANNEL), SPACE)
+        return self.record_of(CHANNEL)
+
+    def record_of(self, channel: str) -> Record:
+        """The same of any channel."""
+        body = self.server.find("configmaps", record_name(channel), SPACE)
         stored = stored_config_map(body, None, 0.0).record if body else None
-        return stored or Record(SPACE, CHANNEL)
+        return stored or Record(SPACE, channel)
 
     def status(self, release: str) -> Mapping[str, Any]:
         """Status of a release; empty before the operator wrote one."""
@@ -296,6 +302,12 @@ class Simulation:
         """Whether exactly the living machines run this content."""
         alive = {m.name for m in self.machines.machines.values() if m.alive}
         return self.agents() == dict.fromkeys(alive, digest(content))
+
+    def daemon_sets(self) -> list[Body]:
+        """Those of the channel, and whatever is no channel's."""
+        found = self.server.all("daemonsets")
+        label = [(b["metadata"].get("labels") or {}).get(CHANNEL_LABEL, CHANNEL) for b in found]
+        return [b for b, channel in zip(found, label, strict=True) if channel == CHANNEL]
 
     def daemon_set_of(self, attempt: str) -> Body | None:
         """The DaemonSet of an attempt."""
@@ -417,6 +429,14 @@ def channel_spec(**spec: Any) -> dict[str, Any]:
         "rollout": {**rollout, **spec.pop("rollout", {})},
     }
     return base | spec
+
+
+def another_agent(name: str) -> dict[str, Any]:
+    """`spec.agent` of a channel for another agent than the usual one."""
+    agent: dict[str, Any] = channel_spec()["agent"]
+    [container] = agent["template"]["spec"]["containers"]
+    container["image"] = f"registry.example/{name}@{digest(name)}"
+    return agent
 
 
 def is_ready(pod: Body) -> bool:

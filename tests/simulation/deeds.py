@@ -11,7 +11,10 @@ from typing import TypeVar
 from simulation import carried
 from simulation.apiserver import Body
 from simulation.bodies import attempt_of, is_ours
-from simulation.chaos import Chaos, Deed
+from simulation.chaos import NEIGHBOUR, Chaos, Deed
+from simulation.cluster import another_agent
+from simulation.critical import serve
+from simulation.deeds_agent import edit_agent, unblock_agent
 from simulation.line import LOST_BEFORE, Faulty, Weather
 from simulation.machines import crash_loops, kills, only_on
 from wavegate.rollout.names import HANDS_OFF_ANNOTATION, record_name
@@ -142,6 +145,13 @@ def _ready_again(c: Chaos, name: str, pod: Body) -> None:
         machines._report(name, stored, ready=True, restarts=restarts)
 
 
+def dns_moves(c: Chaos, pick: int) -> None:
+    """CoreDNS runs elsewhere, on up to eight nodes, or nowhere."""
+    names = c.nodes()
+    first = pick % max(1, len(names))
+    serve(c.sim, "kube-system/kube-dns", (names[first:] + names[:first])[: pick % 9])
+
+
 def evict(c: Chaos, pick: int) -> None:
     name = _pick(c.nodes(), pick)
     if name:
@@ -229,6 +239,13 @@ def _publish(c: Chaos, kind: str, harm: object) -> str:
     return c.sim.publish(name, severity=severity, **said)
 
 
+def neighbour(c: Chaos, pick: int) -> None:
+    """Another channel, for another agent on the same nodes, gets its next release."""
+    agent, rollout = another_agent("scanner"), {"holdTimeout": "5m"}
+    c.sim.apply_channel(NEIGHBOUR, agent=agent, rollout=rollout, suspend=pick % 5 == 0)
+    c.sim.publish(f"model-{c.sim.sequence + 1}", channel=NEIGHBOUR)
+
+
 def suspend(c: Chaos, pick: int) -> None:
     name = _pick(c.releases()[-2:], pick)
     if name:
@@ -247,6 +264,8 @@ def decide(c: Chaos, pick: int) -> None:
         action = ("Pause", "Revert", "Resume", "Approve", "Block")[pick % 5]
         name, release = f"decision-{len(c.done)}", rollout.candidate.release
         extra = {"Pause": {"expiresAfter": "5m"}, "Approve": {"wave": "all"}}.get(action, {})
+        if rollout.candidate.is_agent and pick % 7:
+            extra = {**extra, "digest": rollout.candidate.agent}
         c.sim.decide(name, release, action, **extra)
 
 
@@ -255,8 +274,8 @@ def let_go(c: Chaos, pick: int) -> None:
     reverted = [o for o in c.sim.record.outcomes if o.phase == "Reverted"]
     named = reverted[:1] if pick % 4 else reverted[1:2]
     if named and c.sim.record.rollout is None:
-        name, release = f"decision-{len(c.done)}", named[0].release
-        c.sim.decide(name, release, "Resume")
+        release, said = named[0].named
+        c.sim.decide(f"decision-{len(c.done)}", release, "Resume", digest=said)
 
 
 def take_back(c: Chaos, pick: int) -> None:
@@ -303,9 +322,12 @@ def edit_channel(c: Chaos, pick: int) -> None:
         {"maxUnavailable": 1},
         {"onFailure": "Pause"},
         {"onFailure": "Revert"},
+        {"onFailure": "RevertFailing"},
         {"settle": "20s"},
         {"soak": "10s", "maxUnavailable": 2},
         {"settle": "5s", "maxUnavailable": "100%"},
+        {"drill": "Always"},
+        {"drill": "Never"},
     )
     rollout = {**channel["spec"]["rollout"], **changes[pick % len(changes)]}
     waves = channel["spec"]["waves"]
@@ -496,7 +518,7 @@ def hands_off(c: Chaos, pick: int) -> None:
 
 MACHINES: tuple[Deed, ...] = (
     *(join, leave, shrink, crash, revive, reboot, reboot, silence, replace, taint, cordon),
-    *(relabel, pod_crash, evict),
+    *(relabel, pod_crash, evict, dns_moves),
 )
 PEOPLE: tuple[Deed, ...] = (
     *(publish, publish, publish, publish_bad, publish_bad, publish_unpullable, suspend),
@@ -514,7 +536,8 @@ PEOPLE: tuple[Deed, ...] = (
         delete_channel,
         apply_channel,
     ),
-    *(point_set, delete_set, hands_off),
+    *(point_set, delete_set, hands_off, neighbour, neighbour),
+    *(edit_agent, edit_agent, edit_agent, unblock_agent),
 )
 BACKUPS: tuple[Deed, ...] = (restore_record, restore_namespace, delete_record)
 CARRIED: tuple[Deed, ...] = (

@@ -32,7 +32,9 @@ def _looser(old: Plan, new: Plan) -> Iterator[str]:
         yield "a shorter settle or bake"
     if (old.on_failure, new.on_failure) == (OnFailure.Revert, OnFailure.Pause):
         yield "another onFailure"
-    same = [(p.pools, p.agents, p.loaded_proof, [w.name for w in p.waves]) for p in (old, new)]
+    same = [
+        (p.pools, p.agents, p.loaded_proof, p.drill, [w.name for w in p.waves]) for p in (old, new)
+    ]
     if same[0] != same[1]:
         yield "other pools, waves or evidence"
     limits = {check.name: check for check in new.checks}

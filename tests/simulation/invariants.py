@@ -8,24 +8,28 @@ from collections import defaultdict
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 
+from simulation.apart import Apart, two_channels_keep_apart
 from simulation.apiserver import Change
 from simulation.bodies import (
     NOTHING,
     attempt_of,
     is_agent,
+    is_foreign,
     only_our_label,
     record_in,
     restarts,
     side,
 )
 from simulation.clock import START
-from simulation.cluster import SPACE, Simulation, is_ready, rules_of
+from simulation.cluster import CHANNEL, SPACE, Simulation, is_ready, rules_of
+from simulation.critical import Places, critical_workloads_stay
 from simulation.daemonsets import fits, target_of
+from simulation.drills import Drills, no_soak_without_its_drill, what_is_drilled_was_back
 from simulation.edited import a_running_plan_never_loosens, nothing_moves_to_what_is_blocked
 from simulation.fences import a_fence_stays, the_way_back_is_proven
 from simulation.hands import Hands, drained
 from simulation.kinds import Kinds, control_plane_comes_alone, no_second_of_a_stratum
-from simulation.machines import HOST
+from simulation.machines import HOST, images
 from simulation.others import Others
 from simulation.reasons import changes_carry_reasons
 from simulation.starts import (
@@ -35,6 +39,12 @@ from simulation.starts import (
     stable_is_doubted,
 )
 from simulation.succession import Published, replaced_only_when_it_may_be
+from simulation.turns import (
+    canaries_go_by_label,
+    critical_pools_come_last,
+    small_pools_go_in_steps,
+    zones_take_turns,
+)
 from wavegate.api import Phase, Reason, WaveState
 from wavegate.cluster.projections import stored_config_map
 from wavegate.evidence import Ledger
@@ -47,10 +57,12 @@ LAG_SECONDS = 1.0
 
 OWED = {
     7: "the admission policy is real Kubernetes' (tests/e2e/test_admission.py)",
-    13: "two channels on one node: NodeBusy comes with issue 7",
 }
 """Invariants that are not asserted here yet, and what brings them."""
 
+
+APART = 13
+"""The invariant that is about all channels; the others are asked about one."""
 
 PROVEN = (Reason.Reverted, Reason.Replaced)
 """A revert that ends with one of these has ended well."""
@@ -87,8 +99,11 @@ class Books:
     had_agent: set[str] = field(default_factory=set)
     hands: Hands = field(default_factory=Hands)
     kinds: Kinds = field(default_factory=Kinds)
+    places: Places = field(default_factory=Places)
+    apart: Apart = field(default_factory=Apart)
     reverts: Reverts = field(default_factory=Reverts)
     published: Published = field(default_factory=Published)
+    drills: Drills = field(default_factory=Drills)
     begun: set[tuple[str, int]] = field(default_factory=set)
     """Waves of which a node was labelled: attempt and number of the ledger."""
     fenced: set[str] = field(default_factory=set)
@@ -115,13 +130,16 @@ class Guard:
         self._known: tuple[object, dict[str, str]] = (None, {})
 
     def __call__(self, sim: Simulation, change: Change) -> None:
+        foreign = is_foreign(change, CHANNEL, sim.key)
         for number, check in CHECKS:
-            if number in self.skip:
+            if number in self.skip or (foreign and number != APART):
                 continue
             for broken in check(self, sim, change):
                 message = f"invariant {number}: {broken} (seed {sim.seed})\n{sim.tail()}"
                 raise BrokenInvariant(number, message)
-        self._note(sim, change)
+        self.books.apart.note(sim, change)
+        if not foreign:
+            self._note(sim, change)
 
     @property
     def rollout(self) -> Rollout | None:
@@ -144,8 +162,10 @@ class Guard:
     def _note(self, sim: Simulation, change: Change) -> None:
         self.books.hands.note(sim.now, change, sim.key)
         self.books.kinds.note(self, sim, change)
+        self.books.places.note(sim, change)
         self.books.reverts.note(self, sim, change)
         self.books.published.note(change)
+        self.books.drills.note(sim, change)
         if change.plural == "configmaps":
             self._note_stored(sim, change)
         elif change.plural == "pods":
@@ -381,7 +401,8 @@ def exposure_is_bounded(guard: Guard, sim: Simulation, change: Change) -> Iterat
         if (is_settled := _settled(guard, sim, name, rollout)) is not None:
             (settled if is_settled else brief).add(name)
     unseen = guard.books.hands.labelled_since(sim.now - guard.lag, attempt) - {change.key[1]}
-    waiting = (moved - settled - brief - unseen) & healthy
+    # Whoever announced that a node leaves keeps it for as long as he likes.
+    waiting = ((moved - settled - brief - unseen) & healthy) - rollout.excused.keys()
     in_flight = sorted(waiting & _of_its_waves(guard, sim, rollout))
     count = len(settled) + len(brief)
     allowed = min(limit, max(1, count))
@@ -464,13 +485,28 @@ def one_agent_per_node(guard: Guard, sim: Simulation, change: Change) -> Iterato
     if change.plural == "daemonsets" and change.after and change.actor.startswith("operator"):
         targeted = [
             body["metadata"]["name"]
-            for body in sim.server.all("daemonsets")
+            for body in sim.daemon_sets()
             if rules_of(body, sim.key) != NOTHING
             and attempt_of(body)
             and attempt_of(body) not in guard.books.hands.sets
         ]
         if len(targeted) > 2:
             yield f"more than two revisions may match nodes: {targeted}"
+
+
+def candidates_differ_in_one_thing(guard: Guard, sim: Simulation, change: Change) -> Iterator[str]:
+    """11: a candidate brings other content than stable, or another agent, never both."""
+    rollout, stable = guard.rollout, guard.books.record.stable
+    made = change.plural == "daemonsets" and change.before is None and change.after is not None
+    if not made or not change.actor.startswith("operator") or rollout is None or stable is None:
+        return
+    old = sim.daemon_set_of(stable.attempt)
+    if old is None or attempt_of(change.after) != rollout.attempt:
+        return
+    guard.counted[11] += 1
+    before, after = ({*images(body["spec"]["template"])} for body in (old, change.after))
+    if len(after - before) > 1:
+        yield f"the candidate {rollout.attempt} brings {sorted(after - before)} at once"
 
 
 def every_agent_is_matched(guard: Guard, sim: Simulation, change: Change) -> Iterator[str]:
@@ -484,7 +520,7 @@ def every_agent_is_matched(guard: Guard, sim: Simulation, change: Change) -> Ite
     if guard.books.hands.record and fences and rules_of(change.after or {}, sim.key) == NOTHING:
         return  # the record went away in the middle of a revert; its next write is stable's
     guard.counted[16] += 1
-    sets = (body for body in sim.server.all("daemonsets") if attempt_of(body))
+    sets = (body for body in sim.daemon_sets() if attempt_of(body))
     specs = [body["spec"]["template"]["spec"] for body in sets]
     names = guard.books.had_agent if change.plural == "daemonsets" else {change.key[1]}
     for name in sorted(names & guard.books.had_agent):
@@ -521,6 +557,8 @@ CHECKS: tuple[tuple[int, Check], ...] = (
     (2, waves_open_in_order),
     (2, the_way_back_is_proven),
     (2, a_running_plan_never_loosens),
+    (2, what_is_drilled_was_back),
+    (2, no_soak_without_its_drill),
     (4, nothing_moves_after_a_fail),
     (4, nothing_moves_to_what_is_blocked),
     (4, nothing_starts_too_soon),
@@ -528,12 +566,19 @@ CHECKS: tuple[tuple[int, Check], ...] = (
     (3, exposure_is_bounded),
     (3, no_second_of_a_stratum),
     (3, control_plane_comes_alone),
+    (3, critical_workloads_stay),
+    (3, critical_pools_come_last),
+    (3, small_pools_go_in_steps),
+    (3, zones_take_turns),
+    (3, canaries_go_by_label),
     (6, waves_pass_on_evidence),
     (6, reverts_end_on_evidence),
     (6, stable_is_doubted),
     (9, only_our_own_is_written),
     (10, agents_outside_the_waves_stay),
     (11, one_agent_per_node),
+    (11, candidates_differ_in_one_thing),
+    (APART, two_channels_keep_apart),
     (14, changes_carry_reasons),
     (16, every_agent_is_matched),
     (17, one_node_stops_nothing),

@@ -10,12 +10,11 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from simulation.apiserver import Body, Change
-from simulation.bodies import record_in, side
+from simulation.bodies import ledger_in, record_in, side
 from simulation.cluster import Simulation
 from wavegate.api import WaveState
-from wavegate.cluster.projections import node_view, stored_config_map
+from wavegate.cluster.projections import node_view
 from wavegate.evidence import NodeView
-from wavegate.rollout.names import KIND_LABEL
 from wavegate.rollout.record import Rollout
 from wavegate.rollout.strata import Stratum, stratum_of
 
@@ -76,12 +75,7 @@ def no_second_of_a_stratum(guard: "Guard", sim: Simulation, change: Change) -> I
 
 def control_plane_comes_alone(guard: "Guard", sim: Simulation, change: Change) -> Iterator[str]:
     """3: a ledger with a node of the control plane has no other node."""
-    after = change.after
-    if change.plural != "configmaps" or change.before is not None or after is None:
-        return
-    if (after["metadata"].get("labels") or {}).get(KIND_LABEL) != "ledger":
-        return
-    ledger = stored_config_map(after, None, 0.0).ledger
+    ledger = ledger_in(change)
     bodies = [sim.server.find("nodes", entry.name) for entry in ledger.nodes] if ledger else []
     masters = [body for body in bodies if body is not None and view(body).control_plane]
     guard.counted[3] += bool(masters)

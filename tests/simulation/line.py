@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from simulation.apiserver import Apiserver, Stream, selector
+from wavegate.cluster import paths
 from wavegate.cluster.client import ApiError, Client, Params
 from wavegate.cluster.reviews import RULES
 
@@ -18,6 +19,9 @@ BOOKMARK_SECONDS = 60.0
 
 LOST_BEFORE, LOST_AFTER = -1, 0
 """A request without an answer: it never arrived, or it took effect and the answer was lost."""
+
+UNTIMED = (paths.ENDPOINT_SLICES, paths.VALIDATING_WEBHOOKS, paths.MUTATING_WEBHOOKS)
+"""Lists that take no time, so that stories of other things stay as they are."""
 
 DECIDES_NOTHING = ("/leases", "/status", "/events")
 """Writes to these change neither nodes nor what is remembered."""
@@ -100,6 +104,8 @@ class Line(Client):
         if path == RULES:  # takes no time, so that stories of other things stay as they are
             return self._server.rules()
         self.requests += 1
+        if path in UNTIMED:
+            return await self._listed(verb, path, params or {}, timeout)
         await asyncio.sleep(self._rng.uniform(*self._weather.request))
         self._alive()
         fault = self._weather.fails(verb, path)
@@ -112,6 +118,18 @@ class Line(Client):
         if fault == LOST_AFTER:
             await asyncio.sleep(timeout or 5.0)
             raise ApiError(0, f"{verb} {path}: no answer")
+        return answer
+
+    async def _listed(self, verb: str, path: str, params: Params, timeout: float) -> dict[str, Any]:
+        """Answer at once, or not at all."""
+        fault = self._weather.fails(verb, path)
+        if fault in (LOST_BEFORE, LOST_AFTER):
+            await asyncio.sleep(timeout or 5.0)
+            raise ApiError(0, f"{verb} {path}: no answer")
+        if fault is not None:
+            raise ApiError(fault, f"{verb} {path}: a played fault")
+        self._alive()
+        answer: dict[str, Any] = self._effect(verb, path, params, None, "")
         return answer
 
     def _effect(self, verb: str, path: str, params: Params, body: Any, kind: str) -> Any:

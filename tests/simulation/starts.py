@@ -9,6 +9,7 @@ from simulation.apiserver import Body, Change
 from simulation.bodies import attempt_of, record_in, side
 from simulation.clock import START
 from wavegate.api import PLURALS, Channel, Phase, Reason
+from wavegate.cluster.projections import stored_config_map
 from wavegate.rollout.record import Outcome, Record
 from wavegate.rollout.transitions import HARM
 
@@ -39,10 +40,10 @@ class Reverts:
                 self._forget()
             return
         record = record_in(change)
-        if record is None:
-            return
-        if change.actor == "people":
+        if change.actor == "people" and (record is not None or _is_lost(change)):
             self._forget()  # a backup: what was in the record before, nobody knows any more
+        elif record is None:
+            return
         elif guard.rollout is not None and record.rollout is None and record.outcomes:
             newest = record.outcomes[0]
             if newest.reason is Reason.StableSuspect:
@@ -54,6 +55,12 @@ class Reverts:
     def _forget(self) -> None:
         self.seen.clear()
         self.doubtful = None
+
+
+def _is_lost(change: Change) -> bool:
+    """Whether a record was deleted."""
+    gone = change.plural == "configmaps" and change.after is None
+    return gone and stored_config_map(change.before or {}, None, 0.0).kind == "record"
 
 
 def nothing_starts_too_soon(guard: Any, sim: Any, change: Change) -> Iterator[str]:

@@ -44,7 +44,9 @@ def replaced_only_when_it_may_be(guard: Any, sim: Any, change: Change) -> Iterat
     most = Channel.parse(body).spec.rollout.max_severity if body else Severity.Routine
     urgent = any(claim.capped(most).rank > new.plan.severity.rank for claim in newer)
     passed = any(wave.state is WaveState.Passed for wave in new.waves)
-    last = after.outcomes[0].phase if after.outcomes else None
+    last = next((outcome.phase for outcome in after.outcomes if not outcome.agent), None)
+    if new.candidate.is_agent:
+        yield f"a change of the agent with {name} was replaced"
     if not newer:
         yield f"{name} was replaced, and none is newer"
     if passed and not urgent:

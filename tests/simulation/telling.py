@@ -11,12 +11,13 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 from simulation.apiserver import Body, Change
+from simulation.bodies import channel_of, is_foreign
 from simulation.cluster import CHANNEL, Simulation, rules_of
 from support.builders import digest
 from wavegate.api import PLURALS, Phase, Reason, WaveState
 from wavegate.cluster.projections import stored_config_map
-from wavegate.rollout.names import ATTEMPT_LABEL
-from wavegate.rollout.record import Record, Rollout, WaveRun
+from wavegate.rollout.names import ATTEMPT_LABEL, CANARY_LABEL, LABEL_DOMAIN
+from wavegate.rollout.record import Drill, Outcome, Record, Rollout, WaveRun
 
 RELEASES, DECISIONS = (PLURALS[f"SecurityContent{kind}"] for kind in ("Release", "Decision"))
 CHANNELS = PLURALS["SecurityContentChannel"]
@@ -96,6 +97,8 @@ class Teller:
             text = re.sub(rf"pod {CHANNEL}-{attempt}-\w+", f"a pod of {name}", text)
             text = re.sub(rf"(DaemonSet )?{CHANNEL}-{attempt}", f"{name}'s DaemonSet", text)
             text = text.replace(attempt, f"{name}'s attempt")
+        text = re.sub(r"(sha256:)?[0-9a-f]{64}", "a template", text)
+        text = re.sub(r"agent [0-9a-f]{12}", "an agent", text)
         text = re.sub(r"\d{4}-\d\d-\d\dT[\d:]+Z", "a time", text)
         return re.sub(r"(?<![\w-])[a-z]+-\d+(?![\w-])", lambda m: self.name(m.group()), text)
 
@@ -145,14 +148,19 @@ class Teller:
         if after and after != before:
             self.say(sim, operator(change.actor), "leads")
 
+    def _of(self, change: Change) -> str:
+        """What a line about another channel than the usual begins with."""
+        channel = channel_of(change)
+        return f"{channel}: " if channel not in ("", CHANNEL) else ""
+
     def _record(self, sim: Simulation, change: Change) -> None:
         before, after = (_record_of(body) for body in (change.before, change.after))
         if after is None:
             return
         if after.rollout is not None:
-            self._know(after.rollout.attempt, after.rollout.candidate.release)
+            self._know(after.rollout.attempt, called(after.rollout))
         for what in tell_record(before, after):
-            self.say(sim, operator(change.actor), what)
+            self.say(sim, operator(change.actor), self._of(change) + what)
 
     def _know(self, attempt: str, release: str) -> None:
         if attempt not in self._attempts:
@@ -161,7 +169,7 @@ class Teller:
 
     def _set(self, sim: Simulation, change: Change) -> None:
         old, new = change.before, change.after
-        if not change.actor.startswith("operator"):
+        if not change.actor.startswith("operator") or is_foreign(change, CHANNEL, sim.key):
             return
         name = self._attempts.get(_attempt(new or old or {}), "?")
         if new is None:
@@ -175,8 +183,9 @@ class Teller:
         old, new, name = change.before, change.after, change.key[1]
         if old is None or new is None:
             return
-        side = new["metadata"]["labels"].get(sim.key)
-        if side != old["metadata"]["labels"].get(sim.key) and change.actor.startswith("operator"):
+        was_on, is_on = _sides(old), _sides(new)
+        side = next((v for k, v in is_on.items() if was_on.get(k) != v), "")
+        if is_on != was_on and change.actor.startswith("operator"):
             words = f"gives {{}} to {self._attempts.get(side, '?')}" if side else "takes {} back"
             self.say(sim, operator(change.actor), words, [name])
         was, now = _ready(old), _ready(new)
@@ -210,13 +219,20 @@ class Teller:
         if not status or said == self._said.get(f"{kind}/{name}", ()):
             return
         self._said[f"{kind}/{name}"] = said
-        label = {RELEASES: f"status of {name}", DECISIONS: name}.get(kind, "channel")
+        channel = "channel" if name == CHANNEL else f"channel {name}"
+        label = {RELEASES: f"status of {name}", DECISIONS: name}.get(kind, channel)
         if not said:
             self.say(sim, label, "ready")
         elif said[1:] == ("",):
             self.say(sim, label, said[0])
         else:
             self.say(sim, label, f"{said[0]}, {said[1]}: {short(message)}")
+
+
+def _sides(node: Body) -> dict[str, str]:
+    """All that labels of channels say of a node."""
+    labels = node["metadata"]["labels"]
+    return {k: v for k, v in labels.items() if k.startswith(LABEL_DOMAIN) and k != CANARY_LABEL}
 
 
 def notable(status: Body) -> tuple[str, ...]:
@@ -248,6 +264,13 @@ def targets(rules: list[str]) -> str:
     return f"the nodes of {attempt}" if verb == "In" else f"all but the nodes of {attempt}"
 
 
+def called(rollout: Rollout | Outcome) -> str:
+    """The release, or that it is an agent's change."""
+    agent = rollout.agent if isinstance(rollout, Outcome) else rollout.candidate.is_agent
+    release = rollout.release if isinstance(rollout, Outcome) else rollout.candidate.release
+    return f"an agent with {release}" if agent else release
+
+
 def tell_record(before: Record | None, after: Record) -> Iterable[str]:
     """What a new record says that the one before did not."""
     old, new = before.rollout if before else None, after.rollout
@@ -257,20 +280,21 @@ def tell_record(before: Record | None, after: Record) -> Iterable[str]:
     if new is None:
         if old is not None:
             outcome = after.outcomes[0]
-            yield f"ends the rollout of {outcome.release}: {outcome.phase} ({outcome.reason})"
+            yield f"ends the rollout of {called(outcome)}: {outcome.phase} ({outcome.reason})"
         return
     if old is None:
         verb = "takes back" if new.phase is Phase.Reverting else "starts the rollout of"
-        yield f"{verb} {new.candidate.release}"
+        yield f"{verb} {called(new)}"
         return
     yield from _tell_waves(old, new)
     yield from _tell_suspects(old, new)
+    yield from _tell_drill(old.drill, new.drill)
     if new.paused and not old.paused:
         yield f"pauses the rollout: {new.paused}"
     if new.promoting and not old.promoting:
-        yield f"promotes {new.candidate.release}"
+        yield f"promotes {called(new)}"
     if new.phase is Phase.Reverting and old.phase is not Phase.Reverting:
-        yield f"reverts {new.candidate.release}"
+        yield f"reverts {called(new)}"
 
 
 def _tell_suspects(old: Rollout, new: Rollout) -> Iterable[str]:
@@ -278,6 +302,15 @@ def _tell_suspects(old: Rollout, new: Rollout) -> Iterable[str]:
         if suspect not in old.suspects:
             again = " again, and leaves it there" if suspect.kept else ""
             yield f"suspects {suspect.node}: {suspect.reason}{again}"
+
+
+def _tell_drill(was: Drill | None, drill: Drill | None) -> Iterable[str]:
+    if drill is None:
+        return
+    if was is None or was.ledger != drill.ledger:
+        yield f"drills the way back with {drill.node}"
+    elif drill.done_at is not None and was.done_at is None:
+        yield "ends the drill: it went back, and has it again"
 
 
 def _tell_waves(old: Rollout, new: Rollout) -> Iterable[str]:

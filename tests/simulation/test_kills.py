@@ -5,7 +5,7 @@ The end: how the release ended and why, what is blocked, and which content runs 
 
 import pytest
 
-from simulation.cluster import Simulation
+from simulation.cluster import Simulation, channel_spec
 from simulation.invariants import Guard
 from simulation.machines import kills, only_on
 
@@ -17,6 +17,12 @@ End = tuple[str, str, str, tuple[str, ...], tuple[tuple[str, str], ...]]
 
 
 def good(sim):
+    sim.publish("b")
+
+
+def is_drilled(sim):
+    """The canary goes back to stable and comes again, before its wave soaks."""
+    sim.patch("Channel", "rules", rollout=channel_spec()["rollout"] | {"drill": "Always"})
     sim.publish("b")
 
 
@@ -105,7 +111,14 @@ def _class(reason: str) -> str:
     return "harm" if reason in ("NodeNotReady", "NodeRebooted") else str(reason)
 
 
-STORIES = [good, dies_on_the_canary, dies_in_a_later_wave, loses_one_machine, is_deleted]
+STORIES = [
+    good,
+    is_drilled,
+    dies_on_the_canary,
+    dies_in_a_later_wave,
+    loses_one_machine,
+    is_deleted,
+]
 
 
 @pytest.mark.parametrize("story", STORIES)

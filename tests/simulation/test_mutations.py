@@ -8,8 +8,9 @@ from dataclasses import dataclass, replace
 
 import pytest
 
-from simulation import carried, daemonsets, promises
-from simulation.cluster import Simulation, channel_spec
+from simulation import carried, daemonsets, plays_of_turns, promises, scenarios_agent
+from simulation.cluster import Simulation, another_agent, channel_spec
+from simulation.critical import serve
 from simulation.invariants import CHECKS, OWED, BrokenInvariant
 from simulation.machines import crash_loops
 from simulation.reporting import Reporter
@@ -18,12 +19,15 @@ from wavegate.api import Reason, WaveState
 from wavegate.cluster import paths
 from wavegate.cluster import status as statuses
 from wavegate.cluster.store import Store
+from wavegate.controller import claims
 from wavegate.evidence import Verdict
 from wavegate.rollout import (
+    agent_template,
     choice,
     cooldown,
     corroborate,
     decide,
+    drill,
     edits,
     excused,
     exposure,
@@ -41,6 +45,7 @@ from wavegate.rollout import (
     succession,
     templates,
     way_back,
+    workloads,
 )
 from wavegate.rollout.names import CONTROL_PLANE_LABEL
 from wavegate.rollout.record import Blocked, Record
@@ -56,6 +61,12 @@ def good(sim: Simulation) -> None:
     for name in ("a", "b"):
         sim.publish(name)
         sim.until_phase(name, "Completed", 600)
+
+
+def drilled(sim: Simulation) -> None:
+    """A release that drills the way back, on a node where stable takes its time."""
+    sim.patch("Channel", "rules", rollout={**ROLLOUT, "drill": "Always"})
+    good(sim)
 
 
 def bad(sim: Simulation) -> None:
@@ -154,6 +165,16 @@ def one_liar(sim: Simulation) -> None:
     crash_agent(sim, liar)
     sim.until("it goes back", lambda: sim.agents().get(liar) == digest("a"))
     sim.until_phase("b", "Completed", 1_200)
+
+
+def two_channels(sim: Simulation) -> None:
+    """Two agents on the same nodes get a release at the same time, each its second."""
+    sim.apply_channel("models", agent=another_agent("scanner"))
+    for first, second in (("a", "m"), ("b", "n")):
+        sim.publish(first)
+        sim.publish(second, channel="models")
+        sim.until_phase(first, "Completed", 1_200)
+        sim.until_phase(second, "Completed", 1_200)
 
 
 def edited(sim: Simulation) -> None:
@@ -287,11 +308,39 @@ def channel_deleted(sim: Simulation) -> None:
     sim.run(60)
 
 
+def release_after_a_bad_agent(sim: Simulation) -> None:
+    """A new agent crashes and is taken back; the channel still has its template."""
+    sim.publish("a")
+    sim.until_phase("a", "Completed", 600)
+    sim.harm("bad agent", crash_loops())
+    sim.patch("Channel", "rules", agent=scenarios_agent.template("bad agent"))
+    sim.until("it is taken back", lambda: bool(sim.record.failed_agents))
+    sim.publish("b")
+    sim.until_phase("b", "Completed", 4_000)
+
+
+def newer_than_an_agent(sim: Simulation) -> None:
+    """A release comes while a new agent is in its first wave."""
+    sim.publish("a")
+    sim.until_phase("a", "Completed", 600)
+    sim.patch("Channel", "rules", agent=scenarios_agent.template("agent 2"))
+    sim.until("the canary soaks", lambda: in_state(sim, WaveState.Soaking))
+    sim.publish("b")
+    sim.until_phase("b", "Completed", 4_000)
+
+
 def kinds(sim: Simulation) -> None:
     """A good release for workers of two kernels, and for two nodes of the control plane."""
     sim.add_nodes("workers", 3, "newer", kernelVersion="6.18.1")
     sim.add_nodes("workers", 2, "master", labels={CONTROL_PLANE_LABEL: ""})
     sim.run(30)
+    sim.publish("a")
+    sim.until_phase("a", "Completed", 900)
+
+
+def dns_on_two(sim: Simulation) -> None:
+    """A good release, where CoreDNS runs on two of the workers."""
+    serve(sim, "kube-system/kube-dns", ["workers-1", "workers-2"])
     sim.publish("a")
     sim.until_phase("a", "Completed", 900)
 
@@ -337,6 +386,11 @@ def moves_all_at_once(patch) -> None:
 def takes_a_stratum_at_once(patch) -> None:
     """It does not ask what kind of machine a node is."""
     patch.setattr(choice, "one_of_each", lambda _obs, _rollout, nodes: ([], list(nodes)))
+
+
+def takes_all_of_a_workload(patch) -> None:
+    """A wave takes whatever nodes it comes to."""
+    patch.setattr(workloads, "within", lambda _obs, _rollout, nodes: list(nodes))
 
 
 def takes_the_control_plane_along(patch) -> None:
@@ -397,6 +451,21 @@ def looks_at_the_block_list_at_the_start_only(patch) -> None:
     patch.setattr(decide, "_ended_by_person", deaf)
 
 
+def soaks_without_its_drill(patch) -> None:
+    """A drill is wanted, and none is begun."""
+    patch.setattr(drill, "is_due", lambda *_: False)
+
+
+def does_not_look_at_what_went_back(patch) -> None:
+    """The node of a drill gets the candidate again as soon as it has lost its label."""
+    patch.setattr(drill, "_lacks", lambda *_: ())
+
+
+def forgets_other_channels(patch) -> None:
+    """No node is ever busy."""
+    patch.setattr(claims, "busy", lambda *_: {})
+
+
 def blocks_the_digest_only(patch) -> None:
     """What agents load may come back in another image."""
     patch.setattr(Record, "block_of", lambda record, digest, _loaded="": by_digest(record, digest))
@@ -414,6 +483,17 @@ def replaces_whatever_runs(patch) -> None:
 def replaces_again_and_again(patch) -> None:
     """What has replaced another is replaced itself."""
     patch.setattr(succession, "_has_replaced", lambda _: False)
+
+
+def replaces_an_agent(patch) -> None:
+    """A change of the agent is replaced in its first wave as any release is."""
+    kept = succession._kept_by
+
+    def blind(obs, rollout):
+        release = replace(rollout.candidate, release_uid="a release")
+        return kept(obs, replace(rollout, candidate=release))
+
+    patch.setattr(succession, "_kept_by", blind)
 
 
 def believes_in_stable(patch) -> None:
@@ -625,6 +705,11 @@ def takes_the_agent_along(patch) -> None:
     patch.setattr(decide, "_tidy", eager)
 
 
+def gives_a_release_the_new_agent(patch) -> None:
+    """A release takes the channel's template as it is, whatever stable was made from."""
+    patch.setattr(agent_template, "_carried", lambda _obs: None)
+
+
 @dataclass(frozen=True, slots=True)
 class Mutation:
     """A bug, the run that shows it, and the numbers of the invariants: DESIGN's, and reported."""
@@ -649,14 +734,19 @@ def paused(hold: str) -> Callable[[], None]:
 
 MUTATIONS = (
     Mutation(1, moves_one_more, on(good)),
+    Mutation(11, gives_a_release_the_new_agent, on(release_after_a_bad_agent)),
     Mutation(2, opens_the_next_wave_early, on(good)),
     Mutation(2, begins_without_a_proof, on(good)),
     Mutation(2, follows_the_channel, on(edited)),
     Mutation(4, looks_at_the_block_list_at_the_start_only, on(blocked)),
     Mutation(4, blocks_the_digest_only, on(rebuilt)),
+    Mutation(2, soaks_without_its_drill, on(drilled)),
+    Mutation(2, does_not_look_at_what_went_back, on(drilled)),
     Mutation(3, moves_all_at_once, on(good)),
     Mutation(3, takes_a_stratum_at_once, on(kinds)),
     Mutation(3, takes_the_control_plane_along, on(kinds)),
+    Mutation(3, takes_all_of_a_workload, on(dns_on_two)),
+    *(Mutation(3, bug, on(play)) for bug, play in plays_of_turns.BUGS),
     Mutation(3, takes_the_past_for_a_persons_deed, promises.two_leaders_move_no_more_than_one),
     Mutation(4, moves_on_after_a_fail, on(bad)),
     Mutation(4, starts_in_the_cool_down, on(bad_then_good)),
@@ -684,10 +774,12 @@ MUTATIONS = (
     Mutation(
         16, leaves_it_where_it_cannot_start, promises.what_cannot_be_fetched_leaves_no_node_bare
     ),
+    Mutation(13, forgets_other_channels, on(two_channels)),
     Mutation(18, undoes_a_fence_of_people, on(fenced_by_hand)),
     *(Mutation(19, pauses_before_it_looks, paused(hold)) for hold in promises.HOLDS),
     Mutation(19, replaces_whatever_runs, on(newer_in_the_second_wave)),
     Mutation(19, replaces_again_and_again, on(newer_each_moment)),
+    Mutation(19, replaces_an_agent, on(newer_than_an_agent)),
     Mutation(20, takes_the_agent_along, on(channel_deleted), reported=16),
 )
 RUNS = {
@@ -697,10 +789,14 @@ RUNS = {
     "bad twice": on(bad_twice),
     "edited": on(edited),
     "blocked": on(blocked),
+    "two channels": on(two_channels),
     "rebuilt": on(rebuilt),
+    "drilled": on(drilled),
     "bad on one kernel": on(bad_on_one_kernel),
     "newer in the second wave": on(newer_in_the_second_wave),
     "newer each moment": on(newer_each_moment),
+    "newer than an agent": on(newer_than_an_agent),
+    "release after a bad agent": on(release_after_a_bad_agent),
     "bad on stable too": on(bad_on_stable_too),
     "one liar": on(one_liar),
     "dead in the soak": on(dead_in_the_soak),
@@ -712,6 +808,8 @@ RUNS = {
     "fenced by hand": on(fenced_by_hand),
     "channel deleted": on(channel_deleted),
     "kinds": on(kinds),
+    "dns on two": on(dns_on_two),
+    **{play.__name__: on(play) for _, play in plays_of_turns.BUGS},
     "two leaders": promises.two_leaders_move_no_more_than_one,
     "nothing to fetch": promises.what_cannot_be_fetched_leaves_no_node_bare,
     "fence": promises.a_fence_costs_two_writes,

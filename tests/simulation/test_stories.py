@@ -13,11 +13,15 @@ from pathlib import Path
 import pytest
 
 from simulation import (
+    scenarios_agent,
     scenarios_bad,
     scenarios_carrier,
+    scenarios_channels,
+    scenarios_drill,
     scenarios_edits,
     scenarios_failure,
     scenarios_fetch,
+    scenarios_forecast,
     scenarios_good,
     scenarios_leaving,
     scenarios_loaded,
@@ -25,6 +29,7 @@ from simulation import (
     scenarios_plan,
     scenarios_queue,
     scenarios_suspects,
+    scenarios_workloads,
 )
 from simulation.scenarios import SCENARIOS
 
@@ -39,10 +44,15 @@ MODULES = (
     scenarios_leaving,
     scenarios_suspects,
     scenarios_carrier,
+    scenarios_agent,
     scenarios_plan,
     scenarios_failure,
     scenarios_edits,
     scenarios_queue,
+    scenarios_forecast,
+    scenarios_drill,
+    scenarios_workloads,
+    scenarios_channels,
 )
 
 

@@ -9,9 +9,10 @@ from wavegate.api import Channel, Decision, Release
 from wavegate.evidence import NodeView, PodView, Side, Taint, is_leaving
 from wavegate.rollout.excerpts import timestamp
 from wavegate.rollout.names import LOADED_DIGEST_ANNOTATION, node_label
-from wavegate.rollout.observation import RevisionView
+from wavegate.rollout.observation import CriticalWorkloads, RevisionView
 from wavegate.rollout.placement import runs_on
 from wavegate.rollout.record import Record, Revision
+from wavegate.rollout.workloads import services
 
 SPACE, CHANNEL = "agents", "rules"
 KEY = node_label(SPACE, CHANNEL)
@@ -203,6 +204,7 @@ class SimDaemonSet:
             release_version=self.revision.version,
             sequence=self.revision.sequence,
             digest=self.revision.digest,
+            agent=self.revision.agent,
         )
 
 
@@ -214,6 +216,13 @@ def matches(template: Mapping[str, Any], node: NodeView, *, stays: bool = False)
     labels = {**node.labels, **({KEY: a} if (a := node.attempt(KEY)) else {})}
     whole = NodeView(node.name, node.uid, node.boot_id, node.ready, labels, taints)
     return runs_on(template, whole)
+
+
+def seen_nowhere(record: Record, now: float) -> CriticalWorkloads:
+    """What was read just now, where none of the critical workloads that a plan asks for runs."""
+    rollout = record.rollout
+    asked = services(rollout.plan) if rollout else frozenset()
+    return CriticalWorkloads({}, now, asked, rollout.attempt if rollout else "")
 
 
 def summary(record: Record) -> str:

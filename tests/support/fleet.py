@@ -7,11 +7,21 @@ long as it gets: all nodes stand in ledgers, each has a pod, a lease and a serie
 from collections.abc import Callable
 from typing import Any
 
-from support.builders import CHANNEL, KEY, SPACE, agent_template, digest, make_channel, make_release
+from support.builders import (
+    CHANNEL,
+    KEY,
+    SPACE,
+    agent_template,
+    digest,
+    make_channel,
+    make_release,
+    seen_nowhere,
+)
 from wavegate.api import Channel, Phase, Reason, WaveState
 from wavegate.cluster.projections import StoredConfigMap
 from wavegate.controller.world import World
 from wavegate.evidence import CheckResult, Ledger, LedgerNode, NodeView, PodView, Sample, Side
+from wavegate.rollout.agent_template import fingerprint
 from wavegate.rollout.names import daemon_set_name, ledger_name, record_name
 from wavegate.rollout.observation import AgentSource, Observation, RevisionView
 from wavegate.rollout.queue import freeze
@@ -59,11 +69,12 @@ def observe(count: int, state: str, name: str = "ip-10-{:06d}.eu-1.compute.examp
     moved = set(names[: count // 2] if state in ("opening", "moving") else names)
     carrying = set() if state == "reverting" else moved
     idle, podless = state == "idle", state in ("reverting", "vanished")
+    record = _record(channel, state, count)
     return Observation(
         SPACE,
         CHANNEL,
         channel,
-        _record(channel, state, count),
+        record,
         {n: _node(n, moved=n in moved) for n in names if state != "vanished"},
         agent=AgentSource(template=channel.spec.agent.template),
         releases=(make_release("old", 1), make_release("new", 2)),
@@ -72,6 +83,7 @@ def observe(count: int, state: str, name: str = "ip-10-{:06d}.eu-1.compute.examp
         pods=tuple(_pod(n, NEW if n in carrying else OLD) for n in names if not podless),
         leases={} if state in ("idle", "unheard") else dict.fromkeys(names, NOW - 1),
         checks={} if idle else {"crashes": _answer(frozenset(moved))},
+        critical=seen_nowhere(record, NOW),
         soak_floor=10.0,
     )
 
@@ -159,7 +171,9 @@ def _ledgers(names: list[str], *, opening: bool) -> dict[int, Ledger]:
 
 def _revision(attempt: str, release: str, sequence: int) -> Revision:
     name, uid = daemon_set_name(CHANNEL, attempt), f"uid-{release}-{sequence}"
-    return Revision(attempt, name, release, uid, release, sequence, digest(release), 1.0)
+    agent = fingerprint(agent_template(), fleet_channel().spec)
+    content = digest(release)
+    return Revision(attempt, name, release, uid, release, sequence, content, 1.0, agent=agent)
 
 
 def _revisions(channel: Channel, state: str) -> dict[str, RevisionView]:

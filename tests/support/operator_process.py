@@ -275,7 +275,11 @@ def command(rendered: Rendered) -> tuple[str, ...]:
 
 def settings(rendered: Rendered, pod: str) -> dict[str, str]:
     """Return the container's environment, the downward API filled in for a pod of that name."""
-    downward = {"metadata.namespace": rendered.namespace, "metadata.name": pod}
+    downward = {
+        "metadata.namespace": rendered.namespace,
+        "metadata.name": pod,
+        "spec.nodeName": "",  # it runs on no node of the sandbox
+    }
     return {item["name"]: _value(item, downward) for item in rendered.container["env"]}
 
 

@@ -115,7 +115,9 @@ class Story:
         found = self.sandbox.request("GET", f"{self._path('channels')}/{self.channel}")
         return dict(found.get("status") or {})
 
-    def decide(self, name: str, release: str, action: str, content: str | None = None) -> None:
+    def decide(
+        self, name: str, release: str, action: str, content: str | None = None, **spec: Any
+    ) -> None:
         """Record a person's decision."""
         body = {
             "apiVersion": "wavegate.dev/v1alpha1",
@@ -127,6 +129,7 @@ class Story:
                 "action": action,
                 "reason": "the story wants it",
                 **own_name(self.sandbox),
+                **spec,
             },
         }
         self.sandbox.request("POST", self._path("decisions"), body)

@@ -7,7 +7,7 @@ from support.builders import CHANNEL, KEY, SPACE, agent_template
 from wavegate.api import Channel, Phase, WaveState
 from wavegate.evidence import NodeView, Side
 from wavegate.rollout import proven, queue, waves
-from wavegate.rollout.observation import AgentSource, Observation, RevisionView
+from wavegate.rollout.observation import AgentSource, CriticalWorkloads, Observation, RevisionView
 from wavegate.rollout.record import Record, Revision, Rollout
 
 ATTEMPT = "bbbbbbbbbb"
@@ -22,10 +22,33 @@ class Walked:
     nodes: tuple[NodeView, ...]
 
 
-def walk(channel: Channel, nodes: Iterable[NodeView]) -> list[Walked]:
+def walk(
+    channel: Channel,
+    nodes: Iterable[NodeView],
+    critical: CriticalWorkloads | None = None,
+    own_node: str = "",
+) -> list[Walked]:
     """All waves of a release, with the nodes that each took, in the order in which they came."""
+    obs, rollout = begun(channel, nodes, critical or CriticalWorkloads(), own_node)
+    plan, found = rollout.plan, list[Walked]()
+    for _ in range(MOST_WAVES):
+        planned = rollout.planned
+        chosen = waves.choose(obs, rollout, planned)[0] if planned else waves.sweep(obs, rollout)
+        obs, rollout = _moved(obs, rollout, chosen)
+        found.append(Walked(rollout.waves[-1].name, tuple(chosen)))
+        if len(rollout.waves) >= len(plan.waves) and not waves.rest(obs, rollout):
+            return found
+        rollout = waves.next_wave(obs, rollout)
+        obs = replace(obs, record=replace(obs.record, rollout=rollout))
+    raise AssertionError(f"no end after {MOST_WAVES} waves: {[w.name for w in found[-5:]]}")
+
+
+def begun(
+    channel: Channel, nodes: Iterable[NodeView], critical: CriticalWorkloads, own_node: str = ""
+) -> tuple[Observation, Rollout]:
+    """A rollout whose first wave is pending, and what is seen then."""
     there = {node.name: node for node in nodes}
-    candidate = Revision(ATTEMPT, "d", "b", "uid-b", "b", 2, "sha256:b", 1.0)
+    candidate = Revision(ATTEMPT, "d", "b", "uid-b-2", "b", 2, "sha256:b", 1.0)
     plan = queue.freeze(channel, nodes=tuple(there.values()))
     rollout = Rollout(candidate, plan, Phase.Rolling, 1.0).with_next_wave()
     view = RevisionView(ATTEMPT, "d", True, {}, {}, agent_template())
@@ -38,18 +61,10 @@ def walk(channel: Channel, nodes: Iterable[NodeView]) -> list[Walked]:
         agent=AgentSource(template=agent_template()),
         revisions={ATTEMPT: view},
         leases={},
+        critical=critical,
+        own_node=own_node,
     )
-    found: list[Walked] = []
-    for _ in range(MOST_WAVES):
-        planned = rollout.planned
-        chosen = waves.choose(obs, rollout, planned)[0] if planned else waves.sweep(obs, rollout)
-        obs, rollout = _moved(obs, rollout, chosen)
-        found.append(Walked(rollout.waves[-1].name, tuple(chosen)))
-        if len(rollout.waves) >= len(plan.waves) and not waves.rest(obs, rollout):
-            return found
-        rollout = waves.next_wave(obs, rollout)
-        obs = replace(obs, record=replace(obs.record, rollout=rollout))
-    raise AssertionError(f"no end after {MOST_WAVES} waves: {[w.name for w in found[-5:]]}")
+    return obs, rollout
 
 
 def _moved(

@@ -23,6 +23,7 @@ from support.builders import (
     make_channel,
     make_release,
     matches,
+    seen_nowhere,
     summary,
 )
 from wavegate.api import Channel, Decision, Release
@@ -232,6 +233,7 @@ class SimCluster:
             leases=dict(self.leases),
             checks=dict(self.checks),
             contents=dict(self.contents),
+            critical=seen_nowhere(self.record, self.now),
             soak_floor=10.0,
             watching_since=self.watching_since,
             seen_at=self.now,

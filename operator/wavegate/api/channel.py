@@ -25,6 +25,15 @@ class HostState(StrEnum):
     Kernel = "Kernel"
 
 
+class DrillMode(StrEnum):
+    """Which releases try the way back on a node before their first wave soaks."""
+
+    Never = "Never"
+    NewAgentVersion = "NewAgentVersion"
+    """The first one with each version of the agent, where its template says one."""
+    Always = "Always"
+
+
 class OnFailure(StrEnum):
     """What happens when a wave fails."""
 
@@ -128,6 +137,18 @@ class Breaker(ApiModel):
     within: Duration = Duration.parse("24h")
 
 
+class CriticalWorkload(ApiModel):
+    """A Service of which no wave may hold too many nodes."""
+
+    namespace: str
+    service: str
+
+    @property
+    def key(self) -> str:
+        """`namespace/service`."""
+        return f"{self.namespace}/{self.service}"
+
+
 class Rollout(ApiModel):
     """Pace and limits of a rollout."""
 
@@ -139,8 +160,10 @@ class Rollout(ApiModel):
     hold_timeout: Duration = Duration.parse("30m")
     bake: Duration = Duration.parse("24h")
     on_failure: OnFailure = OnFailure.Revert
+    drill: DrillMode = DrillMode.NewAgentVersion
     cool_down: Duration = Duration.parse("30m")
     breaker: Breaker = Breaker()
+    critical_workloads: tuple[CriticalWorkload, ...] = ()
 
 
 class Prometheus(ApiModel):

@@ -9,8 +9,10 @@ from typing import Any
 
 from wavegate.api.resource import Resource
 
-_REVISION = "attempt release version digest daemonSet since"
+_REVISION = "kind agent attempt release version digest daemonSet since"
 _CONDITION = "type status reason message lastTransitionTime observedGeneration"
+_WAVE = "number of name state nodes settled soaked"
+_NODES = "total moved settled excused loaded failed"
 _GATE = (
     "gate check dryRun verdict reason message query value threshold sampledAt at reporting expected"
     " worst"
@@ -19,8 +21,8 @@ _GATE = (
 # By kind and place: the fields that we write. Those of a spec follow from the models.
 _STATUS: Mapping[str, Mapping[str, str]] = {
     "SecurityContentChannel": {
-        "status": "observedGeneration stable lastBaked candidate blocked nodes breakGlass"
-        " plan conditions",
+        "status": "observedGeneration stable lastBaked candidate agentRollout blocked nodes"
+        " breakGlass plan conditions",
         "status.plan": "release nodes least waves later blindSpots",
         "status.plan.waves[]": "name summary nodes least first",
         "status.stable": _REVISION,
@@ -28,16 +30,25 @@ _STATUS: Mapping[str, Mapping[str, str]] = {
         "status.candidate": _REVISION,
         "status.blocked[]": "digest release reason since incident",
         "status.nodes": "total stable candidate",
+        "status.agentRollout": "template phase reason message waitingFor attempt startedAt"
+        " finishedAt wave nodes suspects incident breakGlass gates",
+        "status.agentRollout.wave": _WAVE,
+        "status.agentRollout.gates[]": _GATE,
+        "status.agentRollout.gates[].worst[]": "node what",
+        "status.agentRollout.nodes": _NODES,
+        "status.agentRollout.suspects[]": "node reason at side",
+        "status.agentRollout.incident": "id reason message nodes wave at",
+        "status.agentRollout.incident.wave": "number name",
         "status.conditions[]": _CONDITION,
     },
     "SecurityContentRelease": {
         "status": "observedGeneration phase reason message waitingFor attempt severity digest"
         " startedAt finishedAt wave waves gates nodes suspects incident breakGlass conditions",
-        "status.wave": "number of name state nodes settled soaked",
+        "status.wave": _WAVE,
         "status.waves[]": "name state nodes ledger sees openedAt passedAt gates",
         "status.gates[]": _GATE,
         "status.gates[].worst[]": "node what",
-        "status.nodes": "total moved settled excused loaded failed",
+        "status.nodes": _NODES,
         "status.suspects[]": "node reason at side",
         "status.incident": "id reason message nodes wave at",
         "status.incident.wave": "number name",

@@ -151,6 +151,12 @@ class Reason(StrEnum):
         "The DaemonSet of spec.agent.daemonSetRef still runs pods, and a node must not carry two "
         "agents; park it with the nodeSelector wavegate.dev/parked: 'true'.",
     )
+    NodeClaimedTwice = _reason(
+        "NodeClaimedTwice",
+        "An older channel runs the same agent on some of these nodes, and a node must not carry it "
+        "twice; no release starts here; let the two agents' nodeSelectors keep apart, or delete "
+        "one of the channels.",
+    )
     SoakBelowFloor = _reason(
         "SoakBelowFloor",
         "A soak is shorter than the operator's floor, too short to see a crash loop; write a "
@@ -244,6 +250,12 @@ class Reason(StrEnum):
         "AwaitingApproval",
         "The channel wants a person's approval before this wave opens; look at the waves so far, "
         "then decide Approve with the wave's name, or Revert.",
+    )
+    NodeBusy = _reason(
+        "NodeBusy",
+        "Another channel has these nodes in an active wave, and harm could not be told to either; "
+        "the wave goes on by itself when that one has passed, is taken back, or is held or paused "
+        "for 30 minutes; look at the other channel if it lasts.",
     )
     NoCanary = _reason(
         "NoCanary",
@@ -424,6 +436,11 @@ class Reason(StrEnum):
         "A node came to harm alone, which proves nothing against the content after the first wave: "
         "the node goes back to stable, and is tried once more at the end; look at that node.",
     )
+    RollbackDrill = _reason(
+        "RollbackDrill",
+        "A node of the first wave goes back to stable and gets the release again before the wave "
+        "soaks, which proves the way back (spec.rollout.drill); wait.",
+    )
     Unsteady = _reason(
         "Unsteady",
         "A node that got the candidate is well and unwell in turns, so that its wave came to no "
@@ -522,6 +539,12 @@ class Reason(StrEnum):
         "A dry run shows that a write of the revert would be refused or changed, so no wave "
         "opens; correct the webhook, policy or quota that the message tells of.",
     )
+    WorkloadsUnseen = _reason(
+        "WorkloadsUnseen",
+        "EndpointSlices or webhook configurations can't be listed, so no wave chooses its nodes: "
+        "it might take all on which a critical workload runs; look at the operator's rights "
+        "(ClusterRole) and at the apiserver.",
+    )
     CheckNoData = _reason(
         "CheckNoData",
         "A check gave no usable sample for every node of the wave, so the wave is held; run the "
@@ -541,6 +564,12 @@ class Reason(StrEnum):
         "CheckStale",
         "Samples are older than the check's freshness.maxAge, so the wave is held; look at the "
         "scrape targets in Prometheus.",
+    )
+    DrillFailed = _reason(
+        "DrillFailed",
+        "In the rollback drill the node that was given back to stable did not get well there, so "
+        "the release is taken back before more nodes have it, and not blocked; look at that node: "
+        "stable's image, its agent, what the content left on the host.",
     )
     EvidenceLostOnWave = _reason(
         "EvidenceLostOnWave",
@@ -563,6 +592,25 @@ class Reason(StrEnum):
         "CheckBelowMin",
         "A check's sample was below its min, so the wave failed; run the query by hand to see "
         "what fell.",
+    )
+
+    # The agent's template
+    AgentTemplateChanged = _reason(
+        "AgentTemplateChanged",
+        "The channel's template is not the one that stable was made from, so it rolls out as "
+        "status.agentRollout says; one that people changed back meanwhile was taken back and may "
+        "be tried again.",
+    )
+    AgentTemplateFailed = _reason(
+        "AgentTemplateFailed",
+        "The channel's template was rolled out and reverted, so it is not tried again, and "
+        "releases go on with stable's; change spec.agent, or decide Unblock as the message says.",
+    )
+
+    AgentTemplateAssumed = _reason(
+        "AgentTemplateAssumed",
+        "An older version of the operator did not note which template stable was made from, so the "
+        "present one is taken for it and nothing is rolled out; the next change of spec.agent is.",
     )
 
     # Decisions

@@ -7,6 +7,10 @@ NODE_LEASES = "/apis/coordination.k8s.io/v1/namespaces/kube-node-lease/leases"
 PODS = "/api/v1/pods"
 DAEMON_SETS = "/apis/apps/v1/daemonsets"
 CONFIG_MAPS = "/api/v1/configmaps"
+ENDPOINT_SLICES = "/apis/discovery.k8s.io/v1/endpointslices"
+_ADMISSION = "/apis/admissionregistration.k8s.io/v1"
+VALIDATING_WEBHOOKS = f"{_ADMISSION}/validatingwebhookconfigurations"
+MUTATING_WEBHOOKS = f"{_ADMISSION}/mutatingwebhookconfigurations"
 OUR_API = f"/apis/{GROUP}/{VERSION}"
 
 

@@ -28,6 +28,7 @@ from wavegate.evidence import (
     left_as_announced,
 )
 from wavegate.rollout.names import (
+    AGENT_ANNOTATION,
     ATTEMPT_LABEL,
     CANARY_LABEL,
     CHANNEL_LABEL,
@@ -178,6 +179,7 @@ def revision_view(body: Mapping[str, Any], _old: RevisionView | None, _now: floa
         digest=said.get(DIGEST_ANNOTATION, ""),
         loaded=said.get(LOADED_DIGEST_ANNOTATION, ""),
         uid=metadata.get("uid", ""),
+        agent=said.get(AGENT_ANNOTATION, ""),
     )
 
 

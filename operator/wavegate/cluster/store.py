@@ -16,6 +16,7 @@ from wavegate.cluster.projections import (
 from wavegate.evidence import Ledger
 from wavegate.rollout.names import (
     AFFINITY_ANNOTATION,
+    AGENT_ANNOTATION,
     ATTEMPT_LABEL,
     CHANNEL_LABEL,
     DIGEST_ANNOTATION,
@@ -155,6 +156,7 @@ class Store:
                     SEQUENCE_ANNOTATION: str(action.revision.sequence),
                     DIGEST_ANNOTATION: action.revision.digest,
                     LOADED_DIGEST_ANNOTATION: action.revision.reports,
+                    AGENT_ANNOTATION: action.revision.agent,
                 },
             },
             "spec": {

@@ -6,6 +6,7 @@ for another channel's slow webhook.
 """
 
 import asyncio
+import contextlib
 import logging
 from collections.abc import Callable
 from dataclasses import replace
@@ -24,8 +25,19 @@ from wavegate.controller.policies import PolicyRunner
 from wavegate.controller.proofs import ProofRunner
 from wavegate.controller.shown import Shown
 from wavegate.controller.work import Key, WorkQueue
+from wavegate.controller.workloads import WorkloadRunner
 from wavegate.controller.world import World
-from wavegate.rollout import bake_report, cooldown, excerpts, report, suspect_report
+from wavegate.rollout import (
+    bake_report,
+    busy,
+    channel_report,
+    cooldown,
+    drill,
+    excerpts,
+    forecast,
+    report,
+    suspect_report,
+)
 from wavegate.rollout.bake_report import Told
 from wavegate.rollout.decide import decide
 from wavegate.rollout.observation import Observation
@@ -66,6 +78,7 @@ class Engine:
         checks: CheckRunner,
         proofs: ProofRunner,
         policies: PolicyRunner,
+        workloads: WorkloadRunner,
         bindings: Bindings,
         statuses: StatusWriter,
         events: EventRecorder,
@@ -75,12 +88,14 @@ class Engine:
     ) -> None:
         self._world, self._gatherer, self._actor = world, gatherer, actor
         self._checks, self._proofs, self._policies = checks, proofs, policies
-        self._bindings = bindings
+        self._bindings, self._workloads = bindings, workloads
         self._statuses, self._events = statuses, events
         self._metrics, self._queue, self._clock = metrics, queue, clock
         self._live = LiveGates(metrics)
         self._candidates = Candidates(metrics)
         self._shown = Shown(metrics)
+        self._claiming = asyncio.Lock()
+        """Held from a last look at other channels' claims until one's own is stored."""
         self._telling: set[asyncio.Task[None]] = set()
         self._refused: dict[Key, tuple[str, str]] = {}
         """Attempt and why the apiserver refused its DaemonSet, content or ledger."""
@@ -128,6 +143,7 @@ class Engine:
             watching_since=max(seen.watching_since, allowed_since),
             way_back=self._proofs.proof(key),
             policies=self._policies.proof(key),
+            critical=self._workloads.seen(key),
         )
         self._candidates.show(key, obs)
         rollout, now = obs.record.rollout, self._clock()
@@ -138,6 +154,7 @@ class Engine:
             return
         self._bindings.ensure(key, rolling=rollout is not None)
         step = decide(obs, now)
+        self._gatherer.stops.note(key, waits=busy.waits(step))
         try:
             await self._carry_out(key, gathered, obs, step)
         except ApiError:
@@ -147,17 +164,21 @@ class Engine:
             raise
         if step.requeue is not None:
             self._queue.later(key, step.requeue)
-        next_query = self._checks.ensure(key, obs)
-        if next_query is not None:
-            self._queue.later(key, next_query)
-        self._proofs.ensure(key, obs)
-        self._policies.ensure(key, obs)
+        self._ask(key, obs)
         judged = rollout.waves[-1].judged_since if rollout is not None and rollout.waves else None
         for since in (judged, step.look):
             if since is not None:
                 self._world.look(key, since)
         if step.record is None:
             await self._report_or_later(key, obs, step, now)
+
+    def _ask(self, key: Key, obs: Observation) -> None:
+        """Ask in the background for what is due; and look again when the next question is."""
+        for due in (self._checks.ensure(key, obs), self._workloads.ensure(key, obs)):
+            if due is not None:
+                self._queue.later(key, due)
+        self._proofs.ensure(key, obs)
+        self._policies.ensure(key, obs)
 
     async def _carry_out(self, key: Key, gathered: Gathered, obs: Observation, step: Step) -> None:
         if step.record is not None:
@@ -169,8 +190,12 @@ class Engine:
     async def _save(self, key: Key, gathered: Gathered, record: Record) -> None:
         if _begins(gathered.observation.record.rollout, record.rollout):
             await self._gatherer.confirm_channel(gathered.observation)
-        self._actor.check()
-        await self._actor.store(key).save_record(record, gathered.record_version)
+        names = busy.claimed_by(gathered.observation, record.rollout)
+        async with self._claiming if names else contextlib.nullcontext():
+            if names:
+                self._gatherer.confirm_free(key, names)
+            self._actor.check()
+            await self._actor.store(key).save_record(record, gathered.record_version)
         await self._tell(gathered.observation, record)
 
     async def _act(self, key: Key, obs: Observation, step: Step) -> None:
@@ -204,7 +229,7 @@ class Engine:
         if record.lost is not None and obs.record.lost is None:
             told = (Reason.StateLost, record.lost.message, True)
         elif after is not None and before is None and after.phase is not Phase.Reverting:
-            told = (Reason.RolloutStarted, f"{after.candidate.version} starts", False)
+            told = (Reason.RolloutStarted, f"{after.candidate.title} starts", False)
         elif after is None and before is not None:
             outcome = record.outcomes[0]
             warn = outcome.phase is not Phase.Completed and outcome.reason is not Reason.Replaced
@@ -217,9 +242,9 @@ class Engine:
             told = _difference(before, after)
         if told is not None:
             self._emit(obs, self._subject(obs, record), told)
-        alone = suspect_report.news(before, after)
-        if alone is not None:
-            self._emit(obs, self._subject(obs, record), alone)
+        more = (suspect_report.news(before, after), drill.news(before, after))
+        for found in filter(None, more):
+            self._emit(obs, self._subject(obs, record), found)
         news = bake_report.news(obs.record, record)
         if news is not None:
             self._emit(obs, obs.release(news[0]) or obs.channel, news[1])
@@ -261,9 +286,12 @@ class Engine:
             return
         self._reported[key] = (now, phase)
         stamp = excerpts.timestamp(now)
-        if obs.channel is not None:
-            await self._statuses.write(obs.channel, report.channel_status(obs), stamp)
         gates = self._live.look(key, obs, step, now)
+        if obs.channel is not None:
+            status = channel_report.channel_status(obs, step, now, gates)
+            await self._statuses.write(obs.channel, status, stamp)
+            if forecast.is_under_way(obs):
+                self._queue.later(key, forecast.BREATH)
         for release in obs.releases:
             status = report.release_status(obs, release, step, now, gates)
             await self._statuses.write(release, status, stamp)

@@ -12,6 +12,7 @@ from wavegate.cluster.forged import FORGED
 from wavegate.cluster.memory import remember
 from wavegate.cluster.projections import StoredConfigMap, content_view
 from wavegate.cluster.store import Store
+from wavegate.controller import claims
 from wavegate.controller.work import Key
 from wavegate.controller.world import BLIND_SECONDS, World
 from wavegate.evidence import CheckResult, NodeView, PodView
@@ -52,18 +53,25 @@ class Gatherer:
     """Reads the world for one channel."""
 
     def __init__(
-        self, client: Client, world: World, soak_floor: float, clock: Callable[[], float]
+        self,
+        client: Client,
+        world: World,
+        soak_floor: float,
+        clock: Callable[[], float],
+        own_node: str = "",
     ) -> None:
         self._client, self._world, self._clock = client, world, clock
-        self._soak_floor = soak_floor
+        self._soak_floor, self._own_node = soak_floor, own_node
         self._since = clock()
         self._tried: dict[str, tuple[str, str, float]] = {}
         """By channel UID: the template that was tried last, why it was refused, and when."""
         self._looked: dict[Key, tuple[ContentView | None, float]] = {}
         self._labelled_at: dict[Key, tuple[str, dict[tuple[int, int], float]]] = {}
         """By channel: the attempt, and `Observation.labelled_at` of it."""
+        self.stops = claims.Stops(clock)
         self._kept: dict[Key, Kept] = {}
         """Of channels that roll out or bake: the others are looked at too seldom."""
+        self._shown: dict[Key, Kept] = {}
 
     async def gather(
         self, key: Key, checks: CheckResults, refused: str, forbidden: str = ""
@@ -85,7 +93,10 @@ class Gatherer:
             if space == namespace and view.channel == name
         }
         known = record or Record(namespace, name)
-        kept = self._kept_of(key, known)
+        kept, shown = self._kept_of(key, known), self._shown.pop(key, Kept())
+        shown.next_pass()
+        if channel is not None:
+            self._shown[key] = shown
         nodes, gone = world.nodes.shown()
         plan = known.rollout.plan if known.rollout else None
         agents = world.selected.pods(namespace, plan, BLIND_SECONDS, kept)
@@ -103,7 +114,7 @@ class Gatherer:
             if forbidden
             else await self._agent_with_inputs(channel, known, revisions),
             releases=releases,
-            decisions=self._decisions(namespace, releases),
+            decisions=self._decisions(namespace, releases, known),
             revisions=revisions,
             pods=kept.of(_pods_of, world.pods.shown()[0], namespace, name),
             leases=dict(world.leases),
@@ -117,6 +128,7 @@ class Gatherer:
             forbidden=forbidden,
             unreadable=bool(world.missing)
             or any(space == namespace for _, space, _ in world.unreadable),
+            own_node=self._own_node,
             soak_floor=self._soak_floor,
             watching_since=self._since,
             seen_at=world.seen_at(key),
@@ -129,10 +141,29 @@ class Gatherer:
             },
             record_lost=self._is_lost(stored, revisions),
             record_unreadable=bool(revisions) and stored is not None and stored.record is None,
+            at=self._clock(),
             kept=kept,
+            shown=shown,
+            busy=claims.busy(world.stored.items, key, self._clock()),
+            others=tuple(
+                other
+                for place, other in world.ours[Channel.plural].items()
+                if place != key and isinstance(other, Channel)
+            ),
             **self._ledgers(key, known),
         )
+        observation = self.stops.told(key, observation)
         return Gathered(observation, stored.version if stored else "")
+
+    def confirm_free(self, key: Key, names: set[str]) -> None:
+        """Raise ApiError 409 if another channel keeps one of these nodes by now. Whoever asks does
+        so before he stores that he moves them, and nobody else does between the two.
+        """
+        busy = claims.busy(self._world.stored.items, key, self._clock())
+        theirs = sorted(names & busy.keys())
+        if theirs:
+            what = f"node {theirs[0]} was taken by channel {busy[theirs[0]]} in this moment"
+            raise ApiError(409, f"{what}; it is waited for")
 
     def _labelled_since(self, key: Key, record: Record) -> dict[tuple[int, int], float]:
         """`Observation.labelled_at`, with what this record says for the first time."""
@@ -181,6 +212,8 @@ class Gatherer:
         if key not in self._world.ours[Channel.plural]:
             await self._look_for(Channel, namespace, name)
         candidate = rollout.candidate
+        if candidate.is_agent:
+            return
         if all(release.uid != candidate.release_uid for release in self._releases(key)):
             await self._look_for(Release, namespace, candidate.release)
 
@@ -201,8 +234,14 @@ class Gatherer:
             and release.spec.channel == name
         )
 
-    def _decisions(self, namespace: str, releases: tuple[Release, ...]) -> tuple[Decision, ...]:
+    def _decisions(
+        self, namespace: str, releases: tuple[Release, ...], record: Record
+    ) -> tuple[Decision, ...]:
+        """Also those on an agent's change, which names a release that may be gone."""
         names = {release.name for release in releases}
+        names |= {entry.release for entry in record.failed_agents}
+        if record.rollout is not None and record.rollout.candidate.is_agent:
+            names.add(record.rollout.candidate.release)
         return tuple(
             decision
             for decision in self._world.ours[Decision.plural].values()
@@ -296,8 +335,9 @@ class Gatherer:
         agent = channel.spec.agent
         if agent.daemon_set_ref is None:
             return AgentSource(template=agent.template)
-        if record.rollout is not None and record.rollout.waves:
-            return AgentSource()  # frozen in the candidate long ago
+        rollout = record.rollout
+        if rollout is not None and rollout.waves and not rollout.candidate.is_agent:
+            return AgentSource()  # frozen in the candidate long ago; else it may be changed back
         name = agent.daemon_set_ref.name
         body = await self._get(paths.daemon_sets(channel.namespace, name))
         if body is None:
@@ -305,7 +345,9 @@ class Gatherer:
         status = body.get("status") or {}
         counted = status.get("observedGeneration", 0) >= body["metadata"]["generation"]
         running = int(status.get("currentNumberScheduled", 0)) if counted else 1
-        return AgentSource(template=unparked(body["spec"]["template"]), running_pods=running)
+        source = f"{body['metadata']['uid']}/{body['metadata']['generation']}"
+        template = unparked(body["spec"]["template"])
+        return AgentSource(template=template, source=source, running_pods=running)
 
     async def _contents(
         self, namespace: str, releases: tuple[Release, ...], record: Record

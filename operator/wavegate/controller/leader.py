@@ -1,4 +1,4 @@
-"""All that a leading process runs, wired in one place: mirrors, queue, checks, proofs, bindings,
+"""All that a leading process runs, wired in one place: mirrors, queue, what asks in the background,
 engine.
 """
 
@@ -16,6 +16,7 @@ from wavegate.controller.gather import Gatherer
 from wavegate.controller.policies import PolicyRunner
 from wavegate.controller.proofs import ProofRunner
 from wavegate.controller.work import WorkQueue
+from wavegate.controller.workloads import WorkloadRunner
 from wavegate.controller.world import World
 from wavegate.telemetry.metrics import Metrics
 from wavegate.telemetry.prometheus import PrometheusReader
@@ -23,7 +24,8 @@ from wavegate.telemetry.prometheus import PrometheusReader
 
 class Leader:
     """See the module. `may_act` is asked before every write; `clock` never jumps; `binding` is the
-    command of `Bindings`.
+    command of `Bindings`; `own_node` is where this process runs and `own_service` what selects all
+    replicas (`namespace/name`), empty if that is not known.
     """
 
     def __init__(  # noqa: PLR0913 (what it is wired from)
@@ -37,14 +39,18 @@ class Leader:
         identity: str,
         soak_floor: float,
         binding: str,
+        own_node: str = "",
+        own_service: str = "",
     ) -> None:
         self._client, self._reader, self._metrics, self._clock = client, reader, metrics, clock
         self._may_act, self._identity, self._soak_floor = may_act, identity, soak_floor
+        self._own_node = own_node
         self._queue = WorkQueue(clock)
         self.world = World(client, clock, self._queue.add)
         self._checks = CheckRunner(reader, clock, self._queue.add, metrics)
         self._proofs = ProofRunner(client, clock, self._queue.add)
         self._policies = PolicyRunner(client, clock, self._queue.add)
+        self._workloads = WorkloadRunner(client, clock, self._queue.add, own_service)
         self._bindings = Bindings(client, clock, self._queue.add, binding)
 
     async def start(self, tasks: asyncio.TaskGroup) -> None:
@@ -52,10 +58,13 @@ class Leader:
         await self.world.start(tasks)
         engine = Engine(
             world=self.world,
-            gatherer=Gatherer(self._client, self.world, self._soak_floor, self._clock),
+            gatherer=Gatherer(
+                self._client, self.world, self._soak_floor, self._clock, self._own_node
+            ),
             actor=Actor(self._client, self.world, self._metrics, self._may_act),
             checks=self._checks,
             proofs=self._proofs,
+            workloads=self._workloads,
             policies=self._policies,
             bindings=self._bindings,
             statuses=StatusWriter(self._client),
@@ -72,8 +81,11 @@ class Leader:
         return 0.0 if since is None else self._clock() - since
 
     def close(self) -> None:
-        """Stop asking Prometheus and RBAC, and trying the way back and the policies."""
+        """Stop asking Prometheus and RBAC, where critical workloads run, and trying the way back
+        and the policies.
+        """
         self._checks.close()
+        self._workloads.close()
         self._proofs.close()
         self._policies.close()
         self._bindings.close()

@@ -90,8 +90,8 @@ def refuge(obs: Observation, record: Record) -> Revision | None:
     stable = record.stable.attempt if record.stable else ""
     kept = [record.last_baked] if record.last_baked else []
     for revision in (*kept, *record.history):
-        blocked = record.block_of(revision.digest) is not None
-        if revision.attempt != stable and obs.revision(revision) is not None and not blocked:
+        blocked = record.block_of(revision.digest) or record.failed_agent(revision.agent)
+        if revision.attempt != stable and obs.revision(revision) is not None and blocked is None:
             return revision
     return None
 

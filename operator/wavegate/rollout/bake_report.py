@@ -58,7 +58,7 @@ def news(before: Record, after: Record) -> tuple[str, Told] | None:
     """What one write of the record says about a bake: UID of the release, and what to tell."""
     if after.last_baked is not None and after.last_baked != before.last_baked:
         revision = after.last_baked
-        return revision.release_uid, (Reason.Baked, f"{revision.version} is baked", False)
+        return revision.release_uid, (Reason.Baked, f"{revision.title} is baked", False)
     bake, was = after.bake, before.bake
     if bake is None or bake.incident is None or (was is not None and was.incident is not None):
         return None
@@ -77,6 +77,12 @@ def _remedy(obs: Observation, bake: Bake, incident: Incident) -> str:
     publish = "publish repaired or earlier content as a new release"
     if incident.reason is Reason.BakeUnproven or bake.rollout.plan.on_failure is OnFailure.Pause:
         return f"Nothing was changed (it is not taken back by itself): {publish}."
+    if running is not None and running.candidate.is_agent:
+        return (
+            f"The rollout of {running.candidate.title} is paused. If it is the repair, resume it "
+            "by setting the channel's spec.suspend to true and then to false. Else put the "
+            "template back; then this one goes back too."
+        )
     if running is not None:
         other = running.candidate.release
         return (

@@ -103,23 +103,33 @@ def in_steps(
     """
     if not wave.staged:
         return list(nodes)
-    own = frozenset(wave.pools)
-    pools = [(node, groups.pools_of(node) & own) for node in members]
-    size = Counter(pool for _, names in pools for pool in names)
-    has = Counter(pool for node, names in pools if node.name in having for pool in names)
+    # Nodes are many, and the sets of pools that select one are few: these are counted.
+    own, pools = frozenset(wave.pools), {node.name: groups.pools_of(node) for node in members}
+    size = _of_each(own, Counter(pools.values()))
+    has = _of_each(own, Counter(names for node, names in pools.items() if node in having))
     room = {
         pool: 1 if has[pool] < 2 else max(1, (count - has[pool]) // 2)
         for pool, count in size.items()
         if count < SMALL
     }
+    if not room:
+        return list(nodes)
     found = []
     for node in nodes:
-        small = [pool for pool in groups.pools_of(node) & own if pool in room]
+        small = (pools.get(node.name) or groups.pools_of(node)) & room.keys()
         if all(room[pool] for pool in small):
             found.append(node)
             for pool in small:
                 room[pool] -= 1
     return found
+
+
+def _of_each(own: frozenset[str], counts: Counter[frozenset[str]]) -> Counter[str]:
+    """How many nodes each of these pools selects, by how many each set of pools does."""
+    each = Counter[str]()
+    for names, count in counts.items():
+        each.update(dict.fromkeys(names & own, count))
+    return each
 
 
 def not_alone(groups: Groups, nodes: Sequence[NodeView]) -> list[NodeView]:
@@ -131,11 +141,10 @@ def not_alone(groups: Groups, nodes: Sequence[NodeView]) -> list[NodeView]:
     return found or list(nodes)
 
 
-def first_of_each(
-    wave: PlannedWave, firsts: list[NodeView], members: int, having: int
-) -> tuple[list[NodeView], int]:
-    """What a wave for the strata takes, and how many it lacks: one of each, at most `upTo` of its
-    nodes, but at least one.
+def lacking_of_each(
+    wave: PlannedWave, firsts: Sequence[NodeView], members: int, having: int
+) -> int:
+    """How many nodes a wave for the strata lacks: one of each, at most `upTo` of its nodes, but at
+    least one.
     """
-    room = max(1, wave.up_to.resolve(members) - having)
-    return firsts[:room], min(room, len(firsts))
+    return min(max(1, wave.up_to.resolve(members) - having), len(firsts))

@@ -21,8 +21,7 @@ def version_problem(template: Mapping[str, Any] | None, release: Release) -> Pro
     wanted = release.spec.agent_version
     if wanted is None or template is None:
         return None
-    labels = (template.get("metadata") or {}).get("labels") or {}
-    said = str(labels.get(VERSION_LABEL, ""))
+    said = version_of(template)
     version = _parsed(said)
     if version is None:
         return Problem(
@@ -43,6 +42,12 @@ def version_problem(template: Mapping[str, Any] | None, release: Release) -> Pro
         f"spec.agentVersion: this content is made for agents {span}, and the channel's is {said}. "
         "Bring the channel an agent of such a version, or publish content for this one.",
     )
+
+
+def version_of(template: Mapping[str, Any]) -> str:
+    """What an agent's template says of its version; empty when it says nothing."""
+    labels = (template.get("metadata") or {}).get("labels") or {}
+    return str(labels.get(VERSION_LABEL, ""))
 
 
 def _parsed(text: str) -> tuple[int, ...] | None:

@@ -26,6 +26,7 @@ COUNTS = frozenset(
         Reason.CheckAboveMax,
         Reason.CheckBelowMin,
         Reason.EvidenceLostOnWave,
+        Reason.DrillFailed,
     }
 )
 """Reverts by these count: something was seen on nodes that ran the content. What never ran (an
@@ -56,7 +57,7 @@ def stop(obs: Observation, now: float) -> tuple[Problem, WaitingFor] | None:
     if newest is None:
         return None
     message = (
-        f"release {newest.release} was taken back ({_why(newest)}), so nothing starts until "
+        f"{newest.title} was taken back ({_why(newest)}), so nothing starts until "
         f"{timestamp(until)} (spec.rollout.coolDown); then the newest release does. "
         f"{_how_to_resume(newest)}"
     )
@@ -72,7 +73,7 @@ def shut(channel: Channel | None, record: Record) -> Problem | None:
         return Problem(Reason.StableSuspect, _choice(record, doubtful))
     if not reverts:
         return None
-    names = ", ".join(f"{outcome.release} ({_why(outcome)})" for outcome in reverts)
+    names = ", ".join(f"{outcome.title} ({_why(outcome)})" for outcome in reverts)
     message = (
         f"{len(reverts)} taken back within {channel.spec.rollout.breaker.within}: {names}. "
         "Nothing starts until a person has looked (spec.rollout.breaker). "
@@ -104,11 +105,11 @@ def unfit_to_resume(obs: Observation, decision: Decision, now: float) -> str:
     wanted, newest = decision.spec, stopped_by(obs, now)
     if newest is None:
         return f"release {wanted.release} is not rolling out, and no revert keeps others waiting"
-    if (wanted.release, wanted.digest) != (newest.release, newest.digest):
-        last = f"{newest.release}, with digest {newest.digest}"
-        return f"what was taken back last, and has to be named, is release {last}"
+    if (wanted.release, wanted.digest) != newest.named:
+        last = f"{newest.title}, by digest {newest.named[1]}"
+        return f"what was taken back last, and has to be named, is {last}"
     if decision.created + STAMP_SECONDS <= newest.finished_at:
-        return f"it was made before release {newest.release} was taken back"
+        return f"it was made before {newest.title} was taken back"
     return ""
 
 
@@ -132,7 +133,7 @@ def _choice(record: Record, doubtful: Outcome) -> str:
         else ""
     )
     return (
-        f"nodes failed on stable after release {doubtful.release} was taken back. Nothing starts "
+        f"nodes failed on stable after {doubtful.title} was taken back. Nothing starts "
         f"until a person has looked at them.{back} {_how_to_resume(doubtful)}"
     )
 
@@ -141,7 +142,9 @@ def _before(record: Record) -> Revision | None:
     """What a person may go back to from stable, as far as the record knows: see `bake.refuge`."""
     stable = record.stable.attempt if record.stable else ""
     for revision in (record.last_baked, *record.history):
-        if revision and revision.attempt != stable and record.block_of(revision.digest) is None:
+        if revision is None or revision.attempt == stable:
+            continue
+        if not (record.block_of(revision.digest) or record.failed_agent(revision.agent)):
             return revision
     return None
 
@@ -177,5 +180,5 @@ def _why(outcome: Outcome) -> str:
 def _how_to_resume(outcome: Outcome) -> str:
     return (
         f"Who knows that the cause is gone decides Resume, with release: {outcome.release} and "
-        f"digest: {outcome.digest}."
+        f"digest: {outcome.named[1]}."
     )

@@ -9,7 +9,10 @@ from dataclasses import replace
 
 from wavegate.api import Phase, Reason
 from wavegate.rollout import (
+    agent_same,
+    agent_template,
     bake,
+    busy,
     cooldown,
     decisions,
     edits,
@@ -28,6 +31,9 @@ from wavegate.rollout.steps import TICK, Forget, Retarget, Step, Target
 LOOK_AGAIN = 5.0
 """Seconds until a channel or a release that can't start is looked at again: what it lacks (a
 ConfigMap, a DaemonSet, nodes) is not all watched."""
+
+LOOK_AT_PARKED = 30.0
+"""Seconds until a parked DaemonSet is read again: it is not watched."""
 
 
 def decide(obs: Observation, now: float) -> Step:
@@ -70,6 +76,9 @@ def _decide(obs: Observation, now: float) -> Step:
     if rollout.phase is Phase.Pending:
         return forward.prepare(obs, rollout, now)
     paused = pause_reason(obs, now)
+    freed = busy.freed(obs, rollout, paused, now)
+    if freed is not rollout:
+        return Step(record=replace(record, rollout=freed))
     step = forward.advance(obs, rollout, paused, now)
     return step if paused else succession.replaced(obs, rollout, step, now)
 
@@ -107,10 +116,12 @@ def _idle(obs: Observation, now: float) -> Step:
         return Step(actions=repair, requeue=1.0)
     if lost.stray_ledgers(obs):
         return Step(actions=(Forget(ledgers_of=lost.stray_ledgers(obs)[0]),), requeue=1.0)
+    known = agent_same.known(obs)
+    if known is not record and not lost.is_lost(obs):
+        return Step(record=known)
     if channel is not None and not channel.spec.suspend and not queue.channel_problem(obs):
-        ready = queue.eligible(obs)
-        if ready and cooldown.stop(obs, now) is None:
-            rollout = queue.start(obs, channel, ready[0], now)
+        rollout = queue.next_start(obs, channel, now)
+        if rollout is not None and cooldown.stop(obs, now) is None:
             started = replace(record, rollout=rollout, attempts=record.attempts + 1)
             return Step(record=started)
     return _tidy(obs)
@@ -139,8 +150,10 @@ def _tidy(obs: Observation) -> Step:
     recent |= {record.bake.attempt} if record.bake else set()
     for attempt in sorted(obs.old_ledgers - recent):
         return Step(actions=(Forget(ledgers_of=attempt),), requeue=1.0)
-    waiting = queue.channel_problem(obs) or any(queue.is_open(obs, r) for r in obs.releases)
-    return Step(requeue=LOOK_AGAIN if waiting else None)
+    waiting = queue.channel_problem(obs) or agent_template.is_next(obs)
+    waiting = waiting or any(queue.is_open(obs, r) for r in obs.releases)
+    parked = LOOK_AT_PARKED if obs.agent.source else None
+    return Step(requeue=LOOK_AGAIN if waiting else parked)
 
 
 def _ended_by_person(obs: Observation, rollout: Rollout) -> tuple[Reason, str] | None:
@@ -149,7 +162,11 @@ def _ended_by_person(obs: Observation, rollout: Rollout) -> tuple[Reason, str] |
     """
     if obs.channel is None and not obs.unreadable:
         return Reason.ChannelDeleted, "the channel was deleted"
-    if obs.release(rollout.candidate.release_uid) is None and not obs.unreadable:
+    back = agent_template.changed_back(obs, rollout)
+    if back:
+        return Reason.AgentTemplateChanged, back
+    gone = obs.release(rollout.candidate.release_uid) is None
+    if gone and not rollout.candidate.is_agent and not obs.unreadable:
         return Reason.ReleaseDeleted, f"release {rollout.candidate.release} was deleted"
     decided = decisions.revert_decided(obs, rollout)
     if decided:
@@ -165,13 +182,14 @@ def _ended_by_person(obs: Observation, rollout: Rollout) -> tuple[Reason, str] |
 
 def _resumed(obs: Observation, rollout: Rollout, now: float) -> Rollout:
     """A person who suspends a release that paused itself takes over; unsetting `suspend` then
-    resumes it. Harm that is still there pauses it again.
+    resumes it. Harm that is still there pauses it again. Of an agent's change it is the channel's.
     """
-    release = obs.release(rollout.candidate.release_uid)
     if rollout.left_out:
         return rollout
-    if rollout.paused is None or release is None or release.spec.suspend == rollout.taken_over:
+    agent = rollout.candidate.is_agent
+    lever = obs.channel if agent else obs.release(rollout.candidate.release_uid)
+    if rollout.paused is None or lever is None or lever.spec.suspend == rollout.taken_over:
         return rollout
-    if release.spec.suspend:
+    if lever.spec.suspend:
         return replace(rollout, taken_over=True)
     return decisions.resumed(rollout, now)

@@ -13,6 +13,7 @@ from wavegate.rollout import cooldown, left_out, queue, soak, take_back
 from wavegate.rollout.cooldown import STAMP_SECONDS
 from wavegate.rollout.observation import Observation
 from wavegate.rollout.record import (
+    AGENT_UID,
     MAX_BLOCKED,
     UNOPENED,
     Blocked,
@@ -108,7 +109,8 @@ def carry_out(obs: Observation, now: float) -> Record:
             record = take_back.take_back(obs, record, decision, now)
         elif action_of(decision) is DecisionAction.Unblock:
             left = tuple(b for b in record.blocked if b.digest != decision.spec.digest)
-            record = replace(record, blocked=left)
+            agents = (b for b in record.failed_agents if b.digest != decision.spec.digest)
+            record = replace(record, blocked=left, failed_agents=tuple(agents))
         elif action_of(decision) is DecisionAction.Block:
             record = _block(obs, record, decision, now)
     return record
@@ -144,14 +146,19 @@ def _ended(obs: Observation, decision: Decision) -> Outcome | None:
     if obs.record.rollout is not None or action_of(decision) not in after:
         return None
     named = (decision.spec.release, decision.spec.digest)
-    return next((o for o in obs.record.outcomes if (o.release, o.digest) == named), None)
+    return next((o for o in obs.record.outcomes if o.named == named), None)
 
 
 def _release_uid(obs: Observation, decision: Decision) -> str:
     ended = _ended(obs, decision)
     if ended is not None:
         return ended.release_uid
-    return next(r.uid for r in obs.releases if r.name == decision.spec.release)
+    rollout, wanted = obs.record.rollout, decision.spec
+    if rollout is not None and rollout.candidate.is_agent:
+        candidate = rollout.candidate
+        if (wanted.release, wanted.digest) == (candidate.release, candidate.agent):
+            return candidate.release_uid
+    return next((r.uid for r in obs.releases if r.name == wanted.release), AGENT_UID)
 
 
 def resumed(rollout: Rollout, now: float) -> Rollout:
@@ -219,6 +226,8 @@ def refusal(obs: Observation, decision: Decision, now: float) -> Problem | None:
 
 def _unfit(obs: Observation, decision: Decision, now: float) -> str:
     rollout, wanted = obs.record.rollout, decision.spec
+    if rollout is not None and rollout.candidate.is_agent:
+        return _unfit_for_agent(obs, decision, rollout, now)
     if rollout is None and action_of(decision) is DecisionAction.Resume:
         return cooldown.unfit_to_resume(obs, decision, now)
     if rollout is None and action_of(decision) is DecisionAction.Revert and _is_in_doubt(obs):
@@ -228,16 +237,31 @@ def _unfit(obs: Observation, decision: Decision, now: float) -> str:
         return f"release {wanted.release} is not rolling out"
     if wanted.digest != rollout.candidate.digest:
         return f"release {running.name} carries {rollout.candidate.digest}, not {wanted.digest}"
+    return _unfit_action(obs, decision, rollout, now)
+
+
+def _unfit_for_agent(obs: Observation, decision: Decision, rollout: Rollout, now: float) -> str:
+    """An agent's change is named by the release whose content it carries, and by its template."""
+    candidate, wanted = rollout.candidate, decision.spec
+    if (wanted.release, wanted.digest) != (candidate.release, candidate.agent):
+        return (
+            f"release {wanted.release} with {wanted.digest} is not rolling out, but an agent: "
+            f"decide on release: {candidate.release}, digest: {candidate.agent}"
+        )
+    return _unfit_action(obs, decision, rollout, now)
+
+
+def _unfit_action(obs: Observation, decision: Decision, rollout: Rollout, now: float) -> str:
     if action_of(decision) is DecisionAction.Approve:
-        return _unfit_to_approve(rollout, wanted.wave or "")
+        return _unfit_to_approve(rollout, decision.spec.wave or "")
     if action_of(decision) is DecisionAction.Resume:
         if rollout.left_out:
             return left_out.NO_RESUME
         paused = any(_ends(obs, pause, decision, now) for pause in obs.decisions)
         if not (paused or _paused_before(rollout, decision)):
             return (
-                f"release {running.name} had not paused itself, and was not paused by a decision, "
-                "when this was decided (spec.suspend is taken back where it was set)"
+                f"{rollout.candidate.release} had not paused itself, and was not paused by a "
+                "decision, when this was decided (spec.suspend is taken back where it was set)"
             )
     return ""
 
@@ -274,12 +298,21 @@ def _unfit_to_block(obs: Observation, decision: Decision) -> str:
 
 
 def _unfit_to_unblock(obs: Observation, decision: Decision) -> str:
-    digest, other = decision.spec.digest, _other_content(obs, decision)
+    digest = decision.spec.digest
+    failed = obs.record.failed_agent(digest)
+    if failed is not None:
+        return _unfit_incident(obs, decision, failed)
+    other = _other_content(obs, decision)
     if other:
         return other
     entry = obs.record.block_of(digest)
     if entry is None:
         return f"{digest} is not blocked on channel {obs.name}"
+    return _unfit_incident(obs, decision, entry)
+
+
+def _unfit_incident(obs: Observation, decision: Decision, entry: Blocked) -> str:
+    digest = entry.digest
     if entry.incident != decision.spec.incident:
         return f"{digest} is blocked by incident {entry.incident}, not {decision.spec.incident}"
     rollout = obs.record.rollout

@@ -35,6 +35,8 @@ _FIELDS = {
     "settle": "spec.rollout.settle",
     "bake": "spec.rollout.bake",
     "on_failure": "spec.rollout.onFailure",
+    "drill": "spec.rollout.drill",
+    "critical_services": "spec.rollout.criticalWorkloads",
 }
 """Fields of a plan, and where users write them."""
 _OF_WAVE = {"pools": "pools", "up_to": "upTo", "soak": "soak", "approval": "approval"}
@@ -57,8 +59,10 @@ def outdated(obs: Observation) -> Problem | None:
     fields = list(dict.fromkeys(differing(rollout.plan, wanted)))
     if not fields:
         return None
+    candidate = rollout.candidate
+    what = "The change of the agent" if candidate.is_agent else f"Release {candidate.release}"
     message = (
-        f"Release {rollout.candidate.release} goes on by the plan of its start in {some(fields)}: "
+        f"{what} goes on by the plan of its start in {some(fields)}: "
         "what does not tighten waits for the next release"
     )
     return Problem(Reason.PlanOutdated, message)
@@ -168,6 +172,7 @@ def _meet(plan: Plan, wanted: Plan) -> Plan:
         settle=max(plan.settle, wanted.settle),
         bake=max(plan.bake, wanted.bake),
         on_failure=OnFailure.Revert if fails else plan.on_failure,
+        critical_services=tuple(sorted({*plan.critical_services, *wanted.critical_services})),
     )
 
 

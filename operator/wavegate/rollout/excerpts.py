@@ -3,10 +3,12 @@
 from datetime import UTC, datetime
 from typing import Any
 
+from wavegate.api import Reason
 from wavegate.evidence import Gate
 from wavegate.rollout import suspect_report
 from wavegate.rollout.names import ledger_name
 from wavegate.rollout.record import Incident, Revision, WaveRun
+from wavegate.rollout.steps import Problem
 
 MAX_WAVES = 60
 
@@ -16,9 +18,24 @@ def timestamp(seconds: float) -> str:
     return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
+def condition(
+    kind: str, problem: Problem | None, message: str, reason: Reason = Reason.Accepted
+) -> dict[str, Any]:
+    """A condition that is true unless there is a problem; without its transition time."""
+    return {
+        "type": kind,
+        "status": "False" if problem else "True",
+        "reason": str(problem.reason) if problem else reason.value,
+        "message": problem.message if problem else message,
+    }
+
+
 def revision(of: Revision) -> dict[str, Any]:
     """A revision that is, or was, or may become stable."""
+    kind = "Agent" if of.is_agent else "Content"
     return {
+        "kind": kind,
+        "agent": of.agent,
         "attempt": of.attempt,
         "release": of.release,
         "version": of.version,

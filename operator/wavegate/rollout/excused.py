@@ -84,6 +84,7 @@ def _substitutes(
 def _left(obs: Observation, rollout: Rollout, own: Iterable[str]) -> list[str]:
     """Those of a wave's nodes that speak for it, or may still be moved."""
     silent = rollout.excused.keys() | suspects.aside(obs, rollout)
+    silent -= {rollout.drilling.node} if rollout.drilling else set()  # it comes again
     return [name for name in own if name not in silent and name in obs.nodes]
 
 

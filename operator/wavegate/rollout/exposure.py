@@ -19,7 +19,7 @@ from wavegate.evidence import (
     PodView,
     standing,
 )
-from wavegate.rollout import loaded, suspects
+from wavegate.rollout import busy, loaded, suspects
 from wavegate.rollout.movable import fleet, not_movable
 from wavegate.rollout.observation import Observation
 from wavegate.rollout.record import Rollout
@@ -49,6 +49,8 @@ class Exposure:
     """Nodes of the current ledger that may still be moved, in its order. One that had the label
     already, and lacks it, is not moved again."""
     limit: int
+    awaited: tuple[NodeView, ...] = ()
+    """Those that may be moved when another channel has done with them, and those behind them."""
 
     @property
     def worthwhile(self) -> int:
@@ -96,7 +98,9 @@ def _measure(obs: Observation, rollout: Rollout, now: float) -> Exposure:
     if aside:
         not_running = tuple(name for name in not_running if name not in aside)
         unmoved = tuple(node for node in unmoved if node.name not in aside)
-    return Exposure(tuple(settled), tuple(in_flight), not_running, unmoved, limit)
+    free = busy.movable_now(obs, rollout, unmoved) if unmoved else ()
+    awaited = unmoved[len(free) :]
+    return Exposure(tuple(settled), tuple(in_flight), not_running, free, limit, awaited)
 
 
 def _settled(obs: Observation, rollout: Rollout, moved: list[Moved], now: float) -> list[str]:

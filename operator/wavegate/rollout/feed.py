@@ -56,7 +56,8 @@ def _takes(obs: Observation) -> tuple[float, str]:
     """Seconds that a rollout takes, and how that is known: as the last one that completed did, else
     what the plan takes at least; 0.0 while neither is known.
     """
-    done = next((o for o in obs.record.outcomes if o.phase is Phase.Completed), None)
+    completed = (o for o in obs.record.outcomes if o.phase is Phase.Completed and not o.agent)
+    done = next(completed, None)
     if done is not None:
         return done.finished_at - done.started_at, "took"
     plan = forecast.plan(obs)

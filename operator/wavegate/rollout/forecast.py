@@ -1,10 +1,11 @@
 """The plan before anything starts: which nodes each wave would take now, and how long at least.
 
-It is played, not guessed: the very function that chooses the nodes of a wave is asked wave by wave,
-on a copy of what is seen in which all waves before have passed. So nothing is shown that the
+It is played, not guessed: the very functions that choose the nodes of a wave are asked wave by
+wave, on a copy of what is seen in which all waves before have passed. So nothing is shown that the
 rollout would do otherwise, as long as no node comes, goes or falls ill. It is worked out anew only
 when a node, the channel or the queue changed, and not while a release rolls out. Nothing is decided
-by it.
+by it. As a fence of another channel must not wait for it, a large fleet's is worked out in
+steps, one per look, all of them on what was seen at the first.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -13,7 +14,8 @@ from typing import Any
 
 from wavegate.api import Channel, Duration, Phase, Release, WaveState
 from wavegate.evidence import NodeView, Side
-from wavegate.rollout import movable, queue, waves
+from wavegate.rollout import agent_template, drill, movable, queue, waves, workloads
+from wavegate.rollout.forecast_late import Late, workloads_unseen
 from wavegate.rollout.observation import Observation, RevisionView
 from wavegate.rollout.record import PlannedWave, Rollout, some
 from wavegate.rollout.strata import code_of, strata
@@ -24,20 +26,33 @@ NAMING = 10
 """So many first waves name nodes."""
 MAX_WAVES = 40
 LARGE = 200
-"""Fleets of more nodes than this are not planned anew with each change."""
+"""Fleets of more nodes than this are not planned anew with each change, nor in one look."""
 PAUSE = 60.0
+BREATH = 0.05
+"""Seconds between two looks in which a plan is worked out."""
 _ZERO = "sha256:" + "0" * 64
 
 
 def plan(obs: Observation) -> dict[str, Any] | None:
-    """The plan of the next release; None while one rolls out, and where none could start."""
+    """The plan of the next release, or of a change of the agent where that goes first; None while
+    one rolls out, and where none could start.
+    """
+    return obs.once(_look)[0]
+
+
+def is_under_way(obs: Observation) -> bool:
+    """Whether another look is needed to work the plan out."""
+    return obs.once(_look)[1]
+
+
+def _look(obs: Observation) -> tuple[dict[str, Any] | None, bool]:
     channel = obs.channel
     if channel is None or obs.record.rollout is not None or obs.agent.template is None:
-        return None
-    release = _next(obs)
+        return None, False
+    release = None if agent_template.is_next(obs) else _next(obs)
     by = [f"{o.uid}/{o.generation}" if o else "" for o in (channel, release)]
-    last: _Last = obs.kept.of(_Last, *by, repr(obs.agent.template))
-    return last.of(obs, channel, release)
+    last: _Last = obs.shown.of(_Last, *by, repr(_template(obs)))
+    return last.of(obs, channel, release), last.is_under_way
 
 
 class _Last:
@@ -48,17 +63,38 @@ class _Last:
     def __init__(self, *_: str) -> None:
         self._nodes: tuple[object, ...] | None = None
         self._at = -PAUSE
-        self._plan: dict[str, Any] = {}
+        self._critical: tuple[object, ...] = ()
+        self._plan: dict[str, Any] | None = None
+        self._steps: Iterator[dict[str, Any] | None] | None = None
 
-    def of(self, obs: Observation, channel: Channel, release: Release | None) -> dict[str, Any]:
-        stable = obs.record.stable
+    @property
+    def is_under_way(self) -> bool:
+        """Whether a newer one is being worked out."""
+        return self._steps is not None
+
+    def of(
+        self, obs: Observation, channel: Channel, release: Release | None
+    ) -> dict[str, Any] | None:
+        """The last one that is complete, after one step more or all."""
+        stable, large = obs.record.stable, len(obs.nodes) > LARGE
         seen = (obs.nodes, obs.pods_of(stable.attempt) if stable else ())
+        critical = (obs.critical.nodes, obs.critical.services, obs.critical.error)
         known = self._nodes
         same = known is not None and all(a is b for a, b in zip(seen, known, strict=True))
-        early = 0 <= obs.seen_at - self._at < PAUSE and len(obs.nodes) > LARGE
-        if not same and not (early and self._plan):
-            self._nodes, self._at = seen, obs.seen_at
-            self._plan = _told(obs, channel, release)
+        early = 0 <= obs.at - self._at < PAUSE and large
+        stale = self._steps is None and not same and not (early and self._plan)
+        if stale or critical != self._critical:
+            self._nodes, self._at, self._critical = seen, obs.at, critical
+            self._steps = _steps(obs, channel, release)
+        for found in self._steps or ():
+            if found is not None:
+                self._plan, self._steps = found, None
+                if large:  # an idle channel holds no copy of all nodes
+                    self._nodes = None
+            if large:
+                break
+        else:  # complete; or it raised at a step, and a new look begins anew
+            self._steps = None
         return self._plan
 
 
@@ -84,9 +120,27 @@ def _next(obs: Observation) -> Release | None:
     return max(waiting, key=lambda r: (r.spec.sequence, r.uid), default=None)
 
 
-def _told(obs: Observation, channel: Channel, release: Release | None) -> dict[str, Any]:
+def _steps(
+    obs: Observation, channel: Channel, release: Release | None
+) -> Iterator[dict[str, Any] | None]:
+    """None after each step, and the plan at last."""
     rollout, seen = _begun(obs, channel, release)
-    played = list(_played(seen, rollout, named=release is not None))
+    yield None
+    late, played = Late(), list[dict[str, Any]]()
+    for wave in _played(seen, rollout, late, named=release is not None):
+        played += [wave] if wave else []
+        yield None
+    told = _told(seen, rollout, channel, played, late)
+    yield told | ({"release": release.name} if release else {})
+
+
+def _told(
+    seen: Observation,
+    rollout: Rollout,
+    channel: Channel,
+    played: list[dict[str, Any]],
+    late: Late,
+) -> dict[str, Any]:
     seconds = sum(wave["least"] for wave in played)
     for wave in played:
         wave["least"] = str(Duration(wave["least"]))
@@ -96,11 +150,13 @@ def _told(obs: Observation, channel: Channel, release: Release | None) -> dict[s
         "nodes": len(fleet),
         "least": str(Duration(seconds)),
         "waves": played[:MAX_WAVES],
-        "blindSpots": list(_blind(channel, played)),
+        "blindSpots": [
+            *_blind(channel, played),
+            *workloads_unseen(seen, rollout),
+            *filter(None, (drill.missing(seen),)),
+        ],
     }
-    if release is not None:
-        told["release"] = release.name
-    left = list(_left(seen, rollout, fleet, len(fleet) - taken))
+    left = [*late.told(seen), *_left(seen, rollout, fleet, len(fleet) - taken - late.swept)]
     return told | ({"later": left} if left else {})
 
 
@@ -108,30 +164,49 @@ def _begun(
     obs: Observation, channel: Channel, release: Release | None
 ) -> tuple[Rollout, Observation]:
     """The rollout as it would begin, and what would be seen then."""
-    rollout = queue.start(obs, channel, release or _some_release(channel), 0.0)
+    stable = obs.record.stable
+    if stable is not None and agent_template.is_next(obs):
+        rollout = queue.start_agent(obs, channel, stable, 0.0)
+    else:
+        rollout = queue.start(obs, channel, release or _some_release(channel), 0.0)
     rollout = replace(rollout, phase=Phase.Rolling)
-    template = obs.agent.template or {}
+    template = _template(obs)
     name = rollout.candidate.daemon_set
     view = RevisionView(
         rollout.attempt, name, observed=True, own_affinity={}, affinity={}, template=template
     )
     revisions = {**obs.revisions, rollout.attempt: view}
     record = replace(obs.record, rollout=rollout)
-    return rollout, replace(obs, record=record, revisions=revisions, ledgers={})
+    return rollout, replace(obs, record=record, revisions=revisions, ledgers={}, busy={})
 
 
-def _played(seen: Observation, rollout: Rollout, *, named: bool) -> Iterator[dict[str, Any]]:
+def _template(obs: Observation) -> Mapping[str, Any]:
+    """The template of what starts next."""
+    own = obs.agent.template
+    return (own if agent_template.is_next(obs) else agent_template.template_of_release(obs)) or {}
+
+
+def _played(
+    seen: Observation, rollout: Rollout, late: Late, *, named: bool
+) -> Iterator[dict[str, Any] | None]:
+    """Each wave as it is chosen, and None when a large one has passed."""
     total, settled = max(1, len(movable.fleet(seen, rollout))), 0
     most = rollout.plan.max_unavailable.resolve(total)
     for place, planned in enumerate(rollout.plan.waves):
         rollout = rollout.with_next_wave()
         seen = replace(seen, record=replace(seen.record, rollout=rollout))
-        chosen, _ = waves.choose(seen, rollout, planned)
+        turn, lacking = waves.in_turn(seen, rollout, planned)
+        out = workloads.left_out(seen, rollout, turn)
+        chosen = [node for node in turn if node.name not in out][:lacking]
+        late.note(planned.name, [(n.name, out[n.name]) for n in turn[:lacking] if n.name in out])
+        late.came(planned.name, chosen)
         moving = least_moving(len(chosen), settled, most, rollout.plan.settle)
         seconds = moving + planned.soak if chosen else 0.0
         yield _wave(planned, chosen, seconds, named=named and place < NAMING)
         settled += len(chosen)
         rollout, seen = _passed(seen, rollout, chosen)
+        if len(chosen) > LARGE:  # that takes as long as the choice
+            yield None
 
 
 def _passed(

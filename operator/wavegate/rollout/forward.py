@@ -10,9 +10,12 @@ from dataclasses import replace
 from wavegate.api import GateKind, Phase, Reason, WaveState
 from wavegate.evidence import Finding, NodeView, Verdict
 from wavegate.rollout import (
+    agent_template,
+    busy,
     choice,
     corroborate,
     decisions,
+    drill,
     excused,
     exposure,
     gates,
@@ -26,10 +29,11 @@ from wavegate.rollout import (
     suspects,
     waves,
     way_back,
+    workloads,
 )
 from wavegate.rollout.judge import judge
 from wavegate.rollout.observation import Observation
-from wavegate.rollout.record import UNOPENED, PlannedWave, Rollout
+from wavegate.rollout.record import UNOPENED, PlannedWave, Revision, Rollout
 from wavegate.rollout.steps import (
     QUIET,
     CopyContent,
@@ -44,7 +48,7 @@ from wavegate.rollout.steps import (
     save,
     wait,
 )
-from wavegate.rollout.templates import bind, revision_template
+from wavegate.rollout.templates import revision_template
 
 _BRAKES = (Reason.LeaseStale, Reason.RebootAwaited, Reason.ViewStale)
 
@@ -59,24 +63,42 @@ def prepare(obs: Observation, rollout: Rollout, now: float) -> Step:
         return revert.begin(obs, rollout, Reason.FencedByHand, _fenced(rollout), now)
     if obs.forbidden:
         return wait(f"a person: {obs.forbidden}")
-    release = obs.release(rollout.candidate.release_uid)
-    if view is None and obs.channel and release and obs.moved(rollout.attempt):
+    if view is None and obs.moved(rollout.attempt):
         # A record of the past: these nodes would all get the content at once, without a ledger.
-        anew = queue.start(obs, obs.channel, release, now)
-        return Step(record=replace(obs.record, rollout=anew, attempts=obs.record.attempts + 1))
-    if stable is not None:
-        stable_view = obs.revision(stable)
-        if stable_view is None:
-            return revert.begin(obs, rollout, Reason.StateLost, _gone(stable.daemon_set), now)
-        if not stable_view.targets(obs.key, Target.NOT_IN, rollout.attempt):
-            return act(Retarget(stable.attempt, Target.NOT_IN, rollout.attempt))
-        if not stable_view.observed:
-            return wait(f"the controller to see DaemonSet {stable_view.name}")
+        anew = _anew(obs, rollout, now)
+        if anew is not None:
+            return Step(record=replace(obs.record, rollout=anew, attempts=obs.record.attempts + 1))
+    aside = _stable_aside(obs, rollout, stable, now) if stable is not None else None
+    if aside is not None:
+        return aside
+    again = agent_template.chosen_again(obs, rollout)
+    if again is not None:
+        return again
     if view is None:
         return _create(obs, rollout, now)
     if not view.observed:
         return wait(f"the controller to see DaemonSet {view.name}")
     return save(obs.record, replace(rollout.with_next_wave(), phase=Phase.Rolling))
+
+
+def _stable_aside(obs: Observation, rollout: Rollout, stable: Revision, now: float) -> Step | None:
+    """Bring stable off the nodes that will carry the label; None when it is so."""
+    stable_view = obs.revision(stable)
+    if stable_view is None:
+        return revert.begin(obs, rollout, Reason.StateLost, _gone(stable.daemon_set), now)
+    if not stable_view.targets(obs.key, Target.NOT_IN, rollout.attempt):
+        return act(Retarget(stable.attempt, Target.NOT_IN, rollout.attempt))
+    if not stable_view.observed:
+        return wait(f"the controller to see DaemonSet {stable_view.name}")
+    return None
+
+
+def _anew(obs: Observation, rollout: Rollout, now: float) -> Rollout | None:
+    """The same, with another attempt id; None when what it needs is not there."""
+    release, channel = obs.release(rollout.candidate.release_uid), obs.channel
+    if channel is not None and rollout.candidate.is_agent and agent_template.current(obs):
+        return queue.start_agent(obs, channel, rollout.candidate, now)
+    return queue.start(obs, channel, release, now) if channel and release else None
 
 
 def advance(obs: Observation, rollout: Rollout, paused: Reason | None, now: float) -> Step:
@@ -123,18 +145,19 @@ def _wave(obs: Observation, rollout: Rollout, findings: tuple[Finding, ...], now
             return soak.hold(obs, rollout, findings[0].message, now)
         if brake:
             return wait(brake)
-    before = _next(obs, rollout) if state is WaveState.Passed else _approval(obs, rollout)
+    before = _next(obs, rollout, now) if state is WaveState.Passed else _approval(obs, rollout)
     if before is not None:
         return before
-    retried = None if _stopped_by(rollout, findings, now) else stalls.retry(obs, rollout, now)
-    if retried is not None:
-        return retried
+    retries = not _stopped_by(rollout, findings, now)
+    first = busy.returned(obs, rollout) or (stalls.retry(obs, rollout, now) if retries else None)
+    if first is not None:
+        return first
     again = excused.again(obs, rollout)
     if isinstance(again, Rollout):
         return save(obs.record, again)
     if again is not None:
         return replace(soak.hold(obs, rollout, again.message, now), findings=(again,))
-    blocked = way_back.blocked(obs, rollout)
+    blocked = way_back.blocked(obs, rollout) or workloads.unseen(obs, rollout)
     if blocked is not None:
         return replace(soak.hold(obs, rollout, blocked.message, now), findings=(blocked,))
     if state is WaveState.Pending:
@@ -174,6 +197,8 @@ def _open(obs: Observation, rollout: Rollout, now: float) -> Step:
     ledger = obs.ledgers.get(wave.ledger)
     if ledger is None and obs.refused:
         return _held(obs, rollout, f"wave {wave.name} can't open: {obs.refused}", now)
+    if ledger is None and workloads.is_unread(obs, rollout, now):
+        return wait(workloads.READING)
     chosen = waves.sweep(obs, rollout) if ledger is None and planned is None else []
     if ledger is None and planned is not None:
         chosen, lacking = waves.choose(obs, rollout, planned)
@@ -182,6 +207,8 @@ def _open(obs: Observation, rollout: Rollout, now: float) -> Step:
             return save(obs.record, passed)
         if not chosen:
             return _held(obs, rollout, _nobody(obs, rollout, planned), now)
+    if chosen and all(node.name in obs.busy for node in chosen):
+        return busy.awaited(obs, chosen)
     if not way_back.is_proven(obs, rollout, now):
         return wait(way_back.TRYING)
     if ledger is None:
@@ -203,7 +230,7 @@ def _freeze(obs: Observation, rollout: Rollout, chosen: list[NodeView], now: flo
             "the channel, and publish a new release"
         )
         return _held(obs, rollout, message, now)
-    return act(StoreLedger(waves.ledger_for(obs, rollout, chosen)))
+    return act(StoreLedger(waves.ledger_for(obs, rollout, busy.last(obs, chosen))))
 
 
 def _held(obs: Observation, rollout: Rollout, message: str, now: float) -> Step:
@@ -214,12 +241,15 @@ def _held(obs: Observation, rollout: Rollout, message: str, now: float) -> Step:
 def _nobody(obs: Observation, rollout: Rollout, wave: PlannedWave) -> str:
     stuck = movable.describe(movable.not_movable(obs, rollout))
     spared = choice.spared(rollout, wave, movable.fleet(obs, rollout).values())
-    why = "; ".join(part for part in (stuck, spared) if part)
+    full = workloads.full(obs, rollout)
+    why = "; ".join(part for part in (stuck, spared, full) if part)
     return f"no healthy node is there for wave {wave.name}" + (f"; {why}" if why else "")
 
 
-def _next(obs: Observation, rollout: Rollout) -> Step:
+def _next(obs: Observation, rollout: Rollout, now: float) -> Step:
     """After a passed wave: the plan's next one, a sweep over the rest, or promotion."""
+    if workloads.is_unread(obs, rollout, now):
+        return wait(workloads.READING)
     if rollout.wave + 1 < len(rollout.plan.waves) or waves.rest(obs, rollout):
         return save(obs.record, waves.next_wave(obs, rollout))
     return save(obs.record, replace(rollout, promoting=True))
@@ -231,27 +261,42 @@ def _move(obs: Observation, rollout: Rollout, findings: tuple[Finding, ...], now
     stopped = _stopped_by(rollout, findings, now)
     if stopped:  # before a soak begins, too: it would end at once, and begin again
         return wait(stopped)
-    if not measured.unmoved and not measured.in_flight:
-        if rollout.planned is not None and suspects.none_is_left(obs, rollout):
-            # It takes others instead; where there are none, it passes without.
-            return save(obs.record, rollout.with_new_ledger())
-        if rollout.planned is not None and not waves.has_moved_any(obs, rollout):
-            # Its nodes changed before they were moved: the wave chooses others.
-            return save(obs.record, rollout.with_new_ledger())
-        gap = soak.gap(findings)
-        if gap is not None:  # a soak that it would end at once is not begun
-            return wait(gap.message)
-        return save(obs.record, soak.begin(rollout, now))
+    drilled = drill.advance(obs, rollout, measured, soak.gap(findings), now)
+    if drilled is not None:
+        return drilled
+    left = measured.unmoved or measured.awaited
+    if not left and not measured.in_flight:
+        return _complete(obs, rollout, findings, now)
     batch = measured.unmoved[: min(measured.room, BATCH)]
-    seen = labels.seen(obs, rollout, measured.unmoved)
+    seen = labels.seen(obs, rollout, measured.unmoved + measured.awaited)
     if batch and len(batch) >= measured.worthwhile and rollout.waves[-1].overrun_since is None:
         if not (way_back.is_proven(obs, rollout, now) or waves.has_moved_any(obs, rollout)):
             return wait(way_back.TRYING)
         return _label(obs, rollout, batch, seen, now)
     if seen > rollout.waves[-1].labelled:
         return save(obs.record, rollout.with_wave(labelled=seen))
+    if measured.awaited and not measured.unmoved and not measured.in_flight:
+        return busy.awaited(obs, measured.awaited)
     # An agent that is Ready, and a node that is heard from, are events.
     return Step(waiting=f"{len(measured.in_flight)} nodes to settle", requeue=QUIET)
+
+
+def _complete(
+    obs: Observation, rollout: Rollout, findings: tuple[Finding, ...], now: float
+) -> Step:
+    """All nodes of the wave are moved and settled: its soak begins, if they can speak for it."""
+    if rollout.planned is not None and suspects.none_is_left(obs, rollout):
+        # It takes others instead; where there are none, it passes without.
+        return save(obs.record, rollout.with_new_ledger())
+    if rollout.planned is not None and not waves.has_moved_any(obs, rollout):
+        # Its nodes changed before they were moved: the wave chooses others.
+        return save(obs.record, rollout.with_new_ledger())
+    gap = soak.gap(findings)
+    if gap is not None:  # a soak that it would end at once is not begun
+        return wait(gap.message)
+    if drill.is_due(obs, rollout):
+        return wait(drill.A_NODE)
+    return save(obs.record, soak.begin(rollout, now))
 
 
 def _stopped_by(rollout: Rollout, findings: tuple[Finding, ...], now: float) -> str:
@@ -323,15 +368,16 @@ def retired(obs: Observation) -> Iterator[Retarget]:
 def _create(obs: Observation, rollout: Rollout, now: float) -> Step:
     """Create the candidate's DaemonSet, its content bound by digest."""
     candidate, channel = rollout.candidate, obs.channel
-    release = obs.release(candidate.release_uid)
+    release, agent = obs.release(candidate.release_uid), candidate.is_agent
     problem = queue.channel_problem(obs)
-    if obs.unreadable and (channel is None or release is None):
+    gone = channel is None or (release is None and not agent)
+    if obs.unreadable and gone:
         return _unreadable(obs, rollout)
-    if obs.refused or problem or channel is None or release is None or obs.agent.template is None:
+    if obs.refused or problem or gone or obs.agent.template is None:
         why = obs.refused or (problem.message if problem else "the channel or release is gone")
         return revert.begin(obs, rollout, Reason.InvalidTemplate, why, now)
-    reference = queue.content_reference(release, candidate.digest)
-    if release.spec.content.config_map is not None:
+    reference = queue.content_reference(release, candidate.digest) if release else ""
+    if release is not None and release.spec.content.config_map is not None:
         copy = obs.contents.get(reference)
         if copy is None:
             source = release.spec.content.reference
@@ -339,7 +385,10 @@ def _create(obs: Observation, rollout: Rollout, now: float) -> Step:
         if copy.digest != candidate.digest or not copy.immutable:
             why = f"ConfigMap {reference} is not what we would have stored; delete it"
             return revert.begin(obs, rollout, Reason.ContentMutable, why, now)
-    bound = bind(obs.agent.template, channel.spec, reference)
+    bound = agent_template.bound(obs, candidate, reference)
+    if bound is None:
+        why = "stable's content is not found in its DaemonSet, or the channel binds another kind"
+        return revert.begin(obs, rollout, Reason.InvalidTemplate, why, now)
     return act(CreateRevision(candidate, revision_template(bound, obs.name, candidate.attempt)))
 
 

@@ -22,7 +22,7 @@ from wavegate.evidence import (
     judge_selected,
     standing,
 )
-from wavegate.rollout import labels, loaded, stalls, suspects
+from wavegate.rollout import drill, labels, loaded, stalls, suspects
 from wavegate.rollout.marks import anew, is_away, or_reboot, softened
 from wavegate.rollout.observation import Observation
 from wavegate.rollout.periods import evidence_since
@@ -42,6 +42,7 @@ def judge(obs: Observation, rollout: Rollout, now: float) -> tuple[Finding, ...]
     """
     found = [*_sight(obs, rollout), *_nodes(obs, rollout, now), *_checks(obs, rollout)]
     found += _stalled(obs, rollout, {f.node for f in found if f.verdict is Verdict.HOLD})
+    found += drill.judge(obs, rollout, now)
     found += loaded.judge(obs, rollout, witnesses(obs, rollout), now)
     return tuple(sorted(found, key=lambda finding: -finding.verdict))
 

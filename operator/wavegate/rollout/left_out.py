@@ -16,7 +16,8 @@ from wavegate.rollout.strata import stratum_of
 
 NO_RESUME = (
     "some of its nodes went back (onFailure: RevertFailing), so it can't become stable; decide "
-    "Revert when the others are to go back too, and publish repaired content"
+    "Revert when the others are to go back too, and publish repaired content (or change the "
+    "agent's template, where that was new)"
 )
 """Why it can't be resumed, for a person."""
 

@@ -239,4 +239,5 @@ def _revision(before: Record, view: RevisionView, now: float) -> Revision:
         digest=view.digest,
         since=now,
         loaded=view.loaded,
+        agent=view.agent,
     )

@@ -37,6 +37,9 @@ LOADED_DIGEST_ANNOTATION = "wavegate.dev/loaded-digest"
 """On a revision: what an agent reports that has loaded its content; read back as the others are. On
 a pod, by default: what its agent reports."""
 
+AGENT_ANNOTATION = "wavegate.dev/agent-template"
+"""On a revision: digest of the channel's template that it was made from."""
+
 HANDS_OFF_ANNOTATION = "wavegate.dev/hands-off"
 """On a channel, set to "true" by a person: we write nothing for it but status."""
 

@@ -1,5 +1,6 @@
 """Everything that one decision sees of a channel, gathered at one moment."""
 
+import math
 from collections import defaultdict
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -44,6 +45,8 @@ class RevisionView:
     is None on a DaemonSet of an older version, or when someone garbled it."""
     uid: str = ""
     loaded: str = ""
+    agent: str = ""
+    """Digest of the channel's template that it was made from, as its annotation says."""
 
     def targets(self, key: str, target: Target, attempt: str = "") -> bool:
         """Tell whether its DaemonSet points where `target` says."""
@@ -64,6 +67,8 @@ class AgentSource:
     """The channel's agent: its template, or why there is none."""
 
     template: Mapping[str, Any] | None = None
+    source: str = ""
+    """Of a parked DaemonSet: UID and generation, which each edit of its spec changes."""
     missing: str = ""
     """Name of the parked DaemonSet that does not exist."""
     running_pods: int = 0
@@ -97,6 +102,22 @@ class PolicyProof:
     """When it was refused first, if it was each time since; else the newest try."""
     problem: str = ""
     """What is missing, in words; empty when the policies are in force."""
+
+
+@dataclass(frozen=True, slots=True)
+class CriticalWorkloads:
+    """On which nodes critical workloads run. It is read only while a wave chooses its nodes."""
+
+    nodes: Mapping[str, frozenset[str]] = field(default_factory=dict)
+    """By Service (`namespace/name`): names of the nodes with its ready endpoints, at least one."""
+    read_at: float = -math.inf
+    """When it was asked for; endlessly long ago if this process has not asked."""
+    services: frozenset[str] = frozenset()
+    """The Services that the plan asked for; those of webhooks come from the cluster."""
+    attempt: str = ""
+    """For which attempt it was asked; empty: for the plan that is shown."""
+    error: str = ""
+    """Why it is not known, in words; empty when it is."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -168,14 +189,29 @@ class Observation:
     deleted."""
     way_back: RevertProof | None = None
     """The newest dry run of the revert; None when none was asked by this process."""
+    critical: CriticalWorkloads = field(default_factory=CriticalWorkloads)
+    own_node: str = ""
+    """The node on which this process runs; empty when that is not known."""
     policies: PolicyProof | None = None
     """Whether decisions prove who made them; None while it was not tried by this process."""
     record_lost: bool = False
     """Revisions of this channel run, but no record of it can be read."""
     record_unreadable: bool = False
     """There is a record, and this version can't read it."""
+    at: float = 0.0
+    """When it was gathered."""
+    busy: Mapping[str, str] = field(default_factory=dict)
+    """Nodes that another channel keeps from this one, and which (`namespace/name`): see `busy`."""
+    others: tuple[Channel, ...] = ()
+    """All other channels of the cluster."""
+    paused_since: float | None = None
+    """Since when this process has seen it paused without a break; None when it is not."""
+    busy_since: float | None = None
+    """The same of a wait for another channel."""
     kept: Kept = field(default_factory=Kept, repr=False, compare=False)
     """What follows from parts of it, which the next observation may share."""
+    shown: Kept = field(default_factory=Kept, repr=False, compare=False)
+    """The same for what is small; it is kept where nothing is under way, too."""
 
     _facts: dict[tuple[object, ...], tuple[tuple[object, ...], Any]] = field(
         default_factory=dict, init=False, repr=False, compare=False

@@ -9,7 +9,7 @@ from dataclasses import replace
 
 from wavegate.api import Phase, Reason
 from wavegate.evidence import Finding, Verdict
-from wavegate.rollout import bake, movable, soak, suspect_report, waves
+from wavegate.rollout import bake, movable, soak, suspect_report, waves, workloads
 from wavegate.rollout.observation import Observation
 from wavegate.rollout.record import MAX_HISTORY, Record, Rollout
 from wavegate.rollout.steps import Retarget, Step, Target, act, save, wait
@@ -29,6 +29,8 @@ def advance(obs: Observation, rollout: Rollout, now: float) -> Step:
         return replace(soak.hold(obs, rollout, message, now), findings=(held,))
     if not begun:
         if waves.rest(obs, rollout):
+            if workloads.is_unread(obs, rollout, now):
+                return wait(workloads.READING)
             return save(obs.record, replace(waves.next_wave(obs, rollout), promoting=False))
         return act(Retarget(rollout.attempt, Target.ALL))
     if not view.observed:
@@ -44,7 +46,7 @@ def _completed(obs: Observation, rollout: Rollout, now: float) -> Record:
     failed = record.bake is not None and record.bake.incident is not None
     before = (record.stable,) if record.stable and not failed else ()
     nodes = sum(wave.nodes for wave in rollout.waves)
-    message = f"{candidate.version} is stable on all nodes ({nodes} moved in waves)"
+    message = f"{candidate.title} is stable on all nodes ({nodes} moved in waves)"
     message += f", {unproven}" if unproven else ""
     ended = record.ended(Phase.Completed, Reason.Completed, message, now)
     history = (*before, *record.history)[:MAX_HISTORY]

@@ -14,7 +14,7 @@ from wavegate.api import (
 )
 from wavegate.evidence import CheckSpec, LoadedProof, NodeView, presets
 from wavegate.evidence.loaded import PROOF_CHECK
-from wavegate.rollout import groups, lost
+from wavegate.rollout import agent_template, groups, lost, twice
 from wavegate.rollout.compatible import version_problem
 from wavegate.rollout.names import (
     HANDS_OFF_ANNOTATION,
@@ -45,6 +45,7 @@ def _channel_problem(obs: Observation) -> Problem | None:
         or lost.problem(obs)
         or _stable_gone(obs)
         or _agent_problem(obs, channel)
+        or twice.problem(obs, channel)
         or _policy_problem(obs, channel)
     )
 
@@ -58,7 +59,7 @@ def release_problem(obs: Observation, release: Release) -> Problem | None:
             f"spec.channel: there is no SecurityContentChannel {release.spec.channel!r} in "
             f"namespace {obs.namespace}. Create it, or correct the name in a new release.",
         )
-    unfit = version_problem(obs.agent.template, release)
+    unfit = version_problem(agent_template.template_of_release(obs), release)
     if unfit is not None:
         return unfit
     wants_map = channel.spec.content.kind is ContentKind.ConfigMap
@@ -126,8 +127,8 @@ def overtaken_by(record: Record, release: Release) -> str:
     when that was before this one was made. The first start that is remembered counts, so that the
     answer stays. The apiserver's timestamps are rounded down to whole seconds.
     """
-    starts = [(o.started_at, o.release, o.sequence) for o in record.outcomes]
-    if record.rollout is not None:
+    starts = [(o.started_at, o.release, o.sequence) for o in record.outcomes if not o.agent]
+    if record.rollout is not None and not record.rollout.candidate.is_agent:
         running = record.rollout.candidate
         starts.append((record.rollout.started_at, running.release, running.sequence))
     passed = (start for start in starts if start[2] >= release.spec.sequence)
@@ -148,12 +149,31 @@ def start(obs: Observation, channel: Channel, release: Release, now: float) -> R
         digest=digest_of(obs, release),
         since=now,
         loaded=loaded_of(release),
+        agent=agent_template.of_release(obs),
     )
-    template = obs.agent.template
+    template = agent_template.template_of_release(obs)
     carriers = obs.carriers(template) if template is not None else obs.nodes
     severity, nodes = severity_of(channel, release), tuple(carriers.values())
     plan = freeze(channel, severity, obs.soak_floor, nodes)
     return Rollout(candidate, plan, Phase.Pending, started_at=now)
+
+
+def start_agent(obs: Observation, channel: Channel, stable: Revision, now: float) -> Rollout:
+    """Freeze the plan of an agent's change."""
+    candidate = agent_template.candidate(obs, channel, stable, now)
+    template = obs.agent.template
+    carriers = obs.carriers(template) if template is not None else obs.nodes
+    plan = freeze(channel, floor=obs.soak_floor, nodes=tuple(carriers.values()))
+    return Rollout(candidate, plan, Phase.Pending, started_at=now)
+
+
+def next_start(obs: Observation, channel: Channel, now: float) -> Rollout | None:
+    """What starts next: a change of the agent goes before releases, which may need it."""
+    stable = obs.record.stable
+    if stable is not None and agent_template.is_next(obs):
+        return start_agent(obs, channel, stable, now)
+    ready = eligible(obs)
+    return start(obs, channel, ready[0], now) if ready else None
 
 
 def severity_of(channel: Channel | None, release: Release) -> Severity:
@@ -190,6 +210,8 @@ def freeze(
         outlives_pod=channel.spec.content.host_state is not HostState.Nothing,
         agents=channel.spec.agent_selector.query if channel.spec.agent_selector else "",
         severity=severity,
+        drill=rollout.drill,
+        critical_services=tuple(sorted({w.key for w in rollout.critical_workloads})),
     )
 
 

@@ -9,7 +9,16 @@ from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from typing import Self
 
-from wavegate.api import IntOrPercent, OnFailure, Phase, Pool, Reason, Severity, WaveState
+from wavegate.api import (
+    DrillMode,
+    IntOrPercent,
+    OnFailure,
+    Phase,
+    Pool,
+    Reason,
+    Severity,
+    WaveState,
+)
 from wavegate.evidence import CheckSpec, Gate, LoadedProof, Verdict, plain_digest
 
 MAX_OUTCOMES = 100
@@ -17,8 +26,12 @@ MAX_DETAILED = 8
 """Outcomes that keep their waves, and what stopped them: a ConfigMap holds 1 MiB."""
 MAX_HISTORY = 5
 MAX_BLOCKED = 100
+MAX_DRILLED = 20
 MAX_MESSAGE = 1_024
 """Bytes of one message, as UTF-8: a record must always fit, and people read the beginning."""
+MAX_FAILED_AGENTS = 20
+AGENT_UID = "agent/"
+"""What the UID of an agent's change begins with, where a release has its own. No UID does."""
 MAX_OLD_MESSAGE = 512
 """The same of an outcome without details; its incident, if it has one, keeps its own."""
 MAX_NAMED = 5
@@ -56,11 +69,23 @@ class Revision:
     since: float
     loaded: str = ""
     """What its agents report as loaded, where that is not the digest."""
+    agent: str = ""
+    """Digest of the channel's template that it was made from; empty: not known."""
 
     @property
     def reports(self) -> str:
         """What an agent reports that has loaded this content."""
         return self.loaded or self.digest
+
+    @property
+    def is_agent(self) -> bool:
+        """Whether it brings stable's content with another template: no release of its own."""
+        return self.release_uid.startswith(AGENT_UID)
+
+    @property
+    def title(self) -> str:
+        """What people call it: its version, and of an agent's change which."""
+        return f"agent {self.agent[7:19]} with {self.version}" if self.is_agent else self.version
 
 
 class Group(StrEnum):
@@ -120,6 +145,9 @@ class Plan:
     """Selects the pods of the agent that loads what ours carry, as in a URL; empty: ours do."""
     severity: Severity = Severity.Routine
     """What counts of the release's claim."""
+    drill: DrillMode = DrillMode.Never
+    critical_services: tuple[str, ...] = ()
+    """Services (`namespace/name`) that the channel names as critical workloads."""
 
     def hold_timeout_of(self, check: str) -> float:
         """For how long the check of this name may hold a wave; of no check, how long the rest."""
@@ -169,6 +197,8 @@ class WaveRun:
     overrun_since: float | None = None
     """Since when the soak is over its bound. Only a person takes it back."""
     held_since: float | None = None
+    freed_at: float | None = None
+    """Since when its nodes are free for other channels, as it is held or paused; see `busy`."""
     passed_at: float | None = None
     approved: str = ""
     """Name of the decision that approved its opening."""
@@ -242,6 +272,28 @@ class Stall:
 
 
 @dataclass(frozen=True, slots=True)
+class Drill:
+    """A rollback drill; see `drill`. It is about one ledger: of a wave that begins anew it says
+    nothing.
+    """
+
+    node: str
+    ledger: int
+    began: float
+    back_since: float | None = None
+    """Since when the node was seen without the label: it has to be back in `progressDeadline`."""
+    again_since: float | None = None
+    """It was proved to be back then, and is to get the candidate again."""
+    done_at: float | None = None
+    """The candidate's agent ran there again."""
+
+    @property
+    def is_away(self) -> bool:
+        """The node is to be on stable."""
+        return self.again_since is None
+
+
+@dataclass(frozen=True, slots=True)
 class Rollout:
     """The one attempt that is under way. `phase`: Pending (being prepared), Rolling, Reverting."""
 
@@ -275,6 +327,8 @@ class Rollout:
     """Strata that came to harm, whose nodes went back: none of them gets it in this attempt."""
     proven: tuple[str, ...] = ()
     """Strata of which a node soaked in a wave that passed; see `choice`."""
+    drill: Drill | None = None
+    """The way back, tried on a node of the first wave."""
     completed_at: float | None = None
     """It was stable on all nodes since then: those that joined later have the content too."""
 
@@ -282,6 +336,14 @@ class Rollout:
     def wave(self) -> int:
         """Index in the plan of the wave that is under way; -1 before the first."""
         return sum(1 for wave in self.waves if wave.state is not WaveState.Excused) - 1
+
+    @property
+    def drilling(self) -> Drill | None:
+        """The drill that is under way in the current wave."""
+        drill = self.drill
+        if drill is None or drill.done_at is not None or self.phase is not Phase.Rolling:
+            return None
+        return drill if self.waves and drill.ledger == self.waves[-1].ledger else None
 
     @property
     def attempt(self) -> str:
@@ -364,6 +426,19 @@ class Outcome:
     """As the rollout's at its end; of an older one, only what stopped it."""
     baked_at: float | None = None
     severity: Severity = Severity.Routine
+    agent: str = ""
+    """Of an agent's change: digest of its template."""
+
+    @property
+    def named(self) -> tuple[str, str]:
+        """Release and digest by which a decision names it."""
+        return self.release, self.agent or self.digest
+
+    @property
+    def title(self) -> str:
+        """What people call it."""
+        agent = f"agent {self.agent[7:19]} with " if self.agent else ""
+        return f"{agent}release {self.release}"
 
     def __post_init__(self) -> None:
         """Keep the message short, whoever's words it quotes."""
@@ -433,6 +508,14 @@ class Record:
     resumed_at: float = 0.0
     """A person let releases start again after the reverts that had ended by then: see `cooldown`.
     """
+    failed_agents: tuple[Blocked, ...] = ()
+    """Templates whose rollout was reverted, by digest: none of them is tried again by itself."""
+    template_seen: tuple[str, str] = ("", "")
+    """The state of a parked DaemonSet when it was read last, and the template's digest then: see
+    `agent_same`."""
+
+    drilled: tuple[str, ...] = ()
+    """Versions of the agent with which the way back was drilled, the newest first."""
 
     def ended(self, phase: Phase, reason: Reason, message: str, now: float) -> Self:
         """Return a copy in which the running rollout has ended so; without one, an equal copy."""
@@ -454,9 +537,25 @@ class Record:
             incident=rollout.incident,
             gates=rollout.gates,
             severity=rollout.plan.severity,
+            agent=rollout.candidate.agent if rollout.candidate.is_agent else "",
         )
         older = (_shortened(o, place) for place, o in enumerate(self.outcomes, start=1))
-        return replace(self, rollout=None, outcomes=(outcome, *older)[:MAX_OUTCOMES])
+        return replace(
+            self,
+            rollout=None,
+            outcomes=(outcome, *older)[:MAX_OUTCOMES],
+            failed_agents=self._failed_agents(outcome),
+        )
+
+    def _failed_agents(self, ended: Outcome) -> tuple[Blocked, ...]:
+        """One that was taken back for the channel's edit, or for its content, did not fail."""
+        reason = ended.incident.reason if ended.incident else ended.reason
+        taken_back = reason in (Reason.AgentTemplateChanged, Reason.DigestBlocked)
+        if not ended.agent or ended.phase is not Phase.Reverted or taken_back:
+            return self.failed_agents
+        entry = Blocked(ended.agent, ended.release, reason, ended.finished_at, ended.attempt)
+        others = (known for known in self.failed_agents if known.digest != ended.agent)
+        return (entry, *others)[:MAX_FAILED_AGENTS]
 
     @property
     def highest_sequence(self) -> int:
@@ -477,6 +576,10 @@ class Record:
     def outcome_of(self, release_uid: str) -> Outcome | None:
         """How this release ended, if it did."""
         return next((o for o in self.outcomes if o.release_uid == release_uid), None)
+
+    def failed_agent(self, agent: str) -> Blocked | None:
+        """The entry that keeps this template from being tried again, if any."""
+        return next((b for b in self.failed_agents if b.digest == agent), None)
 
     def block_of(self, digest: str, loaded: str = "") -> Blocked | None:
         """The entry that blocks this digest, else one whose agents report the same as `loaded`."""

@@ -1,127 +1,34 @@
-"""Status of our kinds, computed from what is remembered and seen. It is written, never read.
+"""Status of releases and decisions, computed from what is remembered and seen. It is written, never
+read.
 
 Phase and message are computed once, here; kubectl, Argo CD and people only read them.
 """
 
-from collections.abc import Iterator, Mapping
 from typing import Any
 
 from wavegate.api import (
     Decision,
     DecisionPhase,
-    Duration,
     Phase,
     Reason,
     Release,
     WaitingFor,
-    WaveState,
 )
-from wavegate.evidence import Gate, NodeView, Verdict, worst
+from wavegate.evidence import Gate
 from wavegate.rollout import (
     bake_report,
-    breakglass,
     cooldown,
     decisions,
-    edits,
     excerpts,
-    exposure,
-    feed,
-    forecast,
-    loaded,
-    lost,
-    movable,
+    progress_report,
     queue,
     refused,
-    soak,
     succession,
-    suspect_report,
 )
 from wavegate.rollout.decide import pause_reason
 from wavegate.rollout.observation import Observation
-from wavegate.rollout.record import Outcome, Rollout, some
+from wavegate.rollout.record import Outcome
 from wavegate.rollout.steps import Problem, Step
-
-
-def channel_status(obs: Observation) -> dict[str, Any]:
-    """Status of the channel, without the transition times of its conditions."""
-    channel, record = obs.channel, obs.record
-    problem = queue.channel_problem(obs) or cooldown.shut(channel, record)
-    rollout = record.rollout
-    running = f", {rollout.candidate.version} is rolling out" if rollout else ""
-    stable = record.stable.version if record.stable else "nothing yet"
-    message = problem.message if problem else f"{stable} is stable{running}"
-    status: dict[str, Any] = {
-        "observedGeneration": channel.generation if channel else 0,
-        "nodes": _node_counts(obs),
-        "blocked": [
-            {
-                "digest": b.digest,
-                "release": b.release,
-                "reason": b.reason.value,
-                "incident": b.incident,
-                "since": excerpts.timestamp(b.since),
-            }
-            for b in record.blocked
-        ],
-        "conditions": [
-            _condition("Ready", problem, message),
-            *_inputs(obs),
-            *_proof(obs),
-            *_plan(obs),
-            *_feed(obs),
-        ],
-    }
-    plan = forecast.plan(obs)
-    if plan:
-        status["plan"] = plan
-    if record.stable:
-        status["stable"] = excerpts.revision(record.stable)
-    if record.last_baked:
-        status["lastBaked"] = excerpts.revision(record.last_baked)
-    if rollout:
-        status["candidate"] = excerpts.revision(rollout.candidate)
-    if lost.contradiction(obs) and not lost.in_position(obs):
-        lines = breakglass.lines(obs, *lost.in_flight(obs), hands_off=False)
-        status |= {"breakGlass": lines} if lines else {}
-    return status
-
-
-def _inputs(obs: Observation) -> Iterator[dict[str, Any]]:
-    """Whether all that the agent reads goes through waves; nothing while that is not known."""
-    ungated = obs.agent.ungated
-    if ungated is None:
-        return
-    message = (
-        f"The agent reads {some(ungated)}: whoever changes one changes it "
-        "on all nodes at once, past the waves. Make ConfigMaps immutable, or publish it as content."
-    )
-    problem = Problem(Reason.UngatedInput, message) if ungated else None
-    gated = "The agent reads nothing that can change without a wave"
-    yield _condition("InputsGated", problem, gated)
-
-
-def _feed(obs: Observation) -> Iterator[dict[str, Any]]:
-    """Whether releases come no faster than one gets through; nothing while that is not known."""
-    if obs.channel is not None and feed.is_known(obs):
-        yield _condition(
-            "KeepsUp", feed.slower(obs), "A rollout ends before the next release comes"
-        )
-
-
-def _proof(obs: Observation) -> Iterator[dict[str, Any]]:
-    """Whether a wave passes only on nodes that say what they loaded."""
-    if obs.channel is None:
-        return
-    lacks = obs.channel.spec.loaded_proof is None
-    problem = Problem(Reason.NotProven, Reason.NotProven.meaning) if lacks else None
-    yield _condition("LoadedProof", problem, "Each node must report the content that it loaded")
-
-
-def _plan(obs: Observation) -> Iterator[dict[str, Any]]:
-    """Whether all that the channel says acts on the release that rolls out; nothing without one."""
-    if obs.record.rollout is not None and obs.channel is not None:
-        current = "All that the channel says acts on the running release"
-        yield _condition("PlanCurrent", edits.outdated(obs), current)
 
 
 def release_status(
@@ -132,11 +39,10 @@ def release_status(
     """
     rollout = obs.record.rollout
     outcome = obs.record.outcome_of(release.uid)
-    if rollout is not None and rollout.candidate.release_uid == release.uid:
+    is_running = rollout is not None and rollout.candidate.release_uid == release.uid
+    if rollout is not None and is_running:
         severity = rollout.plan.severity
-        status = _running(obs, rollout, step, now)
-        live = rollout.incident is None and rollout.phase is Phase.Rolling and gates
-        status |= excerpts.gates(gates if live else rollout.gates)
+        status = progress_report.running(obs, rollout, step, now, gates)
     elif outcome is not None:
         severity = outcome.severity
         status = _ended(obs, outcome, now)
@@ -151,15 +57,19 @@ def release_status(
         "severity": severity.value,
         **status,
         "conditions": [
-            _condition("Ready", problem, "The release is valid"),
-            _condition(
+            excerpts.condition("Ready", problem, "The release is valid"),
+            excerpts.condition(
                 "Complete",
                 None if status["phase"] == Phase.Completed else complete,
                 status["message"],
                 Reason.Completed,
             ),
             _baked(outcome, status),
-            *(_plan(obs) if rollout and rollout.candidate.release_uid == release.uid else ()),
+            *(
+                progress_report.plan_current(obs)
+                if rollout and rollout.candidate.release_uid == release.uid
+                else ()
+            ),
         ],
     }
 
@@ -200,120 +110,14 @@ def _refused(obs: Observation, decision: Decision, now: float) -> dict[str, Any]
     }
 
 
-def _running(obs: Observation, rollout: Rollout, step: Step, now: float) -> dict[str, Any]:
-    measured = exposure.measure(obs, rollout, now)
-    failed = sorted({f.node for f in step.findings if f.node and f.verdict.name == "FAIL"})
-    phase, reason, waiting = _phase(obs, rollout, step, now)
-    status: dict[str, Any] = {
-        "phase": phase.value,
-        "reason": reason.value,
-        "message": _message(obs, rollout, (phase, reason), step, now),
-        "waitingFor": waiting.value,
-        "attempt": rollout.attempt,
-        "startedAt": excerpts.timestamp(rollout.started_at),
-        "waves": excerpts.waves(rollout.waves, rollout.attempt),
-        "nodes": {
-            "total": _node_counts(obs)["total"],
-            "moved": len(obs.moved(rollout.attempt)),
-            "settled": len(measured.settled),
-            "failed": len(failed),
-        },
-    }
-    if rollout.excused:
-        status["nodes"]["excused"] = len(rollout.excused)
-    if rollout.plan.loaded_proof is not None:
-        status["nodes"]["loaded"] = loaded.count(obs, rollout)
-    if rollout.waves:
-        status["wave"] = _wave(obs, rollout, measured, now)
-    status |= suspect_report.status(obs, rollout)
-    if rollout.incident:
-        status["incident"] = excerpts.incident(rollout.incident, rollout.attempt)
-    ours = not lost.is_lost(obs) or lost.in_position(obs)
-    views = obs.revision(rollout.candidate), obs.revision(obs.record.stable)
-    lines = breakglass.lines(obs, *views) if ours else []
-    return status | ({"breakGlass": lines} if lines else {})
-
-
-def _phase(
-    obs: Observation, rollout: Rollout, step: Step, now: float
-) -> tuple[Phase, Reason, WaitingFor]:
-    paused = pause_reason(obs, now)
-    if rollout.phase is Phase.Reverting:
-        if obs.hands_off or (lost.is_lost(obs) and not lost.in_position(obs)):
-            return Phase.Reverting, paused or Reason.Reverting, WaitingFor.Person
-        reason = rollout.incident.reason if rollout.incident else Reason.Reverting
-        return Phase.Reverting, reason, WaitingFor.Person if obs.forbidden else WaitingFor.Node
-    if paused:
-        return Phase.Paused, paused, WaitingFor.Person
-    if obs.forbidden:
-        return Phase.Rolling, Reason.NamespaceNotBound, WaitingFor.Person
-    if rollout.waves and rollout.waves[-1].state is WaveState.AwaitingApproval:
-        alone = rollout.planned is not None and rollout.planned.no_canary
-        asks = Reason.NoCanary if alone else Reason.AwaitingApproval
-        return Phase.Rolling, asks, WaitingFor.Person
-    if worst(step.findings) is Verdict.HOLD:
-        return Phase.Rolling, step.findings[0].reason, WaitingFor.Evidence
-    if rollout.promoting:
-        return Phase.Rolling, Reason.Promoting, WaitingFor.Node
-    if not rollout.waves:
-        return Phase.Rolling, Reason.RolloutStarted, WaitingFor.Node
-    return Phase.Rolling, *_WAVE_STATES[rollout.waves[-1].state]
-
-
-_WAVE_STATES = {
-    WaveState.Pending: (Reason.WaveOpened, WaitingFor.Node),
-    WaveState.AwaitingApproval: (Reason.AwaitingApproval, WaitingFor.Person),
-    WaveState.Moving: (Reason.WaveMoving, WaitingFor.Node),
-    WaveState.Soaking: (Reason.WaveSoaking, WaitingFor.Evidence),
-    WaveState.Judging: (Reason.WaveJudging, WaitingFor.Evidence),
-    WaveState.Held: (Reason.WaveHeld, WaitingFor.Evidence),
-    WaveState.Passed: (Reason.WavePassed, WaitingFor.Nothing),
-    WaveState.Failed: (Reason.Reverting, WaitingFor.Node),
-    WaveState.Excused: (Reason.NodeExcused, WaitingFor.Node),
-}
-
-
-def _message(
-    obs: Observation, rollout: Rollout, is_in: tuple[Phase, Reason], step: Step, now: float
-) -> str:
-    """One line for the person on call. Seconds that tick are left out: no write per second."""
-    phase, reason = is_in
-    if rollout.incident:
-        waiting = (obs.forbidden or step.waiting) if phase is Phase.Reverting else ""
-        left = suspect_report.left_out_clause(obs, rollout, now) if phase is Phase.Paused else ""
-        also = (f"waiting for {waiting}" if waiting else "", left)
-        return "; ".join(part for part in (rollout.incident.message, *also) if part)
-    if not rollout.waves:
-        why = obs.forbidden or next((finding.message for finding in step.findings), "")
-        preparing = "The candidate's DaemonSet is being prepared" + (f"; {why}" if why else "")
-        return reason.meaning if phase is Phase.Paused else preparing
-    stuck = movable.describe(movable.not_movable(obs, rollout))
-    if rollout.promoting:
-        whole = "Every node carries it; it becomes the stable revision"
-        head = f"All waves have passed, but {stuck}" if stuck else whole
-        return f"{head}; waiting: {step.waiting}" if step.waiting and not stuck else head
-    wave = rollout.waves[-1]
-    why = step.findings[0].message if step.findings else step.waiting and f"for {step.waiting}"
-    state, moved = wave.state.value.lower(), len(obs.moved(rollout.attempt))
-    if wave.state is WaveState.AwaitingApproval:
-        state = "not open yet"
-    head = f"Wave {wave.name} ({len(rollout.waves)}): {state}, on {moved} node" + "s"[: moved != 1]
-    if phase is Phase.Paused:
-        head = f"{reason.meaning} {head}"
-        why = why if step.findings else ""
-    more = (part for part in (obs.forbidden, stuck) if part not in why)
-    parts = (head, why, *more, suspect_report.clause(obs, rollout, now))
-    return "; ".join(part for part in parts if part)
-
-
 def _baked(outcome: Outcome | None, status: dict[str, Any]) -> dict[str, Any]:
     """Whether it ended its bake well."""
     if outcome is not None and outcome.baked_at is not None:
-        return _condition("Baked", None, status["message"], Reason.Baked)
+        return excerpts.condition("Baked", None, status["message"], Reason.Baked)
     problem = Problem(status["reason"], status["message"])
     if status["reason"] == Reason.Completed.value:
         problem = Problem(Reason.NotBaked, Reason.NotBaked.meaning)
-    return _condition("Baked", problem, "")
+    return excerpts.condition("Baked", problem, "")
 
 
 def _ended(obs: Observation, outcome: Outcome, now: float) -> dict[str, Any]:
@@ -392,45 +196,3 @@ def _turn(obs: Observation, release: Release, now: float) -> tuple[Phase, str, s
         return Phase.Pending, stop[0].reason, stop[0].message, stop[1]
     message = succession.why_it_waits(obs, paused=pause_reason(obs, now) is not None)
     return Phase.Pending, Reason.Queued, message, WaitingFor.Nothing
-
-
-def _node_counts(obs: Observation) -> dict[str, int]:
-    record = obs.record
-    view = obs.revision(record.rollout.candidate if record.rollout else record.stable)
-    fleet = obs.carriers(view.template) if view else {}
-    attempt = record.rollout.attempt if record.rollout else ""
-    candidate = obs.kept.of(_count, obs.moved(attempt), fleet)
-    stable = len(fleet) - candidate if record.stable else 0
-    return {"total": len(fleet), "stable": stable, "candidate": candidate}
-
-
-def _count(moved: tuple[NodeView, ...], fleet: Mapping[str, NodeView]) -> int:
-    return sum(1 for node in moved if node.name in fleet)
-
-
-def _wave(
-    obs: Observation, rollout: Rollout, measured: exposure.Exposure, now: float
-) -> dict[str, Any]:
-    """The current wave. Time soaked is rounded down to whole minutes: no write per second."""
-    wave = rollout.waves[-1]
-    soaked = soak.collected(obs, rollout, now)
-    return {
-        "number": len(rollout.waves),
-        "of": max(len(rollout.plan.waves), len(rollout.waves)),
-        "name": wave.name,
-        "state": wave.state.value,
-        "nodes": wave.nodes,
-        "settled": len(measured.settled),
-        "soaked": str(Duration(soaked - soaked % 60)),
-    }
-
-
-def _condition(
-    kind: str, problem: Problem | None, message: str, reason: Reason = Reason.Accepted
-) -> dict[str, Any]:
-    return {
-        "type": kind,
-        "status": "False" if problem else "True",
-        "reason": str(problem.reason) if problem else reason.value,
-        "message": problem.message if problem else message,
-    }

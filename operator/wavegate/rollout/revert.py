@@ -132,9 +132,11 @@ def _reverted(record: Record, rollout: Rollout, left: tuple[Lack, ...], now: flo
 
 
 def block(record: Record, rollout: Rollout, reason: Reason, now: float) -> Record:
-    """The content of this rollout may not return on the channel."""
+    """The content of this rollout may not return on the channel. Of an agent's change it is not the
+    content that failed: when it ends, its template is kept from being tried again.
+    """
     bad = rollout.candidate
-    if record.block_of(bad.digest):
+    if bad.is_agent or record.block_of(bad.digest):
         return record
     entry = Blocked(bad.digest, bad.release, reason, now, rollout.attempt, bad.loaded)
     return replace(record, blocked=(entry, *record.blocked)[:MAX_BLOCKED])

@@ -6,9 +6,10 @@ lets releases start again, `Revert` of the stable release goes back to the last 
 """
 
 import math
+from collections.abc import Sequence
 
 from wavegate.api import Reason
-from wavegate.evidence import NodeView, standing
+from wavegate.evidence import NodeView, PodView, standing
 from wavegate.rollout.lacks import Lack
 from wavegate.rollout.observation import Observation
 from wavegate.rollout.record import Rollout
@@ -24,18 +25,20 @@ def doubt(obs: Observation, rollout: Rollout) -> Lack | None:
     if stable is None or rollout.reverting_since is None:
         return None
     since = max(rollout.reverting_since, obs.watching_since)
-    failing = sorted(node.name for node in went_back if _fails(obs, stable.attempt, node, since))
+    pods = obs.pods_on(stable.attempt)
+    failing = sorted(n.name for n in went_back if fails(pods.get(n.name, ()), n, since))
     if len(failing) < max(2, math.ceil(SHARE * len(went_back))):
         return None
     told = f"{{}} of {len(went_back)} nodes fail on stable release {stable.release} as well"
     return Lack(Reason.StableSuspect, failing, told, told)
 
 
-def _fails(obs: Observation, stable: str, node: NodeView, since: float) -> bool:
-    """Whether stable's agent crashed there since it went back, or the node was lost while that ran.
-    A machine that died before starts no agent: its pod stays Pending.
+def fails(pods: Sequence[PodView], node: NodeView, since: float) -> bool:
+    """Whether stable's agent (`pods`: stable's on the node) crashed there since it went back, or
+    the node was lost while that ran. A machine that died before starts no agent: its pod stays
+    Pending.
     """
-    pod = standing(obs.pods_on(stable).get(node.name, ()))
+    pod = standing(pods)
     if pod is None:
         return False
     lost = not node.ready and node.lost_at is not None and node.lost_at > since

@@ -80,7 +80,7 @@ def retry(obs: Observation, rollout: Rollout, now: float) -> Step | None:
         return act(MoveNodes(((node.name, node.uid),), rollout.attempt))
     # A new leader may have to give it back first.
     past = [s for s in stalls if now - max(s.at, obs.watching_since) >= _back_off(s)]
-    due = [s for s in past if _is_fit(obs, rollout, s)]
+    due = [s for s in past if _is_fit(obs, rollout, s) and s.node not in obs.busy]
     if trying is not None or not due:
         return None
     first = min(due, key=lambda stall: stall.tries)

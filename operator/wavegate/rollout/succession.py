@@ -4,7 +4,8 @@ There is one slot. A release that runs is fenced and taken back as by any other 
 back, before the newer one starts: there is never a third revision. Nothing is blocked.
 
 It must not be too easy either, or a feed with many releases a day would never finish one: so what
-has replaced another is itself replaced by a more urgent one only.
+has replaced another is itself replaced by a more urgent one only. A change of the agent is replaced
+by none, however urgent: a newer release may need it.
 """
 
 from wavegate.api import Phase, Reason, Release, Severity
@@ -48,17 +49,20 @@ def why_it_waits(obs: Observation, *, paused: bool) -> str:
     rollout = obs.record.rollout
     if rollout is None:
         return "It is its turn"
-    name = rollout.candidate.release
+    agent = rollout.candidate.is_agent
+    name = "the change of the agent" if agent else f"release {rollout.candidate.release}"
     if rollout.phase is Phase.Reverting:
-        return f"It starts when the nodes of release {name} are proven to be back"
+        return f"It starts when the nodes of {name} are proven to be back"
     kept = _PAUSED if paused else _kept_by(obs, rollout)
     if kept:
-        return f"It starts when release {name} has ended, which {kept}"
-    return f"It takes the place of release {name}"
+        return f"It starts when {name} has ended, which {kept}"
+    return f"It takes the place of {name}"
 
 
 def _kept_by(obs: Observation, rollout: Rollout) -> str:
     """What keeps the running release in its place, in words; empty when nothing does."""
+    if rollout.candidate.is_agent:
+        return "goes before releases"
     urgent = _most_urgent(obs).rank > rollout.plan.severity.rank
     if rollout.phase is not Phase.Rolling:
         return "is being prepared"
@@ -100,8 +104,10 @@ def _in_first_wave(rollout: Rollout) -> bool:
 
 
 def _has_replaced(record: Record) -> bool:
-    """Whether the release that rolls out took the place of another: nothing ended in between."""
-    return bool(record.outcomes) and record.outcomes[0].phase is Phase.Superseded
+    """Whether the release that rolls out took the place of another: no other ended in between."""
+    releases = (outcome for outcome in record.outcomes if not outcome.agent)
+    last = next(releases, None)
+    return last is not None and last.phase is Phase.Superseded
 
 
 def _comes_first(verdict: Verdict, reason: Reason) -> bool:

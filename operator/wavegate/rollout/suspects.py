@@ -24,13 +24,16 @@ BRAKE_SECONDS = 60.0
 
 def aside(obs: Observation, rollout: Rollout) -> frozenset[str]:
     """Names of the suspects and stalled nodes that nothing is asked of: those that were not taken
-    again.
+    again; and of one that is back for a drill.
     """
     return obs.once(_aside, rollout)
 
 
 def _aside(obs: Observation, rollout: Rollout) -> frozenset[str]:
     away = {s.node for s in rollout.suspects if s.kept or not is_retaken(obs, s.node, s.ledger)}
+    drill = rollout.drilling
+    if drill is not None and drill.is_away:
+        away.add(drill.node)
     stalled = (s for s in rollout.stalls if not s.retrying)
     away |= {s.node for s in stalled if not is_retaken(obs, s.node, s.ledger)}
     return frozenset(away) | left_out.names(obs, rollout)
@@ -67,6 +70,7 @@ def returning(obs: Observation, rollout: Rollout, now: float) -> tuple[str, ...]
     deadline, away = rollout.plan.progress_deadline, aside(obs, rollout)
     times = [(s.node, s.at) for s in rollout.suspects]
     times += [(s.node, s.at) for s in rollout.stalls]
+    times += [(rollout.drilling.node, rollout.drilling.began)] if rollout.drilling else []
     lately = {name for name, at in times if 0.0 <= now - at <= deadline} & away
     if not lately:
         return ()

@@ -114,7 +114,8 @@ def unparked(template: Mapping[str, Any]) -> dict[str, Any]:
     """The template of a parked DaemonSet without what parks it."""
     spec = dict(template["spec"])
     selector = {k: v for k, v in (spec.get("nodeSelector") or {}).items() if k != PARKED_LABEL}
-    spec["nodeSelector"] = selector
+    spec.pop("nodeSelector", None)
+    spec |= {"nodeSelector": selector} if selector else {}
     return {**template, "spec": spec}
 
 
@@ -197,7 +198,8 @@ def _one_agent_per_node(affinity: Mapping[str, Any], channel_label: str) -> dict
         "labelSelector": {"matchLabels": {CHANNEL_LABEL: channel_label}},
         "topologyKey": HOSTNAME,
     }
-    anti[REQUIRED] = [*(anti.get(REQUIRED) or []), term]
+    others = [known for known in anti.get(REQUIRED) or [] if known != term]  # as in stable's
+    anti[REQUIRED] = [*others, term]
     return merged
 
 

@@ -6,7 +6,7 @@ against. What has no row does not happen; a state that stays is always allowed. 
 """
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from wavegate.api import Phase, Reason, WaveState
 from wavegate.rollout.edits import is_tighter
@@ -38,6 +38,7 @@ HARM = (
     Reason.CheckAboveMax,
     Reason.CheckBelowMin,
     Reason.EvidenceLostOnWave,
+    Reason.DrillFailed,
 )
 """What fails a wave."""
 HARMED = (
@@ -98,6 +99,10 @@ def _releases() -> Iterator[Row]:
     yield Row(paused, reverting, "someone fenced or deleted the candidate's DaemonSet", BY_HAND)
     yield Row(paused, reverting, "a wave fails, and `onFailure: Revert`", HARM)
     yield Row(rolling, reverting, "the candidate can't be created, or stable is gone", UNPREPARED)
+    edit = (Reason.AgentTemplateChanged,)
+    changed = "of an agent's change: the template was changed back, or once more before it began"
+    yield Row(rolling, reverting, changed, edit)
+    yield Row(paused, reverting, changed, edit)
     yield Row(reverting, reverted, "all nodes are proved to be back", (Reason.Reverted,))
     doubt = "as many nodes as say something fail on stable too (two, and a tenth)"
     yield Row(reverting, reverted, doubt, (Reason.StableSuspect,))
@@ -244,7 +249,9 @@ def _is_taken_back(before: Record, after: Record) -> bool:
 
 
 def _same_attempt(old: Rollout, new: Rollout) -> Iterator[str]:
-    if (old.candidate, old.started_at) != (new.candidate, new.started_at):
+    known = replace(new.candidate, agent=old.candidate.agent)  # until its DaemonSet is made
+    candidate = known if new.phase is Phase.Pending else new.candidate
+    if (old.candidate, old.started_at) != (candidate, new.started_at):
         yield "the attempt changes under way"
     if not is_tighter(old.plan, new.plan):
         yield "the frozen plan changes under way, and not to a tighter one"

@@ -11,7 +11,7 @@ from dataclasses import replace
 
 from wavegate.api import IntOrPercent
 from wavegate.evidence import Ledger, LedgerNode, NodeView, PodView, agents_then, is_well
-from wavegate.rollout import choice, groups, labels
+from wavegate.rollout import busy, choice, groups, labels, workloads
 from wavegate.rollout.movable import fleet, not_movable
 from wavegate.rollout.observation import Observation
 from wavegate.rollout.placement import membership
@@ -33,7 +33,15 @@ def choose(obs: Observation, rollout: Rollout, wave: PlannedWave) -> tuple[list[
     """The nodes to add for `wave`, and how many it lacks. Healthy ones only, so that no node is
     blamed for what it had before; the count is 0 when enough nodes have it already. Nodes that
     can't be moved are no part of the wave: promotion waits for them. Nor are excused ones, which
-    prove nothing.
+    prove nothing. Those that another channel keeps come last.
+    """
+    turn, lacking = in_turn(obs, rollout, wave)
+    return workloads.within(obs, rollout, turn)[:lacking], lacking
+
+
+def in_turn(obs: Observation, rollout: Rollout, wave: PlannedWave) -> tuple[list[NodeView], int]:
+    """The nodes that `wave` could take if no critical workload ran on them, in the order in which
+    they have their turn; and how many it lacks.
     """
     stuck = not_movable(obs, rollout)
     nodes = (node for name, node in fleet(obs, rollout).items() if name not in stuck)
@@ -58,24 +66,25 @@ def choose(obs: Observation, rollout: Rollout, wave: PlannedWave) -> tuple[list[
         and (n.attempt(obs.key) != rollout.attempt or not stands_in(known, n))
         and _is_fit(n)
     ]
-    ordered = choice.spread(in_order(fit, order_of(rollout.candidate)))
+    ordered = workloads.last(obs, choice.spread(in_order(fit, order_of(rollout.candidate))))
     if choice.is_early(rollout, wave):
         ordered = choice.canaries(obs, ordered)
     if rollout.plan.agents:  # a node without one proves less: such come last
         theirs = obs.agents_on()
         ordered.sort(key=lambda node: not agents_then(theirs.get(node.name, ())))
+    ordered = busy.last(obs, ordered)
     belongs = groups.groups_of(rollout.plan.pools)
     if wave.staged and rollout.wave == 0:
         ordered = choice.not_alone(belongs, ordered)
     ordered = choice.in_steps(belongs, wave, members, has, ordered)
     if rollout.wave == 0:
-        return ordered[:lacking], lacking
+        return ordered, lacking
     firsts, others = choice.one_of_each(obs, rollout, ordered)
     if wave.per_stratum:
-        return choice.first_of_each(wave, firsts, len(members), len(has))
+        return firsts, choice.lacking_of_each(wave, firsts, len(members), len(has))
     if ordered and not firsts and not others:
         return [], 0  # all wait for the first of their stratum
-    return [*firsts, *others][:lacking], lacking
+    return [*firsts, *others], lacking
 
 
 def _is_empty(obs: Observation, rollout: Rollout, wave: PlannedWave) -> bool:
@@ -107,7 +116,7 @@ def next_wave(obs: Observation, rollout: Rollout) -> Rollout:
     sweeps = rollout.wave + 1 - len(rollout.plan.waves)
     left = rest(obs, rollout) if sweeps >= SOAKED_SWEEPS else []
     enough = sweeps >= MAX_SOAKED_SWEEPS or len(left) <= most_at_last(obs, rollout)
-    few = bool(left) and enough and _is_plain(rollout, left)
+    few = bool(left) and enough and _is_plain(obs, rollout, left)
     return rollout.with_next_wave(last=few)
 
 
@@ -124,6 +133,7 @@ def sweep(obs: Observation, rollout: Rollout) -> list[NodeView]:
     """
     turn, plan = groups.lowest(rollout.plan, rest(obs, rollout)), rollout.plan
     suspects = {suspect.node for suspect in rollout.suspects}
+    turn = workloads.last(obs, turn)
     turn.sort(key=lambda node: (not _is_fit(node), node.name in suspects))
     firsts, others = choice.one_of_each(obs, rollout, turn)
     fit = {code_of(node) for node in firsts if _is_fit(node)}
@@ -134,7 +144,10 @@ def sweep(obs: Observation, rollout: Rollout) -> list[NodeView]:
         there, has = list(fleet(obs, rollout).values()), obs.moved(rollout.attempt)
         names = {node.name for node in has}
         left = choice.in_steps(groups.groups_of(plan.pools), all_pools, there, names, left)
-    return left[: most_at_last(obs, rollout)] if rollout.waves[-1].last else left
+    if rollout.waves[-1].last:
+        left = [node for node in left if workloads.may_skip_soak(obs, node)]
+        return left[: most_at_last(obs, rollout)]
+    return workloads.within(obs, rollout, left)
 
 
 def order_of(candidate: Revision) -> str:
@@ -142,10 +155,13 @@ def order_of(candidate: Revision) -> str:
     return candidate.release_uid or candidate.attempt
 
 
-def _is_plain(rollout: Rollout, left: Sequence[NodeView]) -> bool:
-    """Whether these need no soak of their own: ordinary nodes of strata that are proven."""
+def _is_plain(obs: Observation, rollout: Rollout, left: Sequence[NodeView]) -> bool:
+    """Whether these need no soak of their own: ordinary nodes of strata that are proven, on which
+    no critical workload runs.
+    """
     known = all(code_of(node) in rollout.proven for node in left)
-    return known and groups.is_ordinary(rollout.plan, left)
+    ordinary = known and groups.is_ordinary(rollout.plan, left)
+    return ordinary and all(workloads.may_skip_soak(obs, node) for node in left)
 
 
 def in_order(nodes: Iterable[NodeView], order: str) -> list[NodeView]:

@@ -101,7 +101,9 @@ def filled(default: Any, path: str, inner: dict[str, Any]) -> Any:
         return str(IntOrPercent(**default))
     if isinstance(default, dict):
         given = {
-            name: filled(value, "", {}) for name, value in default.items() if value is not None
+            name: filled(value, "", {})
+            for name, value in default.items()
+            if value not in (None, [])
         }
         return {
             field.removeprefix(f"{path}."): kept["default"]

@@ -19,10 +19,12 @@ from wavegate.cluster.store import Store
 from wavegate.evidence import CheckResult, Finding, Ledger, LedgerNode, Verdict
 from wavegate.evidence.gates import MAX_DETAILED, MAX_QUERY, cut
 from wavegate.evidence.selected import MAX_PODS
-from wavegate.rollout import excerpts, gates, report, soak
+from wavegate.rollout import channel_report, excerpts, gates, report, soak
 from wavegate.rollout.breakglass import MAX_LINE
 from wavegate.rollout.record import (
+    AGENT_UID,
     MAX_BLOCKED,
+    MAX_FAILED_AGENTS,
     MAX_HISTORY,
     MAX_MESSAGE,
     MAX_OUTCOMES,
@@ -99,6 +101,8 @@ def largest():
         stable=candidate,
         history=(record.stable, *(candidate,) * (MAX_HISTORY - 1)),
         blocked=(blocked,) * MAX_BLOCKED,
+        failed_agents=(blocked,) * MAX_FAILED_AGENTS,
+        template_seen=("s" * 128, digest("x")),
     )
     return replace(obs, record=record)
 
@@ -133,7 +137,22 @@ async def write(client, objects, written):
 
 async def test_the_largest_status_of_a_channel_fits(largest, write):
     assert len(largest.record.blocked) == 100
-    assert 32 << 10 < await write(largest.channel, report.channel_status(largest)) < STATUS_BYTES
+    assert (
+        32 << 10
+        < await write(largest.channel, channel_report.channel_status(largest))
+        < STATUS_BYTES
+    )
+
+
+async def test_the_largest_status_of_a_channel_whose_agent_changes_fits(largest, write):
+    record = largest.record
+    candidate = replace(record.rollout.candidate, release_uid=AGENT_UID, agent=digest("agent 2"))
+    record = replace(record, rollout=replace(record.rollout, candidate=candidate))
+    step = Step(waiting=LONG_WORDS)
+    status = channel_report.channel_status(replace(largest, record=record), step, fleet.NOW)
+    assert len(status["agentRollout"]["gates"]) == CHECKS + 3
+    # A hundred blocked digests, and a decision record besides.
+    assert STATUS_BYTES < await write(largest.channel, status) < STATUS_BYTES + (16 << 10)
 
 
 @pytest.mark.parametrize("running", [True, False])
@@ -153,7 +172,7 @@ async def test_the_largest_status_of_a_release_fits(largest, write, written, run
 
 async def test_a_channel_s_problem_in_someone_else_s_words_is_cut(largest, write, written):
     agent = replace(largest.agent, refused=LONG_WORDS)
-    status = report.channel_status(replace(largest, agent=agent))
+    status = channel_report.channel_status(replace(largest, agent=agent))
     assert await write(largest.channel, status) < STATUS_BYTES
     condition, *_ = written(largest.channel)["status"]["conditions"]
     assert condition["reason"] == "InvalidTemplate"
@@ -162,7 +181,7 @@ async def test_a_channel_s_problem_in_someone_else_s_words_is_cut(largest, write
 
 async def test_a_line_to_paste_is_never_cut(largest, write, written):
     lines = ["kubectl " + "x" * (MAX_LINE - 8)] * 5
-    status = {**report.channel_status(largest), "breakGlass": lines}
+    status = {**channel_report.channel_status(largest), "breakGlass": lines}
     assert await write(largest.channel, status) < STATUS_BYTES
     assert written(largest.channel)["status"]["breakGlass"] == lines
 

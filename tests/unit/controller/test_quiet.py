@@ -19,12 +19,15 @@ from wavegate.controller.gather import Gatherer
 from wavegate.controller.policies import PolicyRunner
 from wavegate.controller.proofs import ProofRunner
 from wavegate.controller.work import WorkQueue
+from wavegate.controller.workloads import WorkloadRunner
 from wavegate.evidence import CheckResult, Sample
 from wavegate.rollout.names import record_name
 from wavegate.telemetry.metrics import Metrics
 
 KEY = (SPACE, CHANNEL)
 HOUR = 3600
+LISTS = (paths.VALIDATING_WEBHOOKS, paths.MUTATING_WEBHOOKS, paths.ENDPOINT_SLICES)
+"""Where critical workloads run, for the plan that is shown."""
 
 
 class Clock:
@@ -50,6 +53,7 @@ class Operator:
             checks=CheckRunner(None, clock, self.queue.add),
             proofs=ProofRunner(client, clock, self.queue.add),
             policies=PolicyRunner(client, clock, self.queue.add),
+            workloads=WorkloadRunner(client, clock, self.queue.add),
             bindings=Bindings(client, clock, self.queue.add, "agents"),
             statuses=StatusWriter(client),
             events=EventRecorder(client, "me"),
@@ -67,6 +71,7 @@ class Operator:
                 self.passes += 1
                 await self.engine._work(KEY)
                 self.queue.done(KEY)
+                await asyncio.gather(*self.engine._workloads._running.values())
             self.clock.now += 1
 
     async def is_due(self):
@@ -90,6 +95,8 @@ def operator(client, objects):
         for resource in (obs.channel, *obs.releases):
             path = paths.ours(resource.plural, SPACE, resource.name)
             objects.put(f"{path}/status", {"metadata": {"name": resource.name}})
+        for path in LISTS:
+            objects.put(path, {"metadata": {}, "items": []})
         started = Operator(obs, client, Clock())
         started.queue.add(KEY)
         return started
@@ -109,14 +116,22 @@ def writes(objects):
 
 async def test_after_a_completed_release_nothing_is_written_and_no_pass_is_due(operator, objects):
     working = operator("idle")
-    await working.run(1)
-    assert working.passes == 1
-    assert len(writes(objects)) == 3, "the statuses of a channel and two releases"
-    await working.run(HOUR)
-    assert working.passes == 1
-    working.queue.add(KEY)
+    await working.run(2)
+    assert working.passes == 2, "the second knows where critical workloads run"
+    changed = [path for _, path in writes(objects)]
+    assert len(set(changed)) == 3, "the statuses of a channel and two releases"
+    assert len(changed) == 4, "of the channel once more, as its plan is known then"
     await working.run(HOUR)
     assert working.passes == 2
+    working.queue.add(KEY)
+    await working.run(5)
+    assert working.passes == 4
+    asked = [(request[0], request[1]) for request in objects.requests]
+    assert asked == [("GET", path) for path in LISTS], "what the plan that is shown hangs on"
+    objects.requests.clear()
+    working.queue.add(KEY)
+    await working.run(HOUR)
+    assert working.passes == 5
     assert objects.requests == [], "a pass that finds nothing new asks and writes nothing"
 
 

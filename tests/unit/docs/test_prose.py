@@ -23,6 +23,7 @@ LABELS = {
     names.ATTEMPT_LABEL,
     names.KIND_LABEL,
     names.AGENTS_LABEL,
+    names.AGENT_ANNOTATION,
     names.HANDS_OFF_ANNOTATION,
     names.LOADED_DIGEST_ANNOTATION,
     names.VERSION_ANNOTATION,

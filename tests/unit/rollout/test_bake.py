@@ -10,7 +10,7 @@ from support.invariants import ended, phase_of, with_stable
 from wavegate.api import Phase, Reason
 from wavegate.evidence import Taint
 from wavegate.rollout import bake as bakes
-from wavegate.rollout import report
+from wavegate.rollout import channel_report, report
 from wavegate.rollout.decide import decide
 from wavegate.rollout.names import HANDS_OFF_ANNOTATION
 from wavegate.rollout.steps import DeletePods, Step
@@ -69,7 +69,7 @@ def test_a_completed_release_bakes_and_is_then_baked(baking):
     shown = status(sim, "b")
     assert (shown["phase"], shown["reason"]) == ("Completed", "Baked")
     assert condition(shown, "Baked") == "True Baked"
-    assert report.channel_status(sim.observe())["lastBaked"]["release"] == "b"
+    assert channel_report.channel_status(sim.observe())["lastBaked"]["release"] == "b"
 
 
 def test_a_release_is_baked_not_before_its_time(baking):

@@ -7,7 +7,7 @@ import pytest
 from support.builders import digest, make_channel, make_decision
 from support.invariants import ended, phase_of, with_stable
 from wavegate.api import Reason
-from wavegate.rollout import cooldown, report
+from wavegate.rollout import channel_report, cooldown, report
 from wavegate.rollout.steps import Step
 from wavegate.rollout.transitions import HARM
 
@@ -34,7 +34,7 @@ def said(sim, name):
 
 
 def ready(sim):
-    return report.channel_status(sim.observe())["conditions"][0]
+    return channel_report.channel_status(sim.observe())["conditions"][0]
 
 
 def resume(sim, release, **spec):
@@ -102,7 +102,7 @@ def test_two_reverts_open_the_breaker_for_as_long_as_nobody_looks(sim):
     assert said(sim, "d") == ("Pending", "BreakerOpen", "Person")
     condition = ready(sim)
     assert (condition["status"], condition["reason"]) == ("False", "BreakerOpen")
-    assert "c (AgentRestarted), b (AgentRestarted)" in condition["message"]
+    assert "release c (AgentRestarted), release b (AgentRestarted)" in condition["message"]
     done = resume(sim, "c")
     assert (done["phase"], done["releaseUID"]) == ("Accepted", sim.releases["c"].uid)
     sim.run(400, until=ended(sim, "d"))

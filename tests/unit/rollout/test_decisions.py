@@ -6,7 +6,7 @@ import pytest
 
 from support.builders import digest, make_channel, make_decision, make_release
 from support.invariants import ended, phase_of, with_stable
-from wavegate.rollout import decisions, report
+from wavegate.rollout import channel_report, decisions, report
 from wavegate.rollout.decide import decide
 from wavegate.rollout.steps import Step
 
@@ -279,7 +279,7 @@ def test_an_unblocked_digest_runs_in_a_new_release_and_the_old_one_does_not(bloc
     sim.run(10)
     assert release_status(sim, "again")["reason"] == "DigestBlocked"
     incident = release_status(sim, "b")["incident"]["id"]
-    assert report.channel_status(sim.observe())["blocked"][0]["incident"] == incident
+    assert channel_report.channel_status(sim.observe())["blocked"][0]["incident"] == incident
     later(sim, "trust", "Unblock", incident=incident)
     sim.run(600, until=ended(sim, "again"))
     assert phase_of(sim, "again") == ("Completed", "Completed")

@@ -11,7 +11,7 @@ from support.invariants import with_stable
 from support.world import SimCluster
 from wavegate.api import IntOrPercent, OnFailure
 from wavegate.evidence import CheckSpec
-from wavegate.rollout import queue, report, transitions
+from wavegate.rollout import channel_report, queue, report, transitions
 from wavegate.rollout.edits import differing, is_tighter, tightened
 from wavegate.rollout.record import Plan, PlannedWave
 
@@ -38,6 +38,7 @@ plans = st.builds(
     waves=st.lists(waves, min_size=1, max_size=2).map(tuple),
     max_unavailable=shares,
     settle=seconds,
+    critical_services=st.sampled_from([(), ("a/b",), ("c/d",), ("a/b", "c/d")]),
     progress_deadline=st.just(600.0),
     hold_timeout=st.sampled_from([600.0, 1_200.0]),
     on_failure=st.sampled_from(OnFailure),
@@ -160,7 +161,7 @@ def rolling(sim):
 
 def conditions(sim):
     obs = sim.observe()
-    return {c["type"]: c for c in report.channel_status(obs)["conditions"]}
+    return {c["type"]: c for c in channel_report.channel_status(obs)["conditions"]}
 
 
 def test_an_edit_in_flight_acts_if_it_tightens_and_else_is_shown(rolling):

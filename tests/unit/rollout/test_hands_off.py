@@ -5,7 +5,7 @@ import pytest
 from support.builders import digest
 from support.invariants import ended, phase_of
 from wavegate.api import Phase
-from wavegate.rollout import report
+from wavegate.rollout import channel_report, report
 from wavegate.rollout.decide import decide
 from wavegate.rollout.names import HANDS_OFF_ANNOTATION
 from wavegate.rollout.steps import Target
@@ -29,7 +29,7 @@ def said(sim, release="b"):
     obs = sim.observe()
     step = decide(obs, sim.now)
     status = report.release_status(obs, sim.releases[release], step, sim.now)
-    (ready, *_) = report.channel_status(obs)["conditions"]
+    (ready, *_) = channel_report.channel_status(obs)["conditions"]
     return status["phase"], status["reason"], status["waitingFor"], ready["reason"]
 
 

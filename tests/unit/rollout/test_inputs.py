@@ -5,8 +5,8 @@ from dataclasses import replace
 import pytest
 
 from support.builders import agent_template, make_channel
+from wavegate.rollout.channel_report import channel_status
 from wavegate.rollout.inputs import inputs
-from wavegate.rollout.report import channel_status
 
 
 def found(kind="imageVolume", target="volumeName", **pod):
@@ -83,7 +83,7 @@ def test_the_content_s_own_volume_is_no_input_but_another_channel_kind_s_is():
 )
 def test_the_channel_names_what_is_not_gated_and_stays_ready(sim, ungated, status, reason, words):
     obs = sim.observe()
-    ready, gated, _ = channel_status(with_inputs(obs, ungated))["conditions"]
+    ready, gated, *_ = channel_status(with_inputs(obs, ungated))["conditions"]
     assert (ready["type"], ready["status"]) == ("Ready", "True")
     assert (gated["type"], gated["status"], gated["reason"]) == ("InputsGated", status, reason)
     assert words in gated["message"]
@@ -91,7 +91,7 @@ def test_the_channel_names_what_is_not_gated_and_stays_ready(sim, ungated, statu
 
 def test_a_channel_whose_inputs_are_not_known_says_nothing_of_them(sim):
     conditions = channel_status(sim.observe())["conditions"]
-    assert [c["type"] for c in conditions] == ["Ready", "LoadedProof"]
+    assert [c["type"] for c in conditions] == ["Ready", "LoadedProof", "AgentCurrent"]
 
 
 def with_inputs(obs, ungated):

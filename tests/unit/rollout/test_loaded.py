@@ -8,7 +8,7 @@ from support.builders import digest, make_channel
 from support.invariants import ended, phase_of, with_stable
 from wavegate.api import WaveState
 from wavegate.evidence import Verdict
-from wavegate.rollout import report
+from wavegate.rollout import channel_report, report
 from wavegate.rollout.decide import decide
 from wavegate.rollout.judge import judge
 
@@ -188,5 +188,5 @@ def test_status_counts_the_reports_and_the_channel_says_whether_any_are_asked_fo
 
 
 def condition(obs):
-    found = report.channel_status(obs)["conditions"]
+    found = channel_report.channel_status(obs)["conditions"]
     return next((c["status"], c["reason"]) for c in found if c["type"] == "LoadedProof")

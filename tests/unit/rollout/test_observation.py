@@ -9,7 +9,7 @@ from support.builders import digest
 from support.invariants import ended
 from wavegate.api import Pool
 from wavegate.evidence import NodeView, Taint
-from wavegate.rollout import exposure, report
+from wavegate.rollout import channel_report, exposure, report
 from wavegate.rollout.decide import decide
 from wavegate.rollout.judge import judge, judged_nodes
 from wavegate.rollout.kept import Kept
@@ -39,7 +39,7 @@ def test_a_whole_pass_walks_through_the_nodes_a_few_times_whatever_the_state(sta
     obs = fleet.observe(200, state)
     obs = replace(obs, nodes=Counted(obs.nodes))
     step = decide(obs, fleet.NOW)
-    report.channel_status(obs)
+    channel_report.channel_status(obs)
     for release in obs.releases:
         report.release_status(obs, release, step, fleet.NOW)
     # By label and host name, the fleet of the candidate and of stable, the channel's one pool.
@@ -63,7 +63,7 @@ def test_a_copy_that_differs_is_looked_at_anew():
 
 def test_a_decision_is_the_same_whoever_looked_at_the_observation_before(sim):
     def looked_at(_sim, obs, step):
-        report.channel_status(obs)
+        channel_report.channel_status(obs)
         for release in obs.releases:
             report.release_status(obs, release, step, _sim.now)
         anew = replace(obs, kept=Kept())

@@ -8,7 +8,7 @@ from support.builders import agent_template, digest, make_channel, make_release
 from support.invariants import ended
 from wavegate.api import Reason, Release
 from wavegate.evidence import Finding, Verdict
-from wavegate.rollout import report
+from wavegate.rollout import channel_report, report
 from wavegate.rollout.decide import decide
 from wavegate.rollout.observation import AgentSource, ContentView
 from wavegate.rollout.record import Record
@@ -23,7 +23,7 @@ def said(obs, release):
 
 def ready(obs):
     """The Ready condition of the channel."""
-    (condition, _) = report.channel_status(obs)["conditions"]
+    condition, *_ = channel_report.channel_status(obs)["conditions"]
     return condition
 
 
@@ -103,7 +103,7 @@ def test_a_digest_that_failed_is_rejected_and_names_the_release_that_failed(sim)
     status = report.release_status(sim.observe(), again, Step(), sim.now)
     assert "release b (AgentRestarted)" in status["message"]
     assert status["conditions"][1]["status"] == "False"
-    (blocked,) = report.channel_status(sim.observe())["blocked"]
+    (blocked,) = channel_report.channel_status(sim.observe())["blocked"]
     assert (blocked["digest"], blocked["release"]) == (digest("b"), "b")
 
 
@@ -165,7 +165,7 @@ def test_a_running_release_shows_its_wave_and_a_hold_its_reason(sim):
         "canary",
         1,
     )
-    assert report.channel_status(obs)["nodes"] == {"total": 5, "stable": 4, "candidate": 1}
+    assert channel_report.channel_status(obs)["nodes"] == {"total": 5, "stable": 4, "candidate": 1}
     from_check = Finding(Verdict.HOLD, Reason.CheckNoData, "check c has no series")
     held = report.release_status(obs, release, Step(findings=(from_check,)), sim.now)
     assert (held["reason"], held["waitingFor"]) == ("CheckNoData", "Evidence")
@@ -186,7 +186,7 @@ def test_a_channel_that_is_well_says_what_is_stable(sim):
         "reason": "Accepted",
         "message": "a is stable",
     }
-    assert report.channel_status(sim.observe())["stable"]["release"] == "a"
+    assert channel_report.channel_status(sim.observe())["stable"]["release"] == "a"
 
 
 def template(**changes):

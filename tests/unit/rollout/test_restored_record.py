@@ -7,7 +7,7 @@ import pytest
 from support.builders import SimDaemonSet, digest, make_channel
 from support.invariants import ended, phase_of
 from wavegate.api import Phase, Reason, WaveState
-from wavegate.rollout import lost, queue, report
+from wavegate.rollout import channel_report, lost, queue, report
 from wavegate.rollout.decide import decide
 from wavegate.rollout.record import Revision
 from wavegate.rollout.steps import Step, Target
@@ -44,8 +44,8 @@ def let_go(sim):
 
 def said(sim):
     """The Ready condition of the channel, and its lines."""
-    status = report.channel_status(sim.observe())
-    (condition, _) = status["conditions"]
+    status = channel_report.channel_status(sim.observe())
+    condition, *_ = status["conditions"]
     return condition["reason"], condition["message"], status.get("breakGlass", [])
 
 

@@ -4,7 +4,7 @@ import pytest
 
 from support.builders import digest, make_decision
 from support.invariants import ended, phase_of, with_stable
-from wavegate.rollout import report
+from wavegate.rollout import channel_report, report
 from wavegate.rollout.steps import Step
 
 
@@ -35,7 +35,7 @@ def fail(sim, on_stable=2):
 
 
 def ready(sim):
-    return report.channel_status(sim.observe())["conditions"][0]
+    return channel_report.channel_status(sim.observe())["conditions"][0]
 
 
 def decide(sim, action, release, **spec):

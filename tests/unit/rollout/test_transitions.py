@@ -1,5 +1,6 @@
 """The table of states: what it forbids, and that each of its rows is reached by some story."""
 
+import copy
 from dataclasses import replace
 
 import pytest
@@ -167,6 +168,34 @@ def block_it(sim):
 
 def delete_release(sim):
     del sim.releases["b"]
+
+
+def agent_changed_back(sim):
+    """Another image of the agent rolls out, and people set the old one again."""
+    before = another_agent(sim)
+    until_state(sim, WaveState.Soaking)
+    sim.channel = before
+    sim.run(200, until=lambda: sim.record.rollout is None)
+
+
+def agent_changed_back_in_a_pause(sim):
+    before = another_agent(sim)
+    until_state(sim, WaveState.Soaking)
+    sim.check_error = "could not be asked"
+    sim.run(80)
+    sim.channel = before
+    sim.run(200, until=lambda: sim.record.rollout is None)
+
+
+def another_agent(sim):
+    """Returns the channel as it was."""
+    before = sim.channel
+    template = copy.deepcopy(dict(before.spec.agent.template))
+    template["spec"]["containers"][0]["image"] = f"registry.example/agent@{digest('agent 2')}"
+    agent = before.spec.agent.model_copy(update={"template": template})
+    spec = before.spec.model_copy(update={"agent": agent})
+    sim.channel = before.model_copy(update={"spec": spec})
+    return before
 
 
 def rolling_then(act):
@@ -369,6 +398,7 @@ STORIES = [
     harm_in_each_state,
     rolling_then(fence),
     rolling_then(delete_release),
+    agent_changed_back,
     a_template_that_is_refused,
     a_node_that_stays_down,
     an_eviction_in_the_soak,
@@ -392,6 +422,7 @@ STORIES = [
     older_records(Phase.Reverting, other=True),
 ]
 CHECKED_STORIES = [
+    agent_changed_back_in_a_pause,
     held_in_each_state,
     paused_and_resumed,
     paused_then(fence),
