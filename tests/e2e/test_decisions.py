@@ -365,7 +365,7 @@ def test_after_a_revert_the_channel_cools_down_and_after_two_a_person_lets_go(
     story.publish("good")
     waits = story.until("good", "waits", lambda status: bool(status.get("reason")))
     assert (waits["reason"], waits["waitingFor"]) == ("BreakerOpen", "Person")
-    assert "worse (AgentRestarted), bad (AgentRestarted)" in waits["message"]
+    assert "release worse (AgentRestarted), release bad (AgentRestarted)" in waits["message"]
     ready = story.channel_status()["conditions"][0]
     assert (ready["status"], ready["reason"]) == ("False", "BreakerOpen")
     older = settled(story, make(story, user, "Resume", release="bad", digest=digest("bad")))

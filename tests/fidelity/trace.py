@@ -8,7 +8,7 @@ wave is a hash of random UIDs), and how often something goes round is not counte
 """
 
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -137,7 +137,7 @@ class Trace:
         return {
             "record": self.record.states,
             "status": {name: life.states for name, life in sorted(self.statuses.items())},
-            "daemonSets": {name: life.states for name, life in sorted(self.sets.items())},
+            "daemonSets": {name: set_life(life.states) for name, life in sorted(self.sets.items())},
             "nodes": _counted(self.nodes.values()),
         }
 
@@ -263,7 +263,8 @@ def _counted(nodes: Iterable[NodeLife]) -> list[dict[str, Any]]:
     """Nodes that lived alike, and how many they are, by pool."""
     lives: Counter[tuple[Any, ...]] = Counter()
     for life in nodes:
-        pods = tuple(" → ".join(pod.states) for pod in life.pods.values())
+        booted = len(life.boots.states) > 1
+        pods = tuple(pod_life(pod.states, booted=booted) for pod in life.pods.values())
         seen = (life.ready.states, life.taints.states, life.side.states)
         lives[(life.pool, *(" → ".join(s) for s in seen), len(life.boots.states), pods)] += 1
     names = ("pool", "ready", "taints", "side", "boots", "pods")
@@ -271,3 +272,23 @@ def _counted(nodes: Iterable[NodeLife]) -> list[dict[str, Any]]:
         {"count": count, **dict(zip(names, life, strict=True))}
         for life, count in sorted(lives.items())
     ]
+
+
+def set_life(states: Sequence[str]) -> list[str]:
+    """The states of a DaemonSet. The next release may start, and point it elsewhere, before its
+    controller has said that it saw it back at all nodes: nobody waits for that.
+    """
+    pairs = zip(states, [*states[1:], "all, observed"], strict=True)
+    unseen = [one == "all" and after != "all, observed" for one, after in pairs]
+    told = (
+        [one, "all, observed"] if left else [one] for one, left in zip(states, unseen, strict=True)
+    )
+    return [state for part in told for state in part]
+
+
+def pod_life(states: Sequence[str], *, booted: bool) -> str:
+    """The states of a pod. A pod that starts on a machine that boots, before its Node is Ready, is
+    marked as not Ready by the node controller until then: which comes first nobody promises.
+    """
+    told = " → ".join(states)
+    return told.replace("ready → not ready → ready", "ready") if booted else told

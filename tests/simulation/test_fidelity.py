@@ -7,7 +7,7 @@ import pytest
 from fidelity import recordings
 from fidelity.scenarios import SCENARIOS, Scenario
 from fidelity.simulated import SimulatedStage, simulation
-from fidelity.trace import Trace
+from fidelity.trace import Trace, pod_life, set_life
 from simulation import machines, nodecontroller
 from simulation.apiserver import Apiserver, Change
 from simulation.daemonsets import DaemonSetController
@@ -89,3 +89,18 @@ def test_a_simulation_that_is_not_like_the_recording_is_found(
     mutant(monkeypatch)
     with pytest.raises(AssertionError):
         assert not recordings.difference(scenario, played(scenario, 1))
+
+
+def test_only_on_a_machine_that_boots_a_pod_may_be_not_ready_for_a_moment() -> None:
+    states = ["a", "bound", "ready", "not ready", "ready"]
+    assert pod_life(states, booted=True) == "a → bound → ready"
+    assert pod_life(states, booted=False) == "a → bound → ready → not ready → ready"
+    assert "not ready" in pod_life([*states[:4], "ending"], booted=True)
+
+
+def test_only_a_set_that_is_back_at_all_nodes_may_be_pointed_elsewhere_unseen() -> None:
+    seen = ["NotIn b", "NotIn b, observed", "all", "all, observed", "NotIn c"]
+    assert set_life(seen) == seen
+    assert set_life([state for state in seen if state != "all, observed"]) == seen
+    unseen = ["NotIn b", "all", "all, observed", "nothing"]
+    assert set_life(unseen) == unseen

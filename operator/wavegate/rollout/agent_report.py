@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
-from wavegate.api import Reason, WaitingFor
+from wavegate.api import Reason
 from wavegate.rollout import agent_same, agent_template, excerpts
 from wavegate.rollout.observation import Observation
 from wavegate.rollout.record import Outcome
@@ -31,13 +31,7 @@ def status(obs: Observation, running: Mapping[str, Any]) -> dict[str, Any]:
 def _ended(outcome: Outcome) -> dict[str, Any]:
     found = {
         "template": outcome.agent,
-        "phase": outcome.phase.value,
-        "reason": outcome.reason.value,
-        "message": outcome.message,
-        "waitingFor": WaitingFor.Nothing.value,
-        "attempt": outcome.attempt,
-        "startedAt": excerpts.timestamp(outcome.started_at),
-        "finishedAt": excerpts.timestamp(outcome.finished_at),
+        **excerpts.ended(outcome),
         **excerpts.gates(outcome.gates),
     }
     if outcome.incident:

@@ -50,12 +50,13 @@ def claim(record: Record, ledgers: Ledgers, now: float) -> Claim | None:
         since = rollout.reverting_since
         late = since is not None and now - since >= FREE_AFTER_SECONDS
         return None if late else _to_take_back(rollout, channel, ledgers)
-    waves, wave = _active(rollout), rollout.waves[-1]
+    waves, wave = rollout.in_hand, rollout.waves[-1]
     stored = [(w, *ledgers[w.ledger]) for w in waves if w.ledger in ledgers]
     if not stored:
         return None
     if wave.freed_at is not None:
-        tried = _tried(rollout)
+        # A wave that is held for what could not be fetched has freed its nodes, and tries these.
+        tried = rollout.retried
         return Claim(channel, stored[-1][2], dict.fromkeys(tried, True)) if tried else None
     back = {s.node for s in rollout.suspects if s.ledger >= waves[0].ledger and not s.kept}
     back |= rollout.excused.keys()
@@ -65,21 +66,6 @@ def claim(record: Record, ledgers: Ledgers, now: float) -> Claim | None:
         own = {name: place < one.moved for place, name in places if name not in back}
         nodes |= {name: moved for name, moved in own.items() if moved or one is wave}
     return Claim(channel, stored[-1][2], nodes)
-
-
-def _active(rollout: Rollout) -> tuple[WaveRun, ...]:
-    """The current wave, and those before it that were given up since one has passed: the nodes that
-    they moved did not soak.
-    """
-    passed = [i for i, wave in enumerate(rollout.waves) if wave.state is WaveState.Passed]
-    return rollout.waves[max(passed, default=-1) + 1 :]
-
-
-def _tried(rollout: Rollout) -> set[str]:
-    """Nodes that are tried once more, as the content could not be fetched: of a wave that is held
-    for that, and has freed its nodes, too.
-    """
-    return {stall.node for stall in rollout.stalls if stall.retrying}
 
 
 def _to_take_back(rollout: Rollout, channel: str, ledgers: Ledgers) -> Claim:
@@ -152,7 +138,7 @@ def freed(obs: Observation, rollout: Rollout, paused: Reason | None, now: float)
 
 def _claimed(obs: Observation, rollout: Rollout) -> list[str]:
     """Names of the nodes in the ledgers that it has in hand."""
-    ledgers = (obs.ledgers.get(wave.ledger) for wave in _active(rollout))
+    ledgers = (obs.ledgers.get(wave.ledger) for wave in rollout.in_hand)
     return [entry.name for ledger in ledgers if ledger for entry in ledger.nodes]
 
 
@@ -182,7 +168,7 @@ def claimed_by(obs: Observation, after: Rollout | None) -> set[str]:
         return set()
     if old.freed_at is not None and new.freed_at is None:
         return set(_claimed(obs, after))
-    ledger, tried = obs.ledgers.get(new.ledger), _tried(after) - _tried(before)
+    ledger, tried = obs.ledgers.get(new.ledger), after.retried - before.retried
     nodes = ledger.nodes[old.moved : new.moved] if ledger else ()
     return tried | {entry.name for entry in nodes}
 

@@ -3,9 +3,7 @@
 from collections.abc import Iterator
 from typing import Any
 
-from wavegate.api import (
-    Reason,
-)
+from wavegate.api import Reason
 from wavegate.evidence import Gate
 from wavegate.rollout import (
     agent_report,

@@ -11,7 +11,6 @@ there are, and that of the default plan is one node.
 from collections import Counter
 from collections.abc import Container, Iterable, Sequence
 
-from wavegate.api import WaveState
 from wavegate.evidence import NodeView
 from wavegate.rollout.groups import Groups
 from wavegate.rollout.names import CANARY_LABEL
@@ -79,9 +78,8 @@ def one_of_each(
 
 def _under_way(obs: Observation, rollout: Rollout) -> set[str]:
     """The strata of nodes that have the content in a wave that has not passed."""
-    passed = [i for i, wave in enumerate(rollout.waves) if wave.state is WaveState.Passed]
     silent = {suspect.node for suspect in rollout.suspects} | rollout.excused.keys()
-    ledgers = (obs.ledgers.get(w.ledger) for w in rollout.waves[max(passed, default=-1) + 1 :])
+    ledgers = (obs.ledgers.get(wave.ledger) for wave in rollout.in_hand)
     entries = (entry for ledger in ledgers if ledger for entry in ledger.nodes)
     having = {node.name for node in obs.moved(rollout.attempt)} - silent
     return {

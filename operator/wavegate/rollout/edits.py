@@ -14,7 +14,7 @@ query could not be taken back.
 from collections.abc import Iterator
 from dataclasses import replace
 
-from wavegate.api import IntOrPercent, OnFailure, Reason, WaveState
+from wavegate.api import Channel, IntOrPercent, OnFailure, Reason, Severity, WaveState
 from wavegate.evidence import CheckSpec
 from wavegate.rollout import queue
 from wavegate.rollout.observation import Observation
@@ -47,8 +47,9 @@ def apply(obs: Observation, rollout: Rollout) -> Rollout:
     wanted = _wanted(obs)
     if wanted is None:
         return rollout
-    plan = tightened(rollout.plan, wanted, _open_until(obs, rollout), _soaks_until(rollout))
-    return rollout if plan == rollout.plan else replace(rollout, plan=plan)
+    opened, soaked = _open_until(obs, rollout), _soaks_until(rollout)
+    tighter = obs.kept.of(_tighter, rollout.plan, wanted, opened, soaked)
+    return replace(rollout, plan=tighter) if tighter is not None else rollout
 
 
 def outdated(obs: Observation) -> Problem | None:
@@ -141,9 +142,19 @@ def _frozen_now(obs: Observation) -> Plan | None:
     channel, rollout = obs.channel, obs.record.rollout
     if channel is None or rollout is None:
         return None
-    counts = rollout.plan.severity.capped(channel.spec.rollout.max_severity)
-    wanted = queue.freeze(channel, counts, obs.soak_floor)
-    return replace(wanted, severity=rollout.plan.severity)
+    said, counts = rollout.plan.severity, channel.spec.rollout.max_severity
+    return obs.kept.of(_frozen, channel, said.capped(counts), obs.soak_floor, said)
+
+
+def _frozen(channel: Channel, counts: Severity, floor: float, said: Severity) -> Plan:
+    """The plan that this channel's spec means now. What the release said of its severity stays."""
+    return replace(queue.freeze(channel, counts, floor), severity=said)
+
+
+def _tighter(plan: Plan, wanted: Plan, opened: int, soaked: int) -> Plan | None:
+    """The plan with what is tighter; None where nothing is."""
+    found = tightened(plan, wanted, opened, soaked)
+    return found if found != plan else None
 
 
 def _open_until(obs: Observation, rollout: Rollout) -> int:

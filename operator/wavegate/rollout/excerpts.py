@@ -3,11 +3,11 @@
 from datetime import UTC, datetime
 from typing import Any
 
-from wavegate.api import Reason
+from wavegate.api import Reason, WaitingFor
 from wavegate.evidence import Gate
 from wavegate.rollout import suspect_report
 from wavegate.rollout.names import ledger_name
-from wavegate.rollout.record import Incident, Revision, WaveRun
+from wavegate.rollout.record import Incident, Outcome, Revision, WaveRun
 from wavegate.rollout.steps import Problem
 
 MAX_WAVES = 60
@@ -61,6 +61,19 @@ def waves(opened: tuple[WaveRun, ...], attempt: str) -> list[dict[str, Any]]:
             entry["gates"] = list(wave.gates)
         shown.append(entry)
     return shown
+
+
+def ended(outcome: Outcome) -> dict[str, Any]:
+    """How a rollout ended, of whatever kind."""
+    return {
+        "phase": outcome.phase.value,
+        "reason": outcome.reason.value,
+        "message": outcome.message,
+        "waitingFor": WaitingFor.Nothing.value,
+        "attempt": outcome.attempt,
+        "startedAt": timestamp(outcome.started_at),
+        "finishedAt": timestamp(outcome.finished_at),
+    }
 
 
 def incident(of: Incident, attempt: str) -> dict[str, Any]:

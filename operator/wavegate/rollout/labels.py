@@ -48,8 +48,7 @@ def set_aside(obs: Observation, rollout: Rollout) -> frozenset[str]:
             found = obs.kept.of(_unlabelled, ledger, obs.nodes, rollout.attempt, obs.key)
             names |= {name for place, name in found if place < wave.labelled}
     # One that is tried again lacks it for a moment, until it is labelled anew.
-    again = {stall.node for stall in rollout.stalls if stall.retrying}
-    again |= {rollout.drilling.node} if rollout.drilling else set()
+    again = rollout.retried | ({rollout.drilling.node} if rollout.drilling else set())
     return frozenset(names - again)
 
 

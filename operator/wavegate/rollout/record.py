@@ -338,6 +338,17 @@ class Rollout:
         return sum(1 for wave in self.waves if wave.state is not WaveState.Excused) - 1
 
     @property
+    def in_hand(self) -> tuple[WaveRun, ...]:
+        """The current wave, and those before it that were given up since one has passed."""
+        passed = [i for i, wave in enumerate(self.waves) if wave.state is WaveState.Passed]
+        return self.waves[max(passed, default=-1) + 1 :]
+
+    @property
+    def retried(self) -> set[str]:
+        """Nodes that are tried once more, as the content could not be fetched."""
+        return {stall.node for stall in self.stalls if stall.retrying}
+
+    @property
     def drilling(self) -> Drill | None:
         """The drill that is under way in the current wave."""
         drill = self.drill

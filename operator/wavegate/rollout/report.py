@@ -65,11 +65,7 @@ def release_status(
                 Reason.Completed,
             ),
             _baked(outcome, status),
-            *(
-                progress_report.plan_current(obs)
-                if rollout and rollout.candidate.release_uid == release.uid
-                else ()
-            ),
+            *(progress_report.plan_current(obs) if is_running else ()),
         ],
     }
 
@@ -122,14 +118,8 @@ def _baked(outcome: Outcome | None, status: dict[str, Any]) -> dict[str, Any]:
 
 def _ended(obs: Observation, outcome: Outcome, now: float) -> dict[str, Any]:
     status: dict[str, Any] = {
-        "phase": outcome.phase.value,
-        "reason": outcome.reason.value,
-        "message": outcome.message,
-        "waitingFor": WaitingFor.Nothing.value,
-        "attempt": outcome.attempt,
+        **excerpts.ended(outcome),
         "digest": outcome.digest,
-        "startedAt": excerpts.timestamp(outcome.started_at),
-        "finishedAt": excerpts.timestamp(outcome.finished_at),
         "waves": excerpts.waves(outcome.waves, outcome.attempt),
         **excerpts.gates(bake_report.gates_of(obs, outcome)),
     } | bake_report.completed(obs, outcome, now)

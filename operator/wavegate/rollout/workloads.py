@@ -172,6 +172,5 @@ def _on(obs: Observation, node: NodeView) -> Sequence[str]:
 
 def _taken(obs: Observation, rollout: Rollout) -> frozenset[str]:
     """The nodes in ledgers of waves that have not passed."""
-    passed = [i for i, wave in enumerate(rollout.waves) if wave.state is WaveState.Passed]
-    ledgers = (obs.ledgers.get(w.ledger) for w in rollout.waves[max(passed, default=-1) + 1 :])
+    ledgers = (obs.ledgers.get(wave.ledger) for wave in rollout.in_hand)
     return frozenset(entry.name for ledger in ledgers if ledger for entry in ledger.nodes)
