@@ -108,15 +108,28 @@ class Fleet(Stage):
         return self.plan()
 
     def until_rest(self, content: str) -> None:
-        """Wait until all nodes run it, one revision matches them all, and none is under way."""
+        """Wait until all nodes run it, none is tainted any more, one revision matches them all, and
+        none is under way.
+        """
         self.until_runs(content, self.nodes)
 
         def settled() -> bool:
+            if any(node["spec"].get("taints") for node in self.bodies("nodes")):
+                return False
             trace = self.trace()
             states = sorted(map(trace.set_state, self.bodies("daemonsets")))
             return states == ["all, observed", *["nothing, observed"] * (len(states) - 1)]
 
         self.until("no revision is under way", settled)
+
+    def until_deleted(self, release: str) -> None:
+        """Wait until the revision of a release that failed has no DaemonSet any more."""
+
+        def deleted() -> bool:
+            trace = self.trace()
+            return release not in map(trace.release_of, self.bodies("daemonsets"))
+
+        self.until(f"the DaemonSet of {release} is gone", deleted)
 
 
 def kind_of(node: str) -> Kind:

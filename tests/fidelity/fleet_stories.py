@@ -52,6 +52,7 @@ def content_that_crashes_on_one_kernel(stage: Fleet) -> None:
             stage.crash_agent(node)
     stage.until_phase("c", "Reverted")
     stage.until_rest("b")
+    stage.until_deleted("c")
     assert [block.release for block in stage.record().blocked] == ["c"]
 
 
@@ -73,6 +74,7 @@ def mass_crash_of_a_quarter(stage: Fleet) -> None:
     stage.until_phase("d", "Reverted")
     stage.boot(stopped[0])
     stage.until_rest("b")
+    stage.until_deleted("d")
 
 
 STORIES = (

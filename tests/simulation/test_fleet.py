@@ -1,6 +1,5 @@
-"""Three golden stories on 200 nodes: each seed shows the same, and the plan that was shown before.
-
-The recordings are of the simulation itself, until these stories were played on the sandbox.
+"""Three golden stories on 200 nodes: each seed shows what the sandbox showed, and each rollout is
+what the plan told before.
 """
 
 import random

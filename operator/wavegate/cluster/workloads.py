@@ -1,15 +1,14 @@
 """Reads on which nodes critical workloads run: three lists, of which the long one is by label."""
 
-import re
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 from wavegate.cluster import paths
 from wavegate.cluster.client import Client
+from wavegate.rollout.names import DNS_LABEL
 
 SERVICE_LABEL = "kubernetes.io/service-name"
 """Names the Service of an EndpointSlice."""
-_LABEL = re.compile(r"[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?")
 
 
 async def carriers(client: Client, services: Iterable[str]) -> dict[str, frozenset[str]]:
@@ -20,7 +19,7 @@ async def carriers(client: Client, services: Iterable[str]) -> dict[str, frozens
     for path in (paths.VALIDATING_WEBHOOKS, paths.MUTATING_WEBHOOKS):
         wanted |= {*_fail_closed(await client.get(path))}
     # A webhook may name anything; what can't be a Service's name would spoil the whole selector.
-    names = ",".join(sorted({name for name in map(_name, wanted) if _LABEL.fullmatch(name)}))
+    names = ",".join(sorted({name for name in map(_name, wanted) if DNS_LABEL.fullmatch(name)}))
     params = {"labelSelector": f"{SERVICE_LABEL} in ({names})"}
     found: dict[str, set[str]] = {}
     for item in (await client.get(paths.ENDPOINT_SLICES, params))["items"]:

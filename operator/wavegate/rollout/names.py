@@ -6,6 +6,7 @@ that a cut name can never equal another channel's whole one.
 
 import functools
 import hashlib
+import re
 
 LABEL_DOMAIN = "wavegate.node-restriction.kubernetes.io"
 """Kubelets may not set labels under node-restriction.kubernetes.io on their own node."""
@@ -48,6 +49,9 @@ AGENTS_LABEL = "wavegate.dev/agents"
 
 PARKED_LABEL = "wavegate.dev/parked"
 """A DaemonSet is parked by a nodeSelector on this label, which no node carries."""
+
+DNS_LABEL = re.compile(r"[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?")
+"""The name of a Service or namespace, or of what must be usable as such."""
 
 LABEL_LIMIT = 63
 _DAEMON_SET_LIMIT = 52

@@ -9,12 +9,12 @@ itself, can't be spread: their node comes last in its wave.
 """
 
 import math
-import re
 from collections.abc import Iterable, Sequence
 from urllib.parse import urlsplit
 
 from wavegate.api import Channel, Phase, Reason, WaveState
 from wavegate.evidence import Finding, NodeView, Verdict
+from wavegate.rollout.names import DNS_LABEL
 from wavegate.rollout.observation import CriticalWorkloads, Observation
 from wavegate.rollout.record import Plan, Rollout
 
@@ -32,7 +32,6 @@ SHOWN_SECONDS = 600.0
 """Where nothing rolls out it is read so often at most, for the plan that is shown."""
 READING = "a look at where critical workloads run"
 _CHOOSING = (WaveState.Pending, WaveState.Passed)
-_LABEL = re.compile(r"[a-z]([-a-z0-9]{0,61}[a-z0-9])?")
 
 
 def services(plan: Plan) -> frozenset[str]:
@@ -56,7 +55,7 @@ def _service_of(url: str) -> str:
     name, _, rest = (urlsplit(url).hostname or "").partition(".")
     namespace, _, domain = rest.partition(".")
     inside = domain in ("", "svc") or domain.startswith("svc.")
-    known = inside and _LABEL.fullmatch(name) and _LABEL.fullmatch(namespace)
+    known = inside and DNS_LABEL.fullmatch(name) and DNS_LABEL.fullmatch(namespace)
     return f"{namespace}/{name}" if known else ""
 
 

@@ -15,10 +15,11 @@ from urllib.parse import urlsplit
 
 import requests
 
+from wavegate.rollout.names import DNS_LABEL
+
 _MAX_FILE = 64 * 1024
 _LONG = 6
 """A header's value that is shorter names a tenant, and would be cut out of every message."""
-_NAME = re.compile(r"[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?")
 _HEADER = re.compile(r"([A-Za-z0-9-]+):[ \t]*([\x21-\x7e]([\x20-\x7e]*[\x21-\x7e])?)")
 
 
@@ -79,7 +80,7 @@ def connect(folder: Path, source: Source) -> Connection:
         return Connection(source.url)
     name = source.connection
     here = folder / name
-    if not _NAME.fullmatch(name) or not here.is_dir():
+    if not DNS_LABEL.fullmatch(name) or not here.is_dir():
         raise ConnectionUnusable(
             f"the operator has no Prometheus connection {name!r}: add it to the chart's value "
             "prometheusConnections, or correct spec.prometheus.connection"

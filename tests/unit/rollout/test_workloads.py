@@ -143,6 +143,7 @@ def test_a_wave_that_was_not_done_counts_with_the_next_one(make_sim):
         ("http://prometheus.monitoring:9090", "monitoring/prometheus"),
         ("https://prometheus.monitoring.svc/path", "monitoring/prometheus"),
         ("http://prometheus.monitoring.svc.cluster.local:9090", "monitoring/prometheus"),
+        ("http://prometheus.2nd-line:9090", "2nd-line/prometheus"),
         ("http://prometheus:9090", ""),
         ("https://prometheus.example.com", ""),
         ("http://10.0.0.1:9090", ""),
