@@ -18,6 +18,7 @@ from wavegate.rollout import (
     edits,
     forward,
     lost,
+    prepare,
     queue,
     revert,
     succession,
@@ -75,7 +76,7 @@ def _decide(obs: Observation, now: float) -> Step:
     if tighter is not rollout:
         return Step(record=replace(record, rollout=tighter))
     if rollout.phase is Phase.Pending:
-        return forward.prepare(obs, rollout, now)
+        return prepare.advance(obs, rollout, now)
     paused = pause_reason(obs, now)
     freed = busy.freed(obs, rollout, paused, now)
     if freed is not rollout:

@@ -65,6 +65,12 @@ def begin(obs: Observation, rollout: Rollout, reason: Reason, message: str, now:
     return Step(record=replace(obs.record, rollout=reverting))
 
 
+def fenced_by_hand(obs: Observation, rollout: Rollout, now: float) -> Step:
+    """A person's edit of the candidate's DaemonSet, or its deletion, counts as a revert."""
+    message = f"someone fenced or deleted DaemonSet {rollout.candidate.daemon_set}"
+    return begin(obs, rollout, Reason.FencedByHand, message, now)
+
+
 def advance(obs: Observation, rollout: Rollout, now: float) -> Step:
     """One step of a revert: fence until it is seen to hold, then wait for the nodes."""
     actions = tuple(_fence(obs, rollout, now))
