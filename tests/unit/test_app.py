@@ -5,7 +5,7 @@ import asyncio
 import pytest
 
 from wavegate import app
-from wavegate.cluster.client import ApiError
+from wavegate.cluster.client import ApiError, Client
 from wavegate.cluster.served import KINDS
 from wavegate.settings import Settings
 from wavegate.telemetry.metrics import Metrics
@@ -31,7 +31,7 @@ def deaf(monkeypatch):
     return ended
 
 
-class Discovery:
+class Discovery(Client):
     """A client whose answers come in this order; the last one again and again."""
 
     def __init__(self, *answers):

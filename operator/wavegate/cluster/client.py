@@ -74,6 +74,15 @@ class Client:
         """GET one object."""
         return await self._request("GET", path, params)
 
+    async def find(self, path: str) -> dict[str, Any] | None:
+        """GET one object; None when there is none, or no such kind."""
+        try:
+            return await self.get(path)
+        except ApiError as error:
+            if error.status != 404:
+                raise
+            return None
+
     async def list(self, path: str, params: Params | None = None) -> dict[str, Any]:
         """GET a list or a page of one, which may take a minute on a busy server."""
         return await self._request("GET", path, params, timeout=LIST_SECONDS)

@@ -69,7 +69,7 @@ class Leadership:
             return
         self._renewed = float("-inf")
         try:
-            lease = await self._read()
+            lease = await self._client.find(self._path)
             if lease and lease["spec"].get("holderIdentity") == self._settings.identity:
                 lease["spec"]["holderIdentity"] = ""
                 await self._client.replace(self._path, lease)
@@ -84,7 +84,7 @@ class Leadership:
         """Take or renew the lease; False when another holds it or the apiserver does not answer."""
         started = self._clock()
         try:
-            lease = await self._read()
+            lease = await self._client.find(self._path)
             if lease is None:
                 await self._client.create(paths.leases(self._settings.namespace), self._new())
             elif self._may_take(lease):
@@ -99,14 +99,6 @@ class Leadership:
             return False
         self._renewed = started
         return True
-
-    async def _read(self) -> dict[str, Any] | None:
-        try:
-            return await self._client.get(self._path)
-        except ApiError as error:
-            if error.status == 404:
-                return None
-            raise
 
     def _may_take(self, lease: dict[str, Any]) -> bool:
         spec = lease.get("spec") or {}

@@ -104,12 +104,8 @@ class SelfCheck:
                 raise ApiError(0, "the apiserver's list of kinds can't be read")
             return self._kinds.awaited, []
         unpublished = "the apiserver has not published the schemas of the CRDs yet"
-        try:
-            served = dict(_kinds(await self._client.get(_SCHEMAS)))
-        except ApiError as error:
-            if error.status != 404:
-                raise
-            return unpublished, []
+        schemas = await self._client.find(_SCHEMAS)
+        served = dict(_kinds(schemas)) if schemas is not None else {}
         if any(kind.kind not in served for kind in KINDS):
             return unpublished, []
         return "", [text for kind in KINDS if (text := _too_old(kind, served[kind.kind]))]
@@ -136,13 +132,9 @@ class SelfCheck:
                 )
 
     async def _serves(self, group_version: str, plural: str) -> bool:
-        try:
-            found = await self._client.get(f"/apis/{group_version}")
-        except ApiError as error:
-            if error.status != 404:
-                raise
-            return False
-        return plural in {resource["name"] for resource in found.get("resources", [])}
+        found = await self._client.find(f"/apis/{group_version}")
+        served = found.get("resources", []) if found is not None else []
+        return plural in {resource["name"] for resource in served}
 
 
 def _kinds(document: Mapping[str, Any]) -> Iterator[tuple[str, Mapping[str, Any]]]:

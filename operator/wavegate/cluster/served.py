@@ -39,11 +39,8 @@ class ServedKinds:
 
     async def _missing(self) -> frozenset[str]:
         wanted = frozenset(kind.plural for kind in KINDS)
-        try:
-            found = await self._client.get(paths.OUR_API)
-        except ApiError as error:
-            if error.status != 404:
-                raise
+        found = await self._client.find(paths.OUR_API)
+        if found is None:
             return wanted
         return wanted - {resource["name"] for resource in found.get("resources", [])}
 

@@ -72,11 +72,8 @@ class Store:
         none, None if it can't be read by this version.
         """
         path = paths.config_maps(self._namespace, record_name(self._channel))
-        try:
-            body = await self._client.get(path)
-        except ApiError as error:
-            if error.status != 404:
-                raise
+        body = await self._client.find(path)
+        if body is None:
             return Record(self._namespace, self._channel)
         self._fresh("configmaps", body)
         return stored_config_map(body, None, 0.0).record
