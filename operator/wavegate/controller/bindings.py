@@ -5,7 +5,6 @@ are asked for before anything begins, again while a release rolls out, and at on
 was refused. While one is missing no node moves; a revert is tried all the same, as far as it goes.
 """
 
-import asyncio
 import logging
 from collections import defaultdict
 from collections.abc import Callable
@@ -13,6 +12,7 @@ from collections.abc import Callable
 from wavegate.cluster.client import ApiError, Client
 from wavegate.cluster.reviews import in_words, not_granted_in
 from wavegate.cluster.rights import agents_rights
+from wavegate.controller.tasks import Tasks
 from wavegate.controller.work import Key
 
 log = logging.getLogger(__name__)
@@ -38,7 +38,7 @@ class Bindings:
         self._doubted: set[str] = set()
         self._since: dict[str, float] = {}
         self._asked: dict[str, float] = {}
-        self._running: dict[str, asyncio.Task[str]] = {}
+        self._tasks = Tasks[str]()
         self._keys: dict[str, set[Key]] = defaultdict(set)
 
     async def lacking(self, namespace: str) -> str:
@@ -58,16 +58,14 @@ class Bindings:
         namespace = key[0]
         self._keys[namespace].add(key)
         retry = RETRY_SECONDS if self._lacking.get(namespace) else RENEW_SECONDS
-        task = self._running.get(namespace)
-        if (task is not None and not task.done()) or (not rolling and retry == RENEW_SECONDS):
+        if self._tasks.is_running(namespace) or (not rolling and retry == RENEW_SECONDS):
             return
         if self._clock() - self._asked.get(namespace, 0.0) >= retry:
-            self._running[namespace] = asyncio.create_task(self.look(namespace))
+            self._tasks.start(namespace, self.look(namespace))
 
     def close(self) -> None:
         """Stop asking."""
-        for task in self._running.values():
-            task.cancel()
+        self._tasks.close()
 
     def since(self, namespace: str) -> float:
         """Since when all is allowed again, after it was not: what was seen before then could not

@@ -1,6 +1,5 @@
 """Keeps the Prometheus checks of rollouts and bakes answered, each at its interval."""
 
-import asyncio
 import logging
 import math
 from collections import defaultdict
@@ -8,6 +7,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 
 from wavegate.controller.queries import Questions
+from wavegate.controller.tasks import Tasks
 from wavegate.controller.work import Key
 from wavegate.evidence import (
     LEAST_CONTROL,
@@ -53,7 +53,7 @@ class CheckRunner:
         self._reader, self._clock, self._wake, self._metrics = reader, clock, wake, metrics
         self._verdicts: dict[Key, dict[tuple[str, str], Verdict]] = defaultdict(dict)
         self._results: dict[Key, dict[str, dict[str, CheckResult]]] = defaultdict(dict)
-        self._running: dict[tuple[Key, str, str], asyncio.Task[None]] = {}
+        self._tasks = Tasks[tuple[Key, str, str]]()
 
     def results(self, key: Key) -> Mapping[str, Mapping[str, CheckResult]]:
         """The newest answers for a channel: by attempt (the running and the baking one), by name
@@ -63,14 +63,12 @@ class CheckRunner:
 
     def close(self) -> None:
         """Stop asking."""
-        for task in self._running.values():
-            task.cancel()
+        self._tasks.close()
 
     def ensure(self, key: Key, obs: Observation) -> float | None:
         """Start the queries that are due; returns in how many seconds the next one is, None when
         there is none to wait for. Answers about other attempts are forgotten.
         """
-        self._running = {place: task for place, task in self._running.items() if not task.done()}
         known, attempts = self._results[key], attempts_of(obs.record)
         self._results[key] = {attempt: known.get(attempt, {}) for attempt in attempts}
         left = []
@@ -81,14 +79,13 @@ class CheckRunner:
             seconds = self._due_in(key, check, asked)
             left.append(seconds)
             if seconds <= 0:
-                work = self._ask(key, check, asked, obs)
                 place = (key, asked.rollout.attempt, check.name)
-                self._running[place] = asyncio.create_task(work)
+                self._tasks.start(place, self._ask(key, check, asked, obs))
         return min((seconds for seconds in left if 0 < seconds < math.inf), default=None)
 
     def _due_in(self, key: Key, check: CheckSpec, asked: Questions) -> float:
         """Seconds until this check is asked; endless while its answer is awaited, which wakes."""
-        if (key, asked.rollout.attempt, check.name) in self._running:
+        if self._tasks.is_running((key, asked.rollout.attempt, check.name)):
             return math.inf
         last = self._results[key][asked.rollout.attempt].get(check.name)
         if last is None:

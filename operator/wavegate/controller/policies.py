@@ -9,6 +9,7 @@ from collections.abc import Callable
 
 from wavegate.cluster.client import ApiError, Client
 from wavegate.cluster.forged import try_forged
+from wavegate.controller.tasks import Tasks
 from wavegate.controller.work import Key
 from wavegate.rollout import decisions
 from wavegate.rollout.observation import Observation, PolicyProof
@@ -27,7 +28,7 @@ class PolicyRunner:
     ) -> None:
         self._client, self._clock, self._wake = client, clock, wake
         self._proofs: dict[str, PolicyProof] = {}
-        self._running: dict[str, asyncio.Task[None]] = {}
+        self._tasks = Tasks[str]()
         self._waiting: dict[str, set[Key]] = defaultdict(set)
 
     def proof(self, key: Key) -> PolicyProof | None:
@@ -36,8 +37,7 @@ class PolicyRunner:
 
     def close(self) -> None:
         """Stop trying."""
-        for task in self._running.values():
-            task.cancel()
+        self._tasks.close()
 
     def ensure(self, key: Key, obs: Observation) -> None:
         """Try the policies if a decision, or a new process, wants it. Without the right to try it
@@ -49,9 +49,8 @@ class PolicyRunner:
         if at is None or obs.forbidden:
             return
         self._waiting[namespace].add(key)
-        task = self._running.get(namespace)
-        if task is None or task.done():
-            self._running[namespace] = asyncio.create_task(self._try(namespace, at))
+        if not self._tasks.is_running(namespace):
+            self._tasks.start(namespace, self._try(namespace, at))
 
     async def _try(self, namespace: str, at: float) -> None:
         await asyncio.sleep(max(0.0, at - self._clock()))

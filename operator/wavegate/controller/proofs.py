@@ -1,11 +1,11 @@
 """Keeps the proof of the way back of pending waves, as often as the pure core wants it."""
 
-import asyncio
 import logging
 from collections.abc import Callable
 
 from wavegate.cluster.client import Client
 from wavegate.cluster.trial import try_revert
+from wavegate.controller.tasks import Tasks
 from wavegate.controller.work import Key
 from wavegate.rollout import way_back
 from wavegate.rollout.attempt import Rollout
@@ -28,7 +28,7 @@ class ProofRunner:
     ) -> None:
         self._client, self._clock, self._wake = client, clock, wake
         self._proofs: dict[Key, RevertProof] = {}
-        self._running: dict[Key, asyncio.Task[None]] = {}
+        self._tasks = Tasks[Key]()
 
     def proof(self, key: Key) -> RevertProof | None:
         """The newest proof for a channel's rollout."""
@@ -36,24 +36,20 @@ class ProofRunner:
 
     def close(self) -> None:
         """Stop trying."""
-        for task in self._running.values():
-            task.cancel()
+        self._tasks.close()
 
     def ensure(self, key: Key, obs: Observation) -> None:
         """Try the way back if it is due. Without a rollout nothing is remembered."""
         rollout = obs.record.rollout
         if rollout is None:
             self._proofs.pop(key, None)
-            self._running.pop(key, None)
+            self._tasks.forget(key)
             return
         (candidate, stable), now = way_back.revisions(obs, rollout), self._clock()
-        task = self._running.get(key)
-        if candidate is None or (task is not None and not task.done()):
+        if candidate is None or self._tasks.is_running(key):
             return
         if pause_reason(obs, now) is None and way_back.is_due(obs, rollout, now):
-            self._running[key] = asyncio.create_task(
-                self._try(key, obs, rollout, (candidate, stable))
-            )
+            self._tasks.start(key, self._try(key, obs, rollout, (candidate, stable)))
 
     async def _try(
         self, key: Key, obs: Observation, rollout: Rollout, revisions: Revisions

@@ -1,11 +1,11 @@
 """Keeps what is known of where critical workloads run, as often as the pure core wants it."""
 
-import asyncio
 import logging
 from collections.abc import Callable
 
 from wavegate.cluster.client import ApiError, Client
 from wavegate.cluster.workloads import carriers
+from wavegate.controller.tasks import Tasks
 from wavegate.controller.work import Key
 from wavegate.rollout import workloads
 from wavegate.rollout.observation import CriticalWorkloads, Observation
@@ -30,7 +30,7 @@ class WorkloadRunner:
         self._client, self._clock, self._wake = client, clock, wake
         self._own = frozenset([own_service] if own_service else [])
         self._known: dict[Key, CriticalWorkloads] = {}
-        self._running: dict[Key, asyncio.Task[None]] = {}
+        self._tasks = Tasks[Key]()
 
     def seen(self, key: Key) -> CriticalWorkloads:
         """What was read last for a channel. An answer that did not come says so: what was
@@ -40,8 +40,7 @@ class WorkloadRunner:
 
     def close(self) -> None:
         """Stop reading."""
-        for task in self._running.values():
-            task.cancel()
+        self._tasks.close()
 
     def ensure(self, key: Key, obs: Observation) -> float | None:
         """Read if it is due; returns in how many seconds it is due next, None when nothing is to be
@@ -51,14 +50,13 @@ class WorkloadRunner:
         wanted = workloads.asked(obs)
         if obs.channel is None and obs.record.rollout is None:
             self._known.pop(key, None)
-        task = self._running.get(key)
-        if wanted is None or (task is not None and not task.done()):
+        if wanted is None or self._tasks.is_running(key):
             return None
         left = workloads.due_in(obs, self.seen(key), self._clock())
         if left > 0.0:
             return left if obs.record.rollout else None
         attempt = obs.record.rollout.attempt if obs.record.rollout else ""
-        self._running[key] = asyncio.create_task(self._read(key, wanted, attempt))
+        self._tasks.start(key, self._read(key, wanted, attempt))
         return None
 
     async def _read(self, key: Key, wanted: frozenset[str], attempt: str) -> None:

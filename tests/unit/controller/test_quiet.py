@@ -71,7 +71,7 @@ class Operator:
                 self.passes += 1
                 await self.engine._work(KEY)
                 self.queue.done(KEY)
-                await asyncio.gather(*self.engine._workloads._running.values())
+                await asyncio.gather(*self.engine._workloads._tasks._running.values())
             self.clock.now += 1
 
     async def is_due(self):

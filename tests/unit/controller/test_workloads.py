@@ -72,8 +72,8 @@ class Reading:
     async def _read(self, rollout):
         obs = Observation(*KEY, None, Record(*KEY, rollout=rollout), {})
         self.runner.ensure(KEY, obs)
-        await asyncio.gather(*self.runner._running.values())
-        self.runner._running.clear()
+        await asyncio.gather(*self.runner._tasks._running.values())
+        self.runner._tasks._running.clear()
         self.due = self.runner.ensure(KEY, obs)
         return self.runner.seen(KEY)
 
