@@ -165,12 +165,9 @@ def _begun(
     obs: Observation, channel: Channel, release: Release | None
 ) -> tuple[Rollout, Observation]:
     """The rollout as it would begin, and what would be seen then."""
-    stable = obs.record.stable
-    if stable is not None and agent_template.is_next(obs):
-        rollout = queue.start_agent(obs, channel, stable, 0.0)
-    else:
-        rollout = queue.start(obs, channel, release or _some_release(channel), 0.0)
-    rollout = replace(rollout, phase=Phase.Rolling)
+    agent = queue.agents_turn(obs, channel, 0.0)
+    next_one = agent or queue.start(obs, channel, release or _some_release(channel), 0.0)
+    rollout = replace(next_one, phase=Phase.Rolling)
     template = _template(obs)
     name = rollout.candidate.daemon_set
     view = RevisionView(

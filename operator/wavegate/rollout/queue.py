@@ -94,18 +94,13 @@ def block_of(obs: Observation, release: Release) -> Blocked | None:
     return obs.record.block_of(digest_of(obs, release), loaded_of(release))
 
 
-def floor(record: Record) -> int:
-    """The highest sequence that was ever tried here: only a higher one may start. -1 = none."""
-    return record.highest_sequence
-
-
 def eligible(obs: Observation) -> Sequence[Release]:
     """Releases that may start, the newest first."""
     return obs.once(_eligible)
 
 
 def _eligible(obs: Observation) -> list[Release]:
-    lowest = floor(obs.record)
+    lowest = obs.record.highest_sequence
     ready = [
         release
         for release in obs.releases
@@ -120,7 +115,7 @@ def _eligible(obs: Observation) -> list[Release]:
 
 def is_open(obs: Observation, release: Release) -> bool:
     """Whether a release may still start one day."""
-    return not release.deletion_timestamp and release.spec.sequence > floor(obs.record)
+    return not release.deletion_timestamp and release.spec.sequence > obs.record.highest_sequence
 
 
 def overtaken_by(record: Record, release: Release) -> str:
@@ -168,11 +163,19 @@ def start_agent(obs: Observation, channel: Channel, stable: Revision, now: float
     return Rollout(candidate, plan, Phase.Pending, started_at=now)
 
 
-def next_start(obs: Observation, channel: Channel, now: float) -> Rollout | None:
-    """What starts next: a change of the agent goes before releases, which may need it."""
+def agents_turn(obs: Observation, channel: Channel, now: float) -> Rollout | None:
+    """A change of the agent, if it is next: it goes before releases, which may need it."""
     stable = obs.record.stable
-    if stable is not None and agent_template.is_next(obs):
-        return start_agent(obs, channel, stable, now)
+    if stable is None or not agent_template.is_next(obs):
+        return None
+    return start_agent(obs, channel, stable, now)
+
+
+def next_start(obs: Observation, channel: Channel, now: float) -> Rollout | None:
+    """What starts next, if anything may."""
+    agent = agents_turn(obs, channel, now)
+    if agent is not None:
+        return agent
     ready = eligible(obs)
     return start(obs, channel, ready[0], now) if ready else None
 

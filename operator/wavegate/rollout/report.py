@@ -154,7 +154,7 @@ def _queue_place(
     if blocked:
         message = refused.told(blocked, queue.digest_of(obs, release))
         return Phase.Rejected, Reason.DigestBlocked, message, WaitingFor.Nothing
-    lowest = queue.floor(obs.record)
+    lowest = obs.record.highest_sequence
     running = obs.record.rollout
     if release.spec.sequence <= lowest or (
         running is not None and release.spec.sequence <= running.candidate.sequence

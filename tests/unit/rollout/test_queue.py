@@ -35,7 +35,7 @@ def revision(sequence):
     ],
 )
 def test_the_floor_is_the_highest_sequence_that_was_ever_tried(record, expected):
-    assert queue.floor(record) == expected
+    assert record.highest_sequence == expected
 
 
 @pytest.mark.parametrize(
