@@ -25,10 +25,11 @@ from wavegate.api.channel import (
     Wave,
 )
 from wavegate.api.decision import DEFAULT_PAUSE, Decision, DecisionAction, DecisionSpec
-from wavegate.api.reasons import DecisionPhase, GateKind, Phase, Reason, WaitingFor, WaveState
+from wavegate.api.reasons import Reason
 from wavegate.api.release import Release, ReleaseContent, ReleaseSpec
 from wavegate.api.resource import API_VERSION, GROUP, VERSION, ObjectMeta, Resource
 from wavegate.api.severity import Severity
+from wavegate.api.states import DecisionPhase, GateKind, Phase, WaitingFor, WaveState
 from wavegate.api.values import (
     Condition,
     ConditionStatus,

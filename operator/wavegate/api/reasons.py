@@ -1,73 +1,13 @@
-"""The one vocabulary of reasons and states: status, events, metric labels and docs use it.
+"""The one vocabulary of reasons: status, events, metric labels and docs use it.
 
 A member's name is its value, so that a word seen in a cluster is found in the code. `meaning` is
-one sentence: what happened, and what a person can do.
+one sentence: what happened, and what a person can do. It is a table, under headings that the docs
+repeat, and longer than other files: an enumeration has to stand in one place, and who looks a word
+up, or adds one, has all that there are before him.
 """
 
 from enum import StrEnum
 from typing import Self
-
-
-class Phase(StrEnum):
-    """Phase of a release."""
-
-    Pending = "Pending"
-    Rolling = "Rolling"
-    Paused = "Paused"
-    Reverting = "Reverting"
-    Reverted = "Reverted"
-    Completed = "Completed"
-    Rejected = "Rejected"
-    Superseded = "Superseded"
-
-    @property
-    def is_final(self) -> bool:
-        """Whether the release will never move a node (again)."""
-        return self in {Phase.Reverted, Phase.Completed, Phase.Rejected, Phase.Superseded}
-
-
-class WaveState(StrEnum):
-    """State of a wave."""
-
-    Pending = "Pending"
-    AwaitingApproval = "AwaitingApproval"
-    Moving = "Moving"
-    Soaking = "Soaking"
-    Judging = "Judging"
-    Passed = "Passed"
-    Failed = "Failed"
-    Held = "Held"
-    Excused = "Excused"
-
-
-class GateKind(StrEnum):
-    """A kind of evidence that a wave must pass."""
-
-    Nodes = "Nodes"
-    """What nodes show by themselves, against their ledger."""
-    Agents = "Agents"
-    """What the agents' pods show by themselves."""
-    Check = "Check"
-    """One check of Prometheus."""
-    Sight = "Sight"
-    """Whether the operator sees what it judges, and could take it back."""
-
-
-class WaitingFor(StrEnum):
-    """What has to come before the release goes on."""
-
-    Evidence = "Evidence"
-    Person = "Person"
-    Node = "Node"
-    Nothing = "Nothing"
-
-
-class DecisionPhase(StrEnum):
-    """What became of a decision."""
-
-    Accepted = "Accepted"
-    Refused = "Refused"
-    Expired = "Expired"
 
 
 def _reason(name: str, meaning: str) -> tuple[str, str]:
