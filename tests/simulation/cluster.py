@@ -8,7 +8,6 @@ Everything happens on one virtual clock, in an order drawn from `seed`. A test a
 import asyncio
 import random
 from collections.abc import Callable, Mapping
-from types import TracebackType
 from typing import Any, Self
 
 from simulation.apiserver import Apiserver, Body, Change, MadeUp
@@ -88,12 +87,7 @@ class Simulation:
         self._do(self._start_all)
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self._do(self._stop_all)
         self.run(1.0)
         for task in asyncio.all_tasks(self.loop):

@@ -5,7 +5,6 @@ changes only when what happens in it changes.
 """
 
 from collections.abc import Callable, Iterable
-from types import TracebackType
 from typing import Any, Self
 
 from simulation import carried
@@ -66,16 +65,11 @@ class Story(Simulation):
         self.say("given", f"{everyone}, all with {self._before}")
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, kind: object, *_: object) -> None:
         if kind is None:
             self._end()
         self.teller.muted = True
-        super().__exit__(kind, error, trace)
+        super().__exit__()
 
     def say(self, who: str, what: str, nodes: Iterable[str] = ()) -> None:
         """Add a line to the story."""

@@ -3,7 +3,6 @@
 import contextlib
 import threading
 from collections.abc import Mapping
-from types import TracebackType
 from typing import Any, Self
 
 import requests
@@ -36,12 +35,7 @@ class ReportingAgents:
         self._thread.start()
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         """They say nothing new."""
         self._stopped.set()
         self._thread.join()

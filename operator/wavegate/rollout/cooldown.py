@@ -12,24 +12,9 @@ from wavegate.rollout.excerpts import timestamp
 from wavegate.rollout.observation import Observation
 from wavegate.rollout.record import Outcome, Record
 from wavegate.rollout.steps import Problem
+from wavegate.rollout.transitions import HARM
 
-COUNTS = frozenset(
-    {
-        Reason.NodeNotReady,
-        Reason.NodeRebooted,
-        Reason.NodeCondition,
-        Reason.NodeVanished,
-        Reason.NodeReplaced,
-        Reason.AgentRestarted,
-        Reason.AgentOOMKilled,
-        Reason.AgentNotReady,
-        Reason.OtherContentLoaded,
-        Reason.CheckAboveMax,
-        Reason.CheckBelowMin,
-        Reason.EvidenceLostOnWave,
-        Reason.DrillFailed,
-    }
-)
+COUNTS = frozenset(HARM) - {Reason.Unschedulable}
 """Reverts by these count: something was seen on nodes that ran the content. What never ran (an
 image that could not be fetched, no room for the pod) and what people did says nothing about it."""
 

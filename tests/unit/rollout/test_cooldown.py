@@ -9,7 +9,6 @@ from support.invariants import ended, phase_of, with_stable
 from wavegate.api import Reason
 from wavegate.rollout import channel_report, cooldown, report
 from wavegate.rollout.steps import Step
-from wavegate.rollout.transitions import HARM
 
 POLICY = {"coolDown": "10m", "breaker": {"reverts": 2, "within": "1h"}}
 
@@ -70,8 +69,8 @@ def test_what_a_person_took_back_keeps_nobody_waiting(sim):
     assert sim.record.rollout.candidate.release == "c"
 
 
-def test_what_never_ran_keeps_nobody_waiting(sim):
-    assert frozenset(HARM) - {Reason.CannotFetch, Reason.Unschedulable} == cooldown.COUNTS
+def test_what_never_ran_keeps_nobody_waiting():
+    assert cooldown.COUNTS.isdisjoint({Reason.CannotFetch, Reason.Unschedulable})
 
 
 def test_a_shorter_cool_down_in_the_channel_acts_at_once(sim):
