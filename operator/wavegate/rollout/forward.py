@@ -129,7 +129,7 @@ def _approval(obs: Observation, rollout: Rollout) -> Step | None:
     if wave.state is WaveState.Pending:
         awaiting = rollout.with_wave(state=WaveState.AwaitingApproval, held_since=None)
         return save(obs.record, awaiting)
-    return wait(f"a person to decide Approve, with wave: {wave.name}", QUIET)
+    return wait(f"a person to decide Approve, with wave: {wave.name}")
 
 
 def _paused(obs: Observation, rollout: Rollout, findings: tuple[Finding, ...], now: float) -> Step:

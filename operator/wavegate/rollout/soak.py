@@ -18,7 +18,7 @@ from wavegate.rollout import exposure, proven
 from wavegate.rollout.attempt import UNOPENED, Rollout, WaveRun
 from wavegate.rollout.judge import witnesses
 from wavegate.rollout.observation import Observation
-from wavegate.rollout.steps import QUIET, TICK, Step, save, wait
+from wavegate.rollout.steps import QUIET, Step, save, wait
 
 _COLLECTING = (WaveState.Moving, WaveState.Soaking, WaveState.Held)
 _OPEN = (*_COLLECTING, WaveState.Judging)
@@ -75,7 +75,7 @@ def hold(
     left = longest - (now - wave.held_since)
     if left <= 0 and rollout.paused is None:
         return save(obs.record, replace(rollout, paused=Reason.HoldTimeout))
-    return wait(message, max(left, TICK))
+    return wait(message)
 
 
 def _longest_hold(rollout: Rollout, findings: tuple[Finding, ...]) -> float:

@@ -148,9 +148,9 @@ def act(action: Action) -> Step:
     return Step(actions=(action,), requeue=TICK)
 
 
-def wait(what: str, seconds: float = TICK) -> Step:
-    """Do nothing until `what` has come; look again in at most a second."""
-    return Step(waiting=what, requeue=min(seconds, TICK))
+def wait(what: str) -> Step:
+    """Do nothing until `what` has come; look again in a second."""
+    return Step(waiting=what, requeue=TICK)
 
 
 def describe(action: Action) -> str:
