@@ -69,6 +69,12 @@ def drilled(sim: Simulation) -> None:
     good(sim)
 
 
+def one_of_three_drilled(sim: Simulation) -> None:
+    """The same, with three canaries: the first of them goes back before the others are moved."""
+    sim.add_nodes("canary", 2)
+    drilled(sim)
+
+
 def bad(sim: Simulation) -> None:
     """A good release, then one whose agent crashes on some workers only, in the second wave."""
     sim.publish("a")
@@ -461,6 +467,27 @@ def does_not_look_at_what_went_back(patch) -> None:
     patch.setattr(drill, "_lacks", lambda *_: ())
 
 
+def drills_when_all_are_moved(patch) -> None:
+    """The drill begins with the wave's last node instead of its first."""
+    begin = drill._begin
+
+    def late(obs, rollout, measured, now):
+        return None if measured.unmoved else begin(obs, rollout, measured, now)
+
+    patch.setattr(drill, "_begin", late)
+
+
+def fails_each_drill(patch) -> None:
+    """A node that went back has no time to be well there."""
+    problem = drill._problem
+
+    def hasty(obs, rollout, drilling, now):
+        away = drilling.back_since is not None and drilling.is_away
+        return problem(obs, rollout, drilling, now) or "it is not back" * away
+
+    patch.setattr(drill, "_problem", hasty)
+
+
 def forgets_other_channels(patch) -> None:
     """No node is ever busy."""
     patch.setattr(claims, "busy", lambda *_: {})
@@ -742,6 +769,8 @@ MUTATIONS = (
     Mutation(4, blocks_the_digest_only, on(rebuilt)),
     Mutation(2, soaks_without_its_drill, on(drilled)),
     Mutation(2, does_not_look_at_what_went_back, on(drilled)),
+    Mutation(2, drills_when_all_are_moved, on(one_of_three_drilled)),
+    Mutation(14, fails_each_drill, on(drilled)),
     Mutation(3, moves_all_at_once, on(good)),
     Mutation(3, takes_a_stratum_at_once, on(kinds)),
     Mutation(3, takes_the_control_plane_along, on(kinds)),
@@ -792,6 +821,7 @@ RUNS = {
     "two channels": on(two_channels),
     "rebuilt": on(rebuilt),
     "drilled": on(drilled),
+    "one of three drilled": on(one_of_three_drilled),
     "bad on one kernel": on(bad_on_one_kernel),
     "newer in the second wave": on(newer_in_the_second_wave),
     "newer each moment": on(newer_each_moment),
