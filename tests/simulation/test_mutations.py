@@ -23,6 +23,7 @@ from wavegate.controller import claims
 from wavegate.evidence import Verdict
 from wavegate.rollout import (
     agent_template,
+    busy,
     choice,
     cooldown,
     corroborate,
@@ -493,6 +494,27 @@ def forgets_other_channels(patch) -> None:
     patch.setattr(claims, "busy", lambda *_: {})
 
 
+def waits_for_another_channel_for_ever(patch) -> None:
+    """A wave that waits keeps its own nodes meanwhile."""
+    since = busy._stopped_since
+    patch.setattr(
+        busy, "_stopped_since", lambda obs, *more: since(replace(obs, busy_since=None), *more)
+    )
+
+
+def claims_before_it_has_chosen(patch) -> None:
+    """A wave that was free claims what it had, and then looks for what it needs."""
+    returned = busy.returned
+
+    def hasty(obs, rollout):
+        wave = rollout.waves[-1]
+        chooses = wave.freed_at is not None and wave.ledger not in obs.ledgers
+        anew = save(obs.record, rollout.with_wave(freed_at=None)) if chooses else None
+        return anew or returned(obs, rollout)
+
+    patch.setattr(busy, "returned", hasty)
+
+
 def blocks_the_digest_only(patch) -> None:
     """What agents load may come back in another image."""
     patch.setattr(Record, "block_of", lambda record, digest, _loaded="": by_digest(record, digest))
@@ -804,6 +826,8 @@ MUTATIONS = (
         16, leaves_it_where_it_cannot_start, promises.what_cannot_be_fetched_leaves_no_node_bare
     ),
     Mutation(13, forgets_other_channels, on(two_channels)),
+    Mutation(19, waits_for_another_channel_for_ever, promises.a_circle_of_channels_ends),
+    Mutation(19, claims_before_it_has_chosen, promises.a_circle_of_channels_ends),
     Mutation(18, undoes_a_fence_of_people, on(fenced_by_hand)),
     *(Mutation(19, pauses_before_it_looks, paused(hold)) for hold in promises.HOLDS),
     Mutation(19, replaces_whatever_runs, on(newer_in_the_second_wave)),
@@ -842,6 +866,7 @@ RUNS = {
     **{play.__name__: on(play) for _, play in plays_of_turns.BUGS},
     "two leaders": promises.two_leaders_move_no_more_than_one,
     "nothing to fetch": promises.what_cannot_be_fetched_leaves_no_node_bare,
+    "circle": promises.a_circle_of_channels_ends,
     "fence": promises.a_fence_costs_two_writes,
     "kills": promises.kills_change_nothing,
     "quiet": promises.a_quiet_cluster_gets_no_writes,
