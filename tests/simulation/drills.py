@@ -124,10 +124,8 @@ def _went_wrong(guard: Any, sim: Any, rollout: Rollout, drill: Drill) -> bool:
     """Whether the machine went down or is another one, stable's agent crashed on it, or it was not
     well there when its time was over.
     """
-    machine, ledger = (
-        sim.machines.machines.get(drill.node),
-        guard.books.ledgers.get((rollout.attempt, drill.ledger)),
-    )
+    machine = sim.machines.machines.get(drill.node)
+    ledger = guard.books.ledgers.get((rollout.attempt, drill.ledger))
     entry = next((e for e in ledger.nodes if e.name == drill.node), None) if ledger else None
     node = sim.server.find("nodes", drill.node)
     if machine is None or node is None or entry is None or node["metadata"]["uid"] != entry.uid:
@@ -141,6 +139,5 @@ def _went_wrong(guard: Any, sim: Any, rollout: Rollout, drill: Drill) -> bool:
         return True
     ready = (guard.books.ready_since.get(pod["metadata"]["uid"], sim.now) for pod in pods)
     well = any(sim.now - at > rollout.plan.settle + guard.lag for at in ready)
-    return sim.now - since >= rollout.plan.progress_deadline and (
-        not well or bool(rollout.plan.agents)
-    )
+    late = sim.now - since >= rollout.plan.progress_deadline
+    return late and (not well or bool(rollout.plan.agents))
