@@ -16,8 +16,9 @@ from simulation.cluster import CHANNEL, Simulation, rules_of
 from support.builders import digest
 from wavegate.api import PLURALS, Phase, Reason, WaveState
 from wavegate.cluster.projections import stored_config_map
+from wavegate.rollout.attempt import Drill, Rollout, WaveRun
 from wavegate.rollout.names import ATTEMPT_LABEL, CANARY_LABEL, LABEL_DOMAIN
-from wavegate.rollout.record import Drill, Outcome, Record, Rollout, WaveRun
+from wavegate.rollout.record import Outcome, Record
 
 RELEASES, DECISIONS = (PLURALS[f"SecurityContent{kind}"] for kind in ("Release", "Decision"))
 CHANNELS = PLURALS["SecurityContentChannel"]
