@@ -14,7 +14,7 @@ from simulation.clock import START
 from simulation.cluster import is_ready
 from simulation.daemonsets import target_of
 from wavegate.api import DrillMode, Reason, WaveState
-from wavegate.rollout.record import Drill, Rollout
+from wavegate.rollout.attempt import Drill, Rollout
 
 
 class Drills:
