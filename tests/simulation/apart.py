@@ -16,8 +16,9 @@ from simulation.bodies import channel_of, side
 from simulation.stored import stored_in
 from wavegate.api import Phase, WaveState
 from wavegate.evidence import Ledger
+from wavegate.rollout.attempt import Rollout
 from wavegate.rollout.names import node_label
-from wavegate.rollout.record import Record, Rollout
+from wavegate.rollout.record import Record
 
 FREE_AFTER_SECONDS = 1_800.0
 KINDS = ("securitycontentchannels", "securitycontentreleases")

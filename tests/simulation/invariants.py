@@ -48,8 +48,9 @@ from simulation.turns import (
 )
 from wavegate.api import Phase, Reason, WaveState
 from wavegate.evidence import Ledger, NodeView
+from wavegate.rollout.attempt import Rollout, WaveRun
 from wavegate.rollout.names import KIND_LABEL, LOADED_DIGEST_ANNOTATION, ledger_name
-from wavegate.rollout.record import Record, Rollout, WaveRun
+from wavegate.rollout.record import Record
 from wavegate.rollout.transitions import HARM
 
 LAG_SECONDS = 1.0

@@ -6,7 +6,8 @@ from typing import Any
 from simulation.apiserver import Body, Change
 from simulation.stored import stored_in
 from wavegate.api import PLURALS, Phase, Reason
-from wavegate.rollout.record import Incident, Record
+from wavegate.rollout.attempt import Incident
+from wavegate.rollout.record import Record
 
 RELEASES = PLURALS["SecurityContentRelease"]
 PEOPLE = {Reason.RevertDecided: "decision ", Reason.ReleaseDeleted: "release "}

@@ -16,8 +16,9 @@ from simulation.cluster import CHANNEL, Simulation, rules_of
 from simulation.stored import stored_in
 from support.builders import digest
 from wavegate.api import PLURALS, Phase, Reason, WaveState
+from wavegate.rollout.attempt import Drill, Rollout, WaveRun
 from wavegate.rollout.names import ATTEMPT_LABEL, CANARY_LABEL, LABEL_DOMAIN
-from wavegate.rollout.record import Drill, Outcome, Record, Rollout, WaveRun
+from wavegate.rollout.record import Outcome, Record
 
 RELEASES, DECISIONS = (PLURALS[f"SecurityContent{kind}"] for kind in ("Release", "Decision"))
 CHANNELS = PLURALS["SecurityContentChannel"]

@@ -16,8 +16,8 @@ from simulation.cluster import Simulation
 from simulation.critical import served
 from wavegate.api import Phase, WaveState
 from wavegate.evidence import NodeView
+from wavegate.rollout.attempt import Group, PlannedWave, Rollout
 from wavegate.rollout.names import CANARY_LABEL
-from wavegate.rollout.record import Group, PlannedWave, Rollout
 from wavegate.rollout.strata import stratum_of
 
 if TYPE_CHECKING:

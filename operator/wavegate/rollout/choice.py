@@ -13,10 +13,10 @@ from collections.abc import Container, Iterable, Sequence
 from itertools import zip_longest
 
 from wavegate.evidence import NodeView
+from wavegate.rollout.attempt import Group, PlannedWave, Rollout
 from wavegate.rollout.groups import Groups
 from wavegate.rollout.names import CANARY_LABEL
 from wavegate.rollout.observation import Observation
-from wavegate.rollout.record import Group, PlannedWave, Rollout
 from wavegate.rollout.strata import code_of, code_then
 
 SMALL = 10

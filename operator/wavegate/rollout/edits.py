@@ -17,9 +17,10 @@ from dataclasses import replace
 from wavegate.api import Channel, IntOrPercent, OnFailure, Reason, Severity, WaveState
 from wavegate.evidence import CheckSpec
 from wavegate.rollout import queue
+from wavegate.rollout.attempt import UNOPENED, Plan, PlannedWave, Rollout
 from wavegate.rollout.observation import Observation
-from wavegate.rollout.record import UNOPENED, Plan, PlannedWave, Rollout, some
 from wavegate.rollout.steps import Problem
+from wavegate.rollout.wording import some
 
 _ONE = IntOrPercent(1)
 _FIELDS = {

@@ -20,9 +20,9 @@ from wavegate.evidence import (
     standing,
 )
 from wavegate.rollout import busy, loaded, suspects
+from wavegate.rollout.attempt import Rollout
 from wavegate.rollout.movable import fleet, not_movable
 from wavegate.rollout.observation import Observation
-from wavegate.rollout.record import Rollout
 from wavegate.rollout.waves import baseline_of, changed_agents
 from wavegate.rollout.whereabouts import Pair, Whereabouts, strangers, whereabouts
 

@@ -11,8 +11,8 @@ from collections.abc import Iterator, Mapping
 from wavegate.api import Reason, WaveState
 from wavegate.evidence import Finding, Ledger, LedgerNode, NodeView, Verdict
 from wavegate.rollout import suspects
+from wavegate.rollout.attempt import UNOPENED, Rollout, WaveRun
 from wavegate.rollout.observation import Observation
-from wavegate.rollout.record import UNOPENED, Rollout, WaveRun
 from wavegate.rollout.steps import UnlabelNodes
 
 BATCH = 50

@@ -11,9 +11,9 @@ framework/plugins/interpodaffinity/filtering.go.
 from collections.abc import Mapping
 
 from wavegate.evidence import NodeView, PodView
+from wavegate.rollout.attempt import Rollout
 from wavegate.rollout.observation import Observation
 from wavegate.rollout.placement import ask_the_same
-from wavegate.rollout.record import Rollout
 from wavegate.rollout.templates import HOSTNAME
 
 _LOSES = "the new template neither selects nor tolerates it, it would lose its agent"

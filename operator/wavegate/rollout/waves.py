@@ -12,10 +12,10 @@ from dataclasses import replace
 from wavegate.api import IntOrPercent
 from wavegate.evidence import Ledger, LedgerNode, NodeView, PodView, agents_then, is_well
 from wavegate.rollout import busy, choice, groups, labels, workloads
+from wavegate.rollout.attempt import PlannedWave, Revision, Rollout
 from wavegate.rollout.movable import fleet, not_movable
 from wavegate.rollout.observation import Observation
 from wavegate.rollout.placement import membership
-from wavegate.rollout.record import PlannedWave, Revision, Rollout
 from wavegate.rollout.strata import code_of
 
 SOAKED_SWEEPS = 2

@@ -14,9 +14,9 @@ from urllib.parse import urlsplit
 
 from wavegate.api import Channel, Phase, Reason, WaveState
 from wavegate.evidence import Finding, NodeView, Verdict
+from wavegate.rollout.attempt import Plan, Rollout
 from wavegate.rollout.names import DNS_LABEL
 from wavegate.rollout.observation import CriticalWorkloads, Observation
-from wavegate.rollout.record import Plan, Rollout
 
 DNS = "kube-system/kube-dns"
 """The Service of CoreDNS: kubeadm and most providers keep its old name."""
