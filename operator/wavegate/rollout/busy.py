@@ -94,7 +94,7 @@ def taken(others: Iterable[Claim], mine: Claim | None) -> dict[str, str]:
 
 def last(obs: Observation, nodes: Iterable[NodeView]) -> list[NodeView]:
     """These nodes in their order, but busy ones after all others."""
-    return sorted(nodes, key=lambda node: node.name in obs.busy)
+    return sorted(nodes, key=lambda node: node.name in obs.busy) if obs.busy else list(nodes)
 
 
 def movable_now(
