@@ -24,11 +24,17 @@ from simulation.clock import START
 from simulation.cluster import CHANNEL, SPACE, Simulation, is_ready, rules_of
 from simulation.critical import Places, critical_workloads_stay
 from simulation.daemonsets import fits, target_of
-from simulation.drills import Drills, no_soak_without_its_drill, what_is_drilled_was_back
+from simulation.drills import (
+    Drills,
+    a_drill_fails_for_a_cause,
+    no_soak_without_its_drill,
+    nothing_else_moves_before_a_drill,
+    what_is_drilled_was_back,
+)
 from simulation.edited import a_running_plan_never_loosens, nothing_moves_to_what_is_blocked
 from simulation.fences import a_fence_stays, the_way_back_is_proven
 from simulation.hands import Hands, drained
-from simulation.kinds import Kinds, control_plane_comes_alone, no_second_of_a_stratum
+from simulation.kinds import Kinds, control_plane_comes_alone, no_second_of_a_stratum, view
 from simulation.machines import HOST, images
 from simulation.others import Others
 from simulation.reasons import changes_carry_reasons
@@ -38,6 +44,7 @@ from simulation.starts import (
     nothing_starts_too_soon,
     stable_is_doubted,
 )
+from simulation.stored import stored_in
 from simulation.succession import Published, replaced_only_when_it_may_be
 from simulation.turns import (
     canaries_go_by_label,
@@ -46,8 +53,7 @@ from simulation.turns import (
     zones_take_turns,
 )
 from wavegate.api import Phase, Reason, WaveState
-from wavegate.cluster.projections import stored_config_map
-from wavegate.evidence import Ledger
+from wavegate.evidence import Ledger, NodeView
 from wavegate.rollout.attempt import Rollout, WaveRun
 from wavegate.rollout.names import KIND_LABEL, LOADED_DIGEST_ANNOTATION, ledger_name
 from wavegate.rollout.record import Record
@@ -129,9 +135,10 @@ class Guard:
         self.counted: dict[int, int] = defaultdict(int)
         """How often each invariant was asked about something that could have broken it."""
         self._known: tuple[object, dict[str, str]] = (None, {})
+        self._nodes: list[NodeView] | None = None
 
     def __call__(self, sim: Simulation, change: Change) -> None:
-        foreign = is_foreign(change, CHANNEL, sim.key)
+        self._nodes, foreign = None, is_foreign(change, CHANNEL, sim.key)
         for number, check in CHECKS:
             if number in self.skip or (foreign and number != APART):
                 continue
@@ -160,6 +167,12 @@ class Guard:
             self._known = (asked, nodes)
         return self._known[1]
 
+    def nodes(self, sim: Simulation) -> list[NodeView]:
+        """All nodes, as they are at this change; several invariants ask for them."""
+        if self._nodes is None:
+            self._nodes = [view(body) for body in sim.server.all("nodes")]
+        return self._nodes
+
     def _note(self, sim: Simulation, change: Change) -> None:
         self.books.hands.note(sim.now, change, sim.key)
         self.books.kinds.note(self, sim, change)
@@ -179,7 +192,7 @@ class Guard:
             self._note_set(sim, change)
 
     def _note_stored(self, sim: Simulation, change: Change) -> None:
-        stored = stored_config_map(change.after or change.before or {}, None, 0.0)
+        stored = stored_in(change.after or change.before or {})
         if stored.kind == "record":
             self.books.hands.note_record(change)
         if change.after is None:
@@ -560,6 +573,7 @@ CHECKS: tuple[tuple[int, Check], ...] = (
     (2, a_running_plan_never_loosens),
     (2, what_is_drilled_was_back),
     (2, no_soak_without_its_drill),
+    (2, nothing_else_moves_before_a_drill),
     (4, nothing_moves_after_a_fail),
     (4, nothing_moves_to_what_is_blocked),
     (4, nothing_starts_too_soon),
@@ -581,6 +595,7 @@ CHECKS: tuple[tuple[int, Check], ...] = (
     (11, candidates_differ_in_one_thing),
     (APART, two_channels_keep_apart),
     (14, changes_carry_reasons),
+    (14, a_drill_fails_for_a_cause),
     (16, every_agent_is_matched),
     (17, one_node_stops_nothing),
     (18, a_fence_stays),

@@ -38,7 +38,7 @@ def current(obs: Observation) -> str:
 def _current(obs: Observation) -> str:
     if obs.channel is None or obs.agent.template is None:
         return ""
-    return fingerprint(obs.agent.template, obs.channel.spec)
+    return obs.kept.of(fingerprint, obs.agent.template, obs.channel.spec)
 
 
 def differs(obs: Observation) -> bool:

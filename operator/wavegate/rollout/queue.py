@@ -296,7 +296,7 @@ def _agent_problem(obs: Observation, channel: Channel) -> Problem | None:
         )
     if agent.template is None:  # frozen in the candidate long ago
         return None
-    problem = find_problem(agent.template, channel.spec)
+    problem = obs.kept.of(find_problem, agent.template, channel.spec)
     if problem is None and agent.refused:
         return Problem(Reason.InvalidTemplate, f"spec.agent: {agent.refused}")
     return problem

@@ -125,9 +125,9 @@ def left_out(obs: Observation, rollout: Rollout, nodes: Iterable[NodeView]) -> d
     room = {
         workload: _most(len(on)) - len(on & taken) for workload, on in obs.critical.nodes.items()
     }
-    out = {}
+    out, served = {}, {name for on in obs.critical.nodes.values() for name in on} - taken
     for node in nodes:
-        theirs = [] if node.name in taken else _on(obs, node)
+        theirs = _on(obs, node) if node.name in served else ()
         full = next((workload for workload in theirs if room[workload] <= 0), None)
         if full is not None:
             out[node.name] = full
