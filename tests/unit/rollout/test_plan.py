@@ -172,6 +172,16 @@ def test_what_no_pool_selects_then_critical_pools_then_the_control_plane_come_la
     assert [len(wave.nodes) for wave in walked[5:]] == [1, 1, 3, 3, 1, 1]
 
 
+def test_a_critical_pool_that_overlaps_an_ordinary_one_has_its_own_steps():
+    """As where one pool takes all workers, and another those of them that are expensive."""
+    workers = {"name": "workers", "selector": {}}
+    pools = [workers, {**POOLS[2], "selector": {"matchLabels": {"pool": "pay"}}}]
+    fleet = [node(i) for i in range(20)] + [node(20 + i, "pay") for i in range(40)]
+    walked = walk(channel(pools=pools), fleet)
+    found = {w.name: len(w.nodes) for w in walked if any(_stage(n) == 2 for n in w.nodes)}
+    assert found == {"critical-first": 1, "critical-half": 19, "critical-all": 20}
+
+
 def test_a_wave_that_names_a_critical_pool_takes_it_when_its_user_says_so():
     waves = [{"name": "pay", "pools": ["pay"], "upTo": "100%"}, {"name": "all", "upTo": "100%"}]
     walked = walk(channel(waves=waves), [node(n, "pay") for n in range(3)] + [node(9)])
