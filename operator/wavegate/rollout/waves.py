@@ -9,7 +9,7 @@ import hashlib
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 
-from wavegate.api import IntOrPercent
+from wavegate.api import IntOrPercent, WaveState
 from wavegate.evidence import Ledger, LedgerNode, NodeView, PodView, agents_then, is_well
 from wavegate.rollout import busy, choice, groups, labels, workloads
 from wavegate.rollout.movable import fleet, not_movable
@@ -235,6 +235,13 @@ def changed_agents(obs: Observation, entries: Mapping[str, LedgerNode]) -> froze
 def _changed_agents(entries: Mapping[str, LedgerNode], theirs: PodsOn) -> frozenset[str]:
     judged = (entry for entry in entries.values() if entry.agents)
     return frozenset(e.name for e in judged if not is_well(e, theirs.get(e.name, ())))
+
+
+def is_first(rollout: Rollout) -> bool:
+    """Whether no wave that had nodes has passed: one without proves nothing, as where all nodes are
+    of the control plane, which comes last.
+    """
+    return not any(wave.nodes and wave.state is WaveState.Passed for wave in rollout.waves)
 
 
 def has_moved_any(obs: Observation, rollout: Rollout) -> bool:
