@@ -68,6 +68,9 @@ def in_turn(obs: Observation, rollout: Rollout, wave: PlannedWave) -> tuple[list
     ]
     ordered = workloads.last(obs, choice.spread(in_order(fit, order_of(rollout.candidate))))
     if choice.is_early(rollout, wave):
+        fresh = not is_first(rollout) and rollout.waves[-1].ledger not in obs.ledgers
+        if fresh and choice.all_spared(n for n in members if n.name not in has):
+            return [], 0  # they come after it, in a wave or a sweep
         ordered = choice.canaries(obs, ordered)
     if rollout.plan.agents:  # a node without one proves less: such come last
         theirs = obs.agents_on()

@@ -9,6 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from support.builders import make_channel
+from support.invariants import ended, phase_of, with_stable
 from support.walks import walk
 from wavegate.evidence import NodeView
 from wavegate.rollout import queue
@@ -263,3 +264,17 @@ def test_who_spares_all_nodes_is_told_so(make_sim):
     assert "no healthy node is there for wave canary" in said
     assert f"5 spared by label {CANARY_LABEL}: never" in said
     assert sim.record.rollout.waves[-1].nodes == 0
+
+
+def test_a_second_wave_of_nothing_but_spared_nodes_leaves_them_to_a_sweep(make_sim):
+    """Who spares all but the canaries means: after them. A first wave without a node is held."""
+    sim = make_sim(canaries=2)
+    for name, machine in sim.nodes.items():
+        if name.startswith("workers"):
+            machine.labels[CANARY_LABEL] = NEVER
+    sim = with_stable(sim)
+    sim.publish("b", 2)
+    sim.run(900, until=ended(sim, "b"))
+    assert phase_of(sim, "b") == ("Completed", "Completed")
+    waves = [(w.name, w.nodes) for w in sim.record.outcomes[0].waves]
+    assert waves == [("canary", 2), ("all", 0), ("rest-1", 4)]
