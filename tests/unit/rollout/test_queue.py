@@ -9,14 +9,8 @@ from support.builders import digest, make_channel, make_release
 from wavegate.api import IntOrPercent, OnFailure, Phase, Reason
 from wavegate.evidence import CheckSpec
 from wavegate.rollout import queue, report
-from wavegate.rollout.record import (
-    MAX_OUTCOMES,
-    Blocked,
-    Outcome,
-    Record,
-    Revision,
-    Rollout,
-)
+from wavegate.rollout.attempt import Revision, Rollout
+from wavegate.rollout.record import MAX_OUTCOMES, Blocked, Outcome, Record
 from wavegate.rollout.steps import Step
 
 
