@@ -52,7 +52,7 @@ def test_a_release_that_was_taken_back_never_begins_again_however_often_the_agen
     assert {o.sequence for o in record.outcomes} == {1}
     obs = replace(sim.observe(), record=record)
     assert [r.name for r in queue.eligible(obs)] == []
-    assert queue.floor(record) == 7
+    assert record.highest_sequence == 7
 
 
 @pytest.mark.parametrize(
