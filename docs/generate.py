@@ -73,7 +73,10 @@ def _sections() -> dict[str, list[str]]:
     """Names of reasons under the comments that group them in the source."""
     found: dict[str, list[str]] = {}
     for line in inspect.getsource(reasons.Reason).splitlines():
-        title, member = re.match(r"    # (.+)", line), re.match(r"    (\w+) = _reason\(", line)
+        title, member = (
+            re.match(r"    # (.+)", line),
+            re.match(r"    (\w+) = _(?:reason|harm)\(", line),
+        )
         if title:
             found[title[1]] = []
         elif member:

@@ -217,3 +217,65 @@ def test_counts_refresh_no_application_and_who_decided_is_no_difference(
 ) -> None:
     said = compared.ask("ignore-differences", FOLDER / f"{name}.yaml")
     assert re.findall(r"^<   (\w+):", said, re.MULTILINE) == PASSED_OVER[name]
+
+
+AGENT = f"sha256:{'a' * 64}"
+FAILED = {"type": "AgentCurrent", "status": "False", "reason": "AgentTemplateFailed"}
+
+
+@pytest.mark.parametrize(
+    ("health", "agent", "conditions"),
+    [
+        ("Progressing", {"phase": "Rolling", "message": "wave 1"}, []),
+        ("Suspended", {"phase": "Rolling", "waitingFor": "Person"}, []),
+        ("Suspended", {"phase": "Paused"}, []),
+        ("Degraded", {"phase": "Paused", "incident": {"reason": "AgentRestarted"}}, []),
+        ("Degraded", {"phase": "Reverting", "incident": {"reason": "AgentRestarted"}}, []),
+        ("Degraded", {"phase": "Reverted"}, [FAILED]),
+        ("Healthy", {"phase": "Completed"}, []),
+    ],
+)
+def test_a_change_of_the_agent_is_seen_at_its_channel(
+    overrides: Overrides, tmp_path: Path, health, agent, conditions
+) -> None:
+    """It has no release: without this a new agent that was taken back would be Healthy."""
+    body = load("channel-rolling")
+    body["status"]["agentRollout"] = agent
+    body["status"]["conditions"] += conditions
+    path = tmp_path / "channel.yaml"
+    path.write_text(yaml.safe_dump(body))
+    assert overrides.health(path)[0] == health
+
+
+def test_an_action_on_a_channel_names_a_change_of_the_agent_as_decisions_do(
+    overrides: Overrides, tmp_path: Path
+) -> None:
+    body = load("channel-rolling")
+    body["status"]["candidate"] |= {"kind": "Agent", "agent": AGENT}
+    path = tmp_path / "channel.yaml"
+    path.write_text(yaml.safe_dump(body))
+    assert overrides.run(path, "revert")["spec"]["digest"] == AGENT
+
+
+@pytest.mark.parametrize(
+    ("status", "health"),
+    [
+        (None, "Progressing"),
+        ({}, "Progressing"),
+        ({"phase": "Thawing", "reason": "New"}, "Progressing"),
+        ({"phase": "Thawing", "waitingFor": "Person"}, "Suspended"),
+        ({"phase": "Rolling", "message": "x" * 32_768}, "Progressing"),
+        ({"phase": "Completed", "wave": {}, "conditions": []}, "Healthy"),
+    ],
+)
+def test_a_release_s_status_that_is_odd_is_no_error(
+    overrides: Overrides, tmp_path: Path, status, health
+) -> None:
+    """As from a newer operator, or one that has not come to it yet."""
+    body = load("release-completed")
+    seen = {"observedGeneration": body["metadata"]["generation"]}
+    body["status"] = status and seen | status
+    path = tmp_path / "release.yaml"
+    path.write_text(yaml.safe_dump(body))
+    assert overrides.health(path)[0] == health
+    assert set(overrides.actions(path)) == set(ACTIONS["SecurityContentRelease"])

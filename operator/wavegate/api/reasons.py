@@ -14,6 +14,17 @@ def _reason(name: str, meaning: str) -> tuple[str, str]:
     return name, meaning
 
 
+_THEN = (
+    "in a first wave, or when it is more than chance explains, spec.rollout.onFailure acts (by "
+    "default all nodes go back to stable), else this node alone goes back as a suspect"
+)
+"""What is done about harm on a node, for whoever reads of it at night."""
+
+
+def _harm(name: str, what: str, to_do: str) -> tuple[str, str]:
+    return name, f"{what}: {_THEN}; {to_do}."
+
+
 class Reason(StrEnum):
     """Why something is as it is."""
 
@@ -135,7 +146,8 @@ class Reason(StrEnum):
     DigestBlocked = _reason(
         "DigestBlocked",
         "This content failed before on this channel and may not return; publish fixed content "
-        "under a new digest.",
+        "under a new digest, or, if it was blamed wrongly, decide Unblock, naming the incident in "
+        "the channel's status.blocked.",
     )
     BlockedByDecision = _reason(
         "BlockedByDecision",
@@ -213,8 +225,9 @@ class Reason(StrEnum):
     StableSuspect = _reason(
         "StableSuspect",
         "The stable release failed its bake, or nodes that went back to it failed on it too, so no "
-        "node is moved to a newer one until a person decides: Resume if the newer one is the "
-        "repair, else Revert, and of which the channel or the runbook says.",
+        "node is moved to a newer one until a person has looked at them; decide Resume if stable "
+        "is well or the newer one is the repair, else Revert, of what the message or the runbook "
+        "names.",
     )
 
     # Progress
@@ -305,7 +318,8 @@ class Reason(StrEnum):
     # Going back
     Reverting = _reason(
         "Reverting",
-        "The candidate is fenced and its nodes go back to stable; see status.incident for why.",
+        "The candidate is fenced and its nodes go back to stable by themselves; wait, and see "
+        "status.incident for why.",
     )
     Reverted = _reason(
         "Reverted",
@@ -343,33 +357,36 @@ class Reason(StrEnum):
     )
     RevertDecided = _reason(
         "RevertDecided",
-        "A person reverted the release; see the SecurityContentDecision for the reason.",
+        "A person reverted the release, so its nodes go back to stable and nothing is blocked; see "
+        "the SecurityContentDecision for the reason.",
     )
 
     # Harm on a node of a wave
-    NodeNotReady = _reason(
+    NodeNotReady = _harm(
         "NodeNotReady",
-        "A node that got the candidate is not Ready; look at its kubelet and console.",
+        "A node that got the candidate is not Ready",
+        "look at its kubelet and console",
     )
-    NodeRebooted = _reason(
+    NodeRebooted = _harm(
         "NodeRebooted",
-        "A node that got the candidate has another bootID, so it rebooted; look at its kernel "
-        "log from before the reboot.",
+        "A node that got the candidate has another bootID, so it rebooted",
+        "look at its kernel log from before the reboot",
     )
-    NodeCondition = _reason(
+    NodeCondition = _harm(
         "NodeCondition",
         "A node that got the candidate has a bad condition that it did not have before, as of the "
-        "Node Problem Detector; look at the condition's message and at the node's kernel log.",
+        "Node Problem Detector",
+        "look at the condition's message and at the node's kernel log",
     )
-    NodeVanished = _reason(
+    NodeVanished = _harm(
         "NodeVanished",
-        "A node that got the candidate was removed from the cluster; ask who "
-        "removed it, or look at the machine.",
+        "A node that got the candidate was removed from the cluster, which nobody had announced",
+        "ask who removed it, or look at the machine",
     )
-    NodeReplaced = _reason(
+    NodeReplaced = _harm(
         "NodeReplaced",
-        "A node that got the candidate was created anew under its name (another UID); ask who "
-        "replaced it, or look at the machine.",
+        "A node that got the candidate was created anew under its name (another UID)",
+        "ask who replaced it, or look at the machine",
     )
     Suspect = _reason(
         "Suspect",
@@ -412,10 +429,10 @@ class Reason(StrEnum):
         "The ledger of a wave is gone or can't be read, so its nodes can't be judged and nothing "
         "moves; restore its ConfigMap, or revert the release.",
     )
-    AgentRestarted = _reason(
+    AgentRestarted = _harm(
         "AgentRestarted",
-        "The agent's container restarted on the candidate; look at `kubectl logs --previous` of "
-        "the pod.",
+        "The agent's container restarted on the candidate",
+        "look at `kubectl logs --previous` of the pod",
     )
     RebootAwaited = _reason(
         "RebootAwaited",
@@ -423,15 +440,15 @@ class Reason(StrEnum):
         "30 s: if the node has another bootID by then it is excused, else the restart is harm; "
         "wait.",
     )
-    AgentNotReady = _reason(
+    AgentNotReady = _harm(
         "AgentNotReady",
-        "The agent was not Ready on the candidate within the channel's progressDeadline; look at "
-        "the pod's events and log.",
+        "The agent was not Ready on the candidate within the channel's progressDeadline",
+        "look at the pod's events and log",
     )
-    AgentOOMKilled = _reason(
+    AgentOOMKilled = _harm(
         "AgentOOMKilled",
-        "The agent's container ran out of memory on the candidate; compare its memory limit with "
-        "what the new content needs.",
+        "The agent's container ran out of memory on the candidate",
+        "compare its memory limit with what the new content needs",
     )
 
     LoadedNotReported = _reason(
@@ -525,13 +542,13 @@ class Reason(StrEnum):
     # Evidence of harm by a query
     CheckAboveMax = _reason(
         "CheckAboveMax",
-        "A check's sample was above its max, so the wave failed; run the query by hand to see "
-        "what rose.",
+        "A check's sample was above its max, so the wave failed and spec.rollout.onFailure acts, "
+        "without a block; run the query by hand to see what rose.",
     )
     CheckBelowMin = _reason(
         "CheckBelowMin",
-        "A check's sample was below its min, so the wave failed; run the query by hand to see "
-        "what fell.",
+        "A check's sample was below its min, so the wave failed and spec.rollout.onFailure acts, "
+        "without a block; run the query by hand to see what fell.",
     )
 
     # The agent's template

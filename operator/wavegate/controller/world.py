@@ -9,7 +9,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from wavegate.api import Decision, Release, Resource
+from wavegate.api import Channel, Decision, Release, Resource
 from wavegate.cluster import paths
 from wavegate.cluster.client import ApiError, Client
 from wavegate.cluster.memory import remember
@@ -36,6 +36,9 @@ BLIND_SECONDS = 100.0
 """Bookmarks come every minute: a watch that is silent for longer shows the past."""
 SELECTED_SECONDS = 5.0
 """A new leader waits so long for the pods that agentSelectors select."""
+IDLE_SECONDS = 15.0
+"""Where nothing rolls out and nothing bakes, nodes matter to the plan that is shown: it follows
+them by so much, however many change."""
 MAX_REMEMBERED = 50_000
 
 Wake = Callable[[Key], None]
@@ -80,6 +83,8 @@ class World:
         self._deleted: dict[str, None] = {}
         self._renewals: dict[str, str] = {}
         self._looking: asyncio.Task[None] | None = None
+        self._idle: asyncio.TimerHandle | None = None
+        """When all channels are woken, as nodes have changed."""
         self._looked_at = clock()
         """When the last poll of the leases that was answered began."""
         self.pods.on_change = self._pod_changed
@@ -294,6 +299,14 @@ class World:
 
     def _node_changed(self) -> None:
         for key in {*self.records(), *self.baking()}:
+            self._wake(key)
+        if self._idle is None:
+            loop = asyncio.get_running_loop()
+            self._idle = loop.call_later(IDLE_SECONDS, self._wake_idle)
+
+    def _wake_idle(self) -> None:
+        self._idle = None
+        for key in self.ours[Channel.plural]:
             self._wake(key)
 
     def _pod_changed(self, _key: Key, old: PodView | None, new: PodView | None) -> None:

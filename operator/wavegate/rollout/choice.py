@@ -38,6 +38,11 @@ def canaries(obs: Observation, nodes: Iterable[NodeView]) -> list[NodeView]:
     return sorted(fit, key=lambda n: (n.labels.get(CANARY_LABEL) != PREFERRED, n.name in shaky))
 
 
+def all_spared(nodes: Iterable[NodeView]) -> bool:
+    """Whether people spare all of these."""
+    return all(node.labels.get(CANARY_LABEL) == NEVER for node in nodes)
+
+
 def spared(rollout: Rollout, wave: PlannedWave, nodes: Iterable[NodeView]) -> str:
     """How many nodes an early wave may not take as people spare them, for a person; or nothing."""
     count = sum(node.labels.get(CANARY_LABEL) == NEVER for node in nodes)

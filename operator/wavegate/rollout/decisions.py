@@ -150,7 +150,11 @@ def _release_uid(obs: Observation, decision: Decision) -> str:
         candidate = rollout.candidate
         if (wanted.release, wanted.digest) == (candidate.release, candidate.agent):
             return candidate.release_uid
-    return next((r.uid for r in obs.releases if r.name == wanted.release), AGENT_UID)
+    found = (r.uid for r in obs.releases if r.name == wanted.release)
+    past = (
+        o.release_uid for o in obs.record.outcomes if o.named == (wanted.release, wanted.digest)
+    )
+    return next(found, next(past, AGENT_UID))
 
 
 def resumed(rollout: Rollout, now: float) -> Rollout:
@@ -277,8 +281,10 @@ def _other_content(obs: Observation, decision: Decision) -> str:
     release = next((r for r in obs.releases if r.name == name), None)
     outcome = obs.record.outcome_of(release.uid) if release else None
     carried = outcome.digest if outcome else release and queue.digest_of(obs, release)
+    if release is None:
+        return f"there is no release {name}"
     if carried != digest:
-        return f"release {name} carries {carried or 'content that is not known'}, not {digest}"
+        return f"release {name} carries {carried or 'content that is not there'}, not {digest}"
     return ""
 
 
@@ -294,10 +300,11 @@ def _unfit_to_unblock(obs: Observation, decision: Decision) -> str:
     failed = obs.record.failed_agent(digest)
     if failed is not None:
         return _unfit_incident(obs, decision, failed)
-    other = _other_content(obs, decision)
+    entry = obs.record.block_of(digest)
+    own = entry is not None and (entry.digest, entry.release) == (digest, decision.spec.release)
+    other = "" if own else _other_content(obs, decision)  # that release may be deleted by now
     if other:
         return other
-    entry = obs.record.block_of(digest)
     if entry is None:
         return f"{digest} is not blocked on channel {obs.name}"
     return _unfit_incident(obs, decision, entry)

@@ -22,7 +22,7 @@ from wavegate.rollout.observation import Observation
 from wavegate.rollout.record import MAX_DRILLED, Record
 from wavegate.rollout.stable_suspect import fails
 from wavegate.rollout.steps import MoveNodes, Step, act, save, wait
-from wavegate.rollout.waves import baseline_of
+from wavegate.rollout.waves import baseline_of, is_first
 
 A_NODE = "a node of the wave that can go back to stable and come again, for the rollback drill"
 
@@ -87,7 +87,7 @@ def is_due(obs: Observation, rollout: Rollout) -> bool:
     no way back to try.
     """
     drill = rollout.drill
-    if rollout.wave != 0 or obs.revision(obs.record.stable) is None:
+    if not is_first(rollout) or obs.revision(obs.record.stable) is None:
         return False
     if drill is not None and drill.ledger == rollout.waves[-1].ledger:
         return False

@@ -14,7 +14,7 @@ from typing import Any
 
 from wavegate.api import Channel, Duration, Phase, Release, WaveState
 from wavegate.evidence import NodeView, Side
-from wavegate.rollout import agent_template, drill, movable, queue, waves, workloads
+from wavegate.rollout import agent_template, choice, drill, movable, queue, waves, workloads
 from wavegate.rollout.attempt import PlannedWave, Rollout
 from wavegate.rollout.forecast_late import Late, workloads_unseen
 from wavegate.rollout.observation import Observation, RevisionView
@@ -200,11 +200,22 @@ def _played(
         late.came(planned.name, chosen)
         moving = least_moving(len(chosen), settled, most, rollout.plan.settle)
         seconds = moving + planned.soak if chosen else 0.0
-        yield _wave(planned, chosen, seconds, named=named and place < NAMING)
+        told = _wave(planned, chosen, seconds, named=named and place < NAMING)
+        if lacking and not chosen:  # what follows comes when somebody has seen to it
+            told["summary"] = f"no node may be taken now, so it is held{_why(seen, planned)}"
+        yield told
         settled += len(chosen)
         rollout, seen = _passed(seen, rollout, chosen)
         if len(chosen) > LARGE:  # that takes as long as the choice
             yield None
+
+
+def _why(seen: Observation, planned: PlannedWave) -> str:
+    """What keeps all nodes from a wave, if it is what people said."""
+    rollout = seen.record.rollout
+    fleet = movable.fleet(seen, rollout).values() if rollout else ()
+    spared = choice.spared(rollout, planned, fleet) if rollout else ""
+    return f": {spared}" if spared else ""
 
 
 def _passed(

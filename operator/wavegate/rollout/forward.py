@@ -236,7 +236,7 @@ def _complete(
     obs: Observation, rollout: Rollout, findings: tuple[Finding, ...], now: float
 ) -> Step:
     """All nodes of the wave are moved and settled: its soak begins, if they can speak for it."""
-    if rollout.planned is not None and suspects.none_is_left(obs, rollout):
+    if suspects.none_is_left(obs, rollout):
         # It takes others instead; where there are none, it passes without.
         return save(obs.record, rollout.with_new_ledger())
     if rollout.planned is not None and not waves.has_moved_any(obs, rollout):

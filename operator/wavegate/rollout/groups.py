@@ -32,7 +32,11 @@ class Groups:
         """When its turn comes at the earliest: 0 ordinary, 1 critical, 2 control plane."""
         if node.control_plane:
             return 2
-        return 1 if self.pools_of(node) & self.critical else 0
+        return 1 if self.critical_of(node) else 0
+
+    def critical_of(self, node: NodeView) -> frozenset[str]:
+        """The critical pools that select it: what else does, does not matter then."""
+        return self.pools_of(node) & self.critical
 
     def has(self, wave: PlannedWave, node: NodeView) -> bool:
         """Whether this node may be taken by this wave."""
@@ -41,7 +45,7 @@ class Groups:
         pools = self.pools_of(node)
         if wave.group is Group.NoPool or not pools:
             return wave.group is Group.NoPool and not pools
-        own = pools & self.critical
+        own = self.critical_of(node)
         return not (own or pools).isdisjoint(wave.pools)
 
 
@@ -116,7 +120,7 @@ def expand(
     critical = tuple(pool.name for pool in pools if pool.critical and pool.name not in named)
     masters = sum(node.control_plane for node in nodes)
     last = []
-    if any(groups.stage(node) == 1 and groups.pools_of(node) <= {*critical} for node in nodes):
+    if any(groups.stage(n) == 1 and groups.critical_of(n) <= {*critical} for n in nodes):
         last = [
             PlannedWave("critical-first", critical, IntOrPercent(1), soak, added=True),
             PlannedWave("critical-half", critical, _HALF, soak, added=True),

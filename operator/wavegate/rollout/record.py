@@ -142,7 +142,9 @@ class Record:
     decisions: tuple[DecisionNote, ...] = field(default=())
     lost: Lost | None = None
     floor: int = -1
-    """Only a higher sequence may start, whatever `outcomes` say: set when they were lost."""
+    """Only a higher sequence may start, whatever `outcomes` say: the highest of those that were
+    lost, or are forgotten, as changes of the agent take their places.
+    """
     adopted: tuple[str, ...] = ()
     """Attempts that were found when the record was lost; nothing else is known of them."""
     bake: Bake | None = None
@@ -184,9 +186,11 @@ class Record:
             agent=rollout.candidate.agent if rollout.candidate.is_agent else "",
         )
         older = (_shortened(o, place) for place, o in enumerate(self.outcomes, start=1))
+        forgotten = (o.sequence for o in self.outcomes[MAX_OUTCOMES - 1 :])
         return replace(
             self,
             rollout=None,
+            floor=max(self.floor, *forgotten, -1),
             outcomes=(outcome, *older)[:MAX_OUTCOMES],
             failed_agents=self._failed_agents(outcome),
         )

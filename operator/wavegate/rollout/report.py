@@ -77,6 +77,12 @@ def decision_status(obs: Observation, decision: Decision, now: float) -> dict[st
         return _refused(obs, decision, now)
     phase, reason = DecisionPhase.Accepted, Reason.DecisionAccepted
     message = f"{decision.spec.action} of release {decision.spec.release}"
+    stable = obs.record.stable
+    if decision.spec.action == "Block" and stable and stable.digest == decision.spec.digest:
+        message = (
+            f"{message}; it is stable, so it stays on all nodes until another release has taken "
+            "its place: publish repaired content"
+        )
     if note.ended:
         phase, reason = DecisionPhase.Expired, Reason.DecisionExpired
         message = f"The pause was ended by decision {note.ended}"

@@ -60,6 +60,8 @@ def _ask(
 
 def begin(obs: Observation, rollout: Rollout, reason: Reason, message: str, now: float) -> Step:
     """Revert for another cause than harm: a person, a deletion. Nothing is blocked."""
+    if rollout.incident is not None:  # as with onFailure: Pause; else nobody could read it again
+        message = f"{message}; before that: {rollout.incident.message}"
     incident = Incident(reason, message, (), now, *_wave(rollout))
     reverting = replace(rollout, phase=Phase.Reverting, incident=incident, reverting_since=now)
     return Step(record=replace(obs.record, rollout=reverting))

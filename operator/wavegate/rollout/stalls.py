@@ -41,8 +41,9 @@ def note(obs: Observation, rollout: Rollout, findings: tuple[Finding, ...], now:
     """The rollout with the nodes that are to go back now, and without those that have started."""
     if rollout.promoting or obs.blind or obs.revision(obs.record.stable) is None:
         return rollout
-    known = {s.node: s for s in rollout.stalls}
-    kept = {s.node: s for s in rollout.stalls if not _has_started(obs, rollout, s)}
+    old = [s for s in rollout.stalls if not suspects.is_retaken(obs, s.node, s.ledger)]
+    known = {s.node: s for s in old}
+    kept = {s.node: s for s in old if not _has_started(obs, rollout, s)}
     for finding in findings:
         was = known.get(finding.node or "")
         if was is not None and not was.retrying:
@@ -95,10 +96,13 @@ def overdue(obs: Observation, rollout: Rollout, now: float) -> list[Finding]:
 
 
 def _open(obs: Observation, rollout: Rollout) -> list[Stall]:
-    """Those that still hold: the same machine is there, and no later ledger has taken it."""
+    """Those that still hold: the same machine is there, was not rebooted since, and no later ledger
+    has taken it.
+    """
     if not rollout.stalls:
         return []
     entries, away = baseline_of(obs), {s.node for s in rollout.suspects}
+    away |= suspects.booted_anew(obs, rollout)
     return [
         stall
         for stall in rollout.stalls
@@ -149,7 +153,7 @@ def _is_fit(obs: Observation, rollout: Rollout, stall: Stall) -> bool:
 
 
 def _same_boot(obs: Observation, node: NodeView) -> bool:
-    """One that was rebooted since its baseline would be misjudged: it is left for a sweep."""
+    """One that was rebooted since its baseline would be misjudged: a new ledger takes it."""
     return baseline_of(obs)[node.name].boot_id == node.boot_id
 
 

@@ -15,6 +15,7 @@ from wavegate.rollout.attempt import Rollout
 from wavegate.rollout.observation import Observation
 from wavegate.rollout.record import Record
 from wavegate.rollout.steps import Step
+from wavegate.rollout.waves import is_first
 
 _PAUSED = "is paused, and waits for a person: resume or revert it"
 
@@ -71,7 +72,7 @@ def _kept_by(obs: Observation, rollout: Rollout) -> str:
         return _PAUSED
     if rollout.promoting:
         return "becomes stable just now"
-    if _in_first_wave(rollout):
+    if is_first(rollout):
         return "" if urgent or not _has_replaced(obs.record) else "took another one's place itself"
     if obs.record.stable is None:  # its nodes would be left without any agent
         return "is the first of this channel and past its first wave"
@@ -94,14 +95,6 @@ def _most_urgent(obs: Observation) -> Severity:
     """Of all that wait: the newest brings what those before it brought."""
     waiting = (queue.severity_of(obs.channel, release) for release in _newer(obs))
     return max(waiting, key=lambda severity: severity.rank, default=Severity.Routine)
-
-
-def _in_first_wave(rollout: Rollout) -> bool:
-    """Before the first wave, or in it. One that was excused and is done again is still the first;
-    one that has passed is not.
-    """
-    passed = any(wave.passed_at is not None for wave in rollout.waves)
-    return rollout.wave <= 0 and not passed
 
 
 def _has_replaced(record: Record) -> bool:

@@ -36,7 +36,29 @@ def _aside(obs: Observation, rollout: Rollout) -> frozenset[str]:
         away.add(drill.node)
     stalled = (s for s in rollout.stalls if not s.retrying)
     away |= {s.node for s in stalled if not is_retaken(obs, s.node, s.ledger)}
-    return frozenset(away) | left_out.names(obs, rollout)
+    return frozenset(away - booted_anew(obs, rollout)) | left_out.names(obs, rollout)
+
+
+def booted_anew(obs: Observation, rollout: Rollout) -> frozenset[str]:
+    """Names of the stalled nodes that were rebooted on stable, or replaced: what a ledger knows of
+    them is of another boot, so no try would be judged rightly until a new ledger takes them.
+    """
+    return obs.once(_booted_anew, rollout) if rollout.stalls else frozenset()
+
+
+def _booted_anew(obs: Observation, rollout: Rollout) -> frozenset[str]:
+    names, holders = {s.node for s in rollout.stalls}, obs.pods_on(rollout.attempt)
+    then = {
+        e.name: e for _, led in sorted(obs.ledgers.items()) for e in led.nodes if e.name in names
+    }
+    found = set()
+    for name, entry in then.items():
+        node = obs.nodes.get(name)
+        if node is None or node.attempt(obs.key) == rollout.attempt or name in holders:
+            continue
+        if node.ready and (node.uid, node.boot_id) != (entry.uid, entry.boot_id):
+            found.add(name)
+    return frozenset(found)
 
 
 def take_back(obs: Observation, rollout: Rollout) -> UnlabelNodes | None:
@@ -104,10 +126,14 @@ def brake(rollout: Rollout, now: float) -> str:
 
 
 def none_is_left(obs: Observation, rollout: Rollout) -> bool:
-    """Whether all that the current wave moved are suspects: it has nobody to speak for it."""
-    ledger = obs.ledgers.get(rollout.waves[-1].ledger)
+    """Whether all that the current wave moved are suspects, or were rebooted before they could be
+    tried again: it has nobody to speak for it. Of suspects a sweep takes no others.
+    """
+    ledger, again = obs.ledgers.get(rollout.waves[-1].ledger), booted_anew(obs, rollout)
     names = {entry.name for entry in ledger.nodes} if ledger else set()
-    return bool(names) and names <= aside(obs, rollout)
+    if rollout.planned is None and not names & again:
+        return False
+    return bool(names) and names <= aside(obs, rollout) | again
 
 
 def is_retaken(obs: Observation, node: str, ledger: int) -> bool:

@@ -9,7 +9,7 @@ import hashlib
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 
-from wavegate.api import IntOrPercent
+from wavegate.api import IntOrPercent, WaveState
 from wavegate.evidence import Ledger, LedgerNode, NodeView, PodView, agents_then, is_well
 from wavegate.rollout import busy, choice, groups, labels, workloads
 from wavegate.rollout.attempt import PlannedWave, Revision, Rollout
@@ -63,6 +63,9 @@ def in_turn(obs: Observation, rollout: Rollout, wave: PlannedWave) -> tuple[list
     fit = [n for n in members if n.name not in has and n.name not in aside and _is_fit(n)]
     ordered = workloads.last(obs, choice.spread(in_order(fit, order_of(rollout.candidate))))
     if choice.is_early(rollout, wave):
+        fresh = not is_first(rollout) and rollout.waves[-1].ledger not in obs.ledgers
+        if fresh and choice.all_spared(n for n in members if n.name not in has):
+            return [], 0  # they come after it, in a wave or a sweep
         ordered = choice.canaries(obs, ordered)
     if rollout.plan.agents:  # a node without one proves less: such come last
         theirs = obs.agents_on()
@@ -231,6 +234,13 @@ def changed_agents(obs: Observation, entries: Mapping[str, LedgerNode]) -> froze
 def _changed_agents(entries: Mapping[str, LedgerNode], theirs: PodsOn) -> frozenset[str]:
     judged = (entry for entry in entries.values() if entry.agents)
     return frozenset(e.name for e in judged if not is_well(e, theirs.get(e.name, ())))
+
+
+def is_first(rollout: Rollout) -> bool:
+    """Whether no wave that had nodes has passed: one without proves nothing, as where all nodes are
+    of the control plane, which comes last.
+    """
+    return not any(wave.nodes and wave.state is WaveState.Passed for wave in rollout.waves)
 
 
 def has_moved_any(obs: Observation, rollout: Rollout) -> bool:

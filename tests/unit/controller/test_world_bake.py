@@ -1,5 +1,6 @@
 """Whom the world wakes, and for whom it polls leases: a bake is woken, but polls nothing."""
 
+import asyncio
 from dataclasses import replace
 
 import pytest
@@ -58,3 +59,21 @@ async def test_a_node_that_changes_wakes_nobody_when_the_bake_is_over(world, wok
     store(world, replace(record, bake=ended))
     change_a_node(world)
     assert woken == []
+
+
+async def test_nodes_that_change_wake_an_idle_channel_once_and_later(
+    world, woken, record, monkeypatch
+):
+    """Its plan is shown. However many change, and without a clock that wakes it."""
+    monkeypatch.setattr("wavegate.controller.world.IDLE_SECONDS", 0.01)
+    store(world, replace(record, bake=None))
+    world.ours["securitycontentchannels"][KEY] = make_channel()
+    for version in "789":
+        metadata = {"name": "n", "uid": version, "resourceVersion": version}
+        world.nodes.apply({"metadata": metadata})
+    assert woken == []
+    async with asyncio.timeout(5):
+        while not woken:
+            await asyncio.sleep(0)
+    await asyncio.sleep(0.05)  # another one would come by then
+    assert woken == [KEY]

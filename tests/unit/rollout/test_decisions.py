@@ -288,6 +288,22 @@ def test_an_unblocked_digest_runs_in_a_new_release_and_the_old_one_does_not(bloc
     assert sim.record.blocked == ()
 
 
+def test_a_digest_is_unblocked_by_the_name_of_a_release_that_is_deleted(blocked):
+    """Who takes a bad release out of Git prunes it, and the block names it all the same."""
+    sim = blocked
+    uid = sim.releases.pop("b").uid
+    later(sim, "wrong", "Unblock", incident="another")
+    later(sim, "never", "Unblock", release="c", digest=digest("c"), incident="another")
+    sim.run(2)
+    assert "is blocked by incident" in status_of(sim, "wrong")["message"]
+    assert "there is no release c" in status_of(sim, "never")["message"]
+    later(sim, "trust", "Unblock", incident=sim.record.blocked[0].incident)
+    sim.run(2)
+    said = status_of(sim, "trust")
+    assert (said["phase"], said["releaseUID"]) == ("Accepted", uid)
+    assert sim.record.blocked == ()
+
+
 @pytest.mark.parametrize(
     ("spec", "words"),
     [
@@ -453,3 +469,15 @@ def test_a_block_covers_what_agents_load_also_in_a_release_that_rolls_out(sim):
     sim.run(60, until=ended(sim, "c"))
     assert [entry.loaded for entry in sim.record.blocked] == ["RULES-7"]
     assert sim.record.outcomes[0].incident.reason == "DigestBlocked"
+
+
+def test_who_blocks_what_is_stable_is_told_that_it_stays(sim):
+    sim.decisions.append(make_decision("never", "a", "Block"))
+    sim.run(10)
+    said = status_of(sim, "never")
+    assert said["phase"] == "Accepted"
+    assert "it is stable, so it stays on all nodes" in said["message"]
+    (new,) = sim.add_nodes("workers", 1)
+    sim.run(10)
+    assert sim.running() == dict.fromkeys(sim.nodes, "a")
+    assert new in sim.running()

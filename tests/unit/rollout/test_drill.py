@@ -11,6 +11,7 @@ from wavegate.rollout import suspects
 from wavegate.rollout.compatible import VERSION_LABEL
 from wavegate.rollout.decide import decide
 from wavegate.rollout.steps import MoveNodes, UnlabelNodes
+from wavegate.rollout.waves import is_first
 
 DRILL = {"rollout": {"drill": "Always"}}
 
@@ -132,3 +133,24 @@ def test_a_node_that_is_away_is_asked_nothing_and_keeps_its_slot(sim):
     )
     sim.run(300, until=in_wave(sim, "canary", WaveState.Soaking))
     assert [action.nodes[0][0] for action in moved] == ["canary-0"]
+
+
+def test_a_first_wave_without_nodes_is_no_first_wave(make_sim):
+    """Where its nodes come last, as critical ones or those of the control plane do."""
+    pools = [
+        {"name": pool, "selector": {"matchLabels": {"pool": pool}}}
+        for pool in ("canary", "workers")
+    ]
+    pools.append({"name": "pay", "selector": {"matchLabels": {"pool": "canary"}}, "critical": True})
+    waves = [{"name": "early", "pools": ["canary"], "upTo": 1}, {"name": "all", "upTo": "100%"}]
+    sim = with_stable(make_sim(pools=pools, waves=waves, **DRILL))
+    sim.publish("b", 2)
+    sim.run(300, until=lambda: drill(sim) and drill(sim).done_at)
+    assert [(w.name, w.nodes > 0) for w in sim.record.rollout.waves] == [
+        ("early", False),
+        ("all", True),
+    ]
+    assert drill(sim).node.startswith("workers")
+    assert is_first(sim.record.rollout), "so a newer release still takes its place"
+    sim.run(900, until=ended(sim, "b"))
+    assert phase_of(sim, "b") == ("Completed", "Completed")

@@ -239,3 +239,15 @@ def test_no_rollout_is_faster_than_its_plan_and_the_nodes_are_the_same(make_sim,
     assert taken[0][: forecast.FIRST] == waves["canary"]["first"]
     seconds = forecast.Duration.parse(plan["least"])
     assert seconds <= took <= 4 * seconds
+
+
+def test_a_wave_that_would_be_held_for_want_of_a_node_says_so():
+    """Nothing is shown that the rollout would do otherwise."""
+    spared = [node(i, labels={CANARY_LABEL: "never"}) for i in range(20)]
+    first = forecast.plan(observed(spared, NEXT))["waves"][0]
+    assert first["summary"].startswith("no node may be taken now, so it is held: 20 spared by")
+    ill = [node(i, ready=False) for i in range(20)]
+    assert "so it is held" in forecast.plan(observed(ill, NEXT))["waves"][0]["summary"]
+    alike = [node(i, kernel="6.1") for i in range(20)]
+    second = forecast.plan(observed(alike, NEXT))["waves"][1]
+    assert second["summary"] == "no node", "it passes at once: no kind of machine is left to try"

@@ -9,6 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from support.builders import make_channel
+from support.invariants import ended, phase_of, with_stable
 from support.walks import walk
 from wavegate.evidence import NodeView
 from wavegate.rollout import queue
@@ -172,6 +173,16 @@ def test_what_no_pool_selects_then_critical_pools_then_the_control_plane_come_la
     assert [len(wave.nodes) for wave in walked[5:]] == [1, 1, 3, 3, 1, 1]
 
 
+def test_a_critical_pool_that_overlaps_an_ordinary_one_has_its_own_steps():
+    """As where one pool takes all workers, and another those of them that are expensive."""
+    workers = {"name": "workers", "selector": {}}
+    pools = [workers, {**POOLS[2], "selector": {"matchLabels": {"pool": "pay"}}}]
+    fleet = [node(i) for i in range(20)] + [node(20 + i, "pay") for i in range(40)]
+    walked = walk(channel(pools=pools), fleet)
+    found = {w.name: len(w.nodes) for w in walked if any(_stage(n) == 2 for n in w.nodes)}
+    assert found == {"critical-first": 1, "critical-half": 19, "critical-all": 20}
+
+
 def test_a_wave_that_names_a_critical_pool_takes_it_when_its_user_says_so():
     waves = [{"name": "pay", "pools": ["pay"], "upTo": "100%"}, {"name": "all", "upTo": "100%"}]
     walked = walk(channel(waves=waves), [node(n, "pay") for n in range(3)] + [node(9)])
@@ -253,3 +264,17 @@ def test_who_spares_all_nodes_is_told_so(make_sim):
     assert "no healthy node is there for wave canary" in said
     assert f"5 spared by label {CANARY_LABEL}: never" in said
     assert sim.record.rollout.waves[-1].nodes == 0
+
+
+def test_a_second_wave_of_nothing_but_spared_nodes_leaves_them_to_a_sweep(make_sim):
+    """Who spares all but the canaries means: after them. A first wave without a node is held."""
+    sim = make_sim(canaries=2)
+    for name, machine in sim.nodes.items():
+        if name.startswith("workers"):
+            machine.labels[CANARY_LABEL] = NEVER
+    sim = with_stable(sim)
+    sim.publish("b", 2)
+    sim.run(900, until=ended(sim, "b"))
+    assert phase_of(sim, "b") == ("Completed", "Completed")
+    waves = [(w.name, w.nodes) for w in sim.record.outcomes[0].waves]
+    assert waves == [("canary", 2), ("all", 0), ("rest-1", 4)]

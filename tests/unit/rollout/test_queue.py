@@ -9,8 +9,8 @@ from support.builders import digest, make_channel, make_release
 from wavegate.api import IntOrPercent, OnFailure, Phase, Reason
 from wavegate.evidence import CheckSpec
 from wavegate.rollout import queue, report
-from wavegate.rollout.attempt import Revision
-from wavegate.rollout.record import Blocked, Outcome, Record
+from wavegate.rollout.attempt import Revision, Rollout
+from wavegate.rollout.record import MAX_OUTCOMES, Blocked, Outcome, Record
 from wavegate.rollout.steps import Step
 
 
@@ -36,6 +36,23 @@ def revision(sequence):
 )
 def test_the_floor_is_the_highest_sequence_that_was_ever_tried(record, expected):
     assert record.highest_sequence == expected
+
+
+def test_a_release_that_was_taken_back_never_begins_again_however_often_the_agent_changes(sim):
+    """A change of the agent has the sequence of what is stable, and takes a place in the list."""
+    sim.publish("b", 7)
+    sim.step_until(lambda: sim.record.rollout and sim.record.rollout.phase is Phase.Rolling)
+    plan = sim.record.rollout.plan
+    record = sim.record.ended(Phase.Reverted, Reason.Reverted, "a person decided", sim.now)
+    agent = replace(record.stable, release_uid="agent/x")
+    for _ in range(MAX_OUTCOMES):
+        changed = Rollout(agent, plan, Phase.Rolling, sim.now)
+        record = replace(record, rollout=changed)
+        record = record.ended(Phase.Completed, Reason.Completed, "", sim.now)
+    assert {o.sequence for o in record.outcomes} == {1}
+    obs = replace(sim.observe(), record=record)
+    assert [r.name for r in queue.eligible(obs)] == []
+    assert record.highest_sequence == 7
 
 
 @pytest.mark.parametrize(

@@ -30,7 +30,7 @@ def with_rollout(obs, **changes):
 
 
 def in_second_wave(obs):
-    done = WaveRun("canary", state=WaveState.Passed, passed_at=1.0)
+    done = WaveRun("canary", state=WaveState.Passed, nodes=1, passed_at=1.0)
     return with_rollout(obs, waves=(done, WaveRun("all", ledger=1)))
 
 

@@ -3,6 +3,9 @@
 local names = {"pause", "revert"}
 local candidate = (obj.status or {}).candidate or {}
 local release, digest = candidate.release, candidate.digest
+if candidate.kind == "Agent" then
+  digest = candidate.agent -- a change of the agent is named by its template
+end
 
 local function why_not(_)
   if release == nil or digest == nil then

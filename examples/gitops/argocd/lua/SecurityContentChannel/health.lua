@@ -4,10 +4,12 @@ if status == nil or status.observedGeneration ~= obj.metadata.generation then
   return {status = "Progressing", message = "The operator has not looked at this generation yet"}
 end
 
-local ready
+local ready, current
 for _, condition in ipairs(status.conditions or {}) do
   if condition.type == "Ready" then
     ready = condition
+  elseif condition.type == "AgentCurrent" then
+    current = condition
   end
 end
 if ready == nil or ready.status == nil then
@@ -24,5 +26,20 @@ if ready.status ~= "True" then
 end
 if obj.spec ~= nil and obj.spec.suspend == true then
   return {status = "Suspended", message = "spec.suspend is true, so no node is moved. " .. message}
+end
+
+-- A change of the agent has no release that could say how it goes.
+local agent = status.agentRollout or {}
+if current ~= nil and current.reason == "AgentTemplateFailed" then
+  return {status = "Degraded", message = "AgentTemplateFailed: " .. (current.message or "")}
+end
+if agent.phase == "Paused" or agent.phase == "Pending" or agent.phase == "Rolling" or agent.phase == "Reverting" then
+  local health = "Progressing"
+  if agent.incident ~= nil and agent.incident.reason ~= "AgentTemplateChanged" then
+    health = "Degraded"
+  elseif agent.phase == "Paused" or agent.waitingFor == "Person" then
+    health = "Suspended"
+  end
+  return {status = health, message = "The agent's change: " .. agent.phase .. ": " .. (agent.message or "")}
 end
 return {status = "Healthy", message = message}
