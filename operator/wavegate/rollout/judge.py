@@ -60,7 +60,7 @@ def judged_nodes(obs: Observation, rollout: Rollout) -> frozenset[str]:
 
 def _judged_nodes(obs: Observation, rollout: Rollout) -> frozenset[str]:
     known, holders = whereabouts(obs, rollout), obs.pods_on(rollout.attempt)
-    there = obs.kept.of(_there, known, holders)
+    there = obs.kept.of(_there, known, obs.kept.of(_carrying, known), holders)
     missing = {e.name for e in known.missing if e.healthy and had_it(obs, rollout, e)}
     names, marks = there | missing if missing else there, rollout.excused
     away = suspects.aside(obs, rollout)
@@ -69,13 +69,19 @@ def _judged_nodes(obs: Observation, rollout: Rollout) -> frozenset[str]:
     return names - away if away else names
 
 
-def _there(known: Whereabouts, holders: Container[str | None]) -> frozenset[str]:
+def _carrying(known: Whereabouts) -> frozenset[str]:
+    """Those that have the label of the machines that are still there."""
+    return frozenset(e.name for e, node in known.carrying if e.healthy and node.uid == e.uid)
+
+
+def _there(
+    known: Whereabouts, carrying: frozenset[str], holders: Container[str | None]
+) -> frozenset[str]:
     """Those that have the content of the machines that are still there. A label that someone took
     away hides no harm while a pod is there.
     """
-    carrying = {e.name for e, node in known.carrying if e.healthy and node.uid == e.uid}
     left = {e.name for e, _ in known.lacking if e.healthy and e.name in holders}
-    return frozenset(carrying | left)
+    return carrying | left if left else carrying
 
 
 def witnesses(obs: Observation, rollout: Rollout) -> frozenset[str]:
@@ -164,12 +170,18 @@ def _doubtful(
     """The nodes about which there is anything to find now. The others were heard from lately, and
     neither node nor agent shows a thing; what these show is looked at when it changes.
     """
-    heard = obs.leases.get
-    silent = [name for name in well if now - heard(name, NEVER) > LEASE_STALE_SECONDS]
+    heard, silent = obs.leases.get, list[str]()
+    if now - obs.kept.of(_first_heard, well, obs.leases) > LEASE_STALE_SECONDS:
+        silent = [name for name in well if now - heard(name, NEVER) > LEASE_STALE_SECONDS]
     if len(well) == len(entries) and not silent:
         return ()
     fine = well.keys() - silent
     return [name for name in entries if name not in fine]
+
+
+def _first_heard(well: Looked, leases: Mapping[str, float]) -> float:
+    """When that one of these was heard from last that is silent for the longest."""
+    return min([leases.get(name, NEVER) for name in well], default=math.inf)
 
 
 class _Last:
