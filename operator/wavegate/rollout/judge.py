@@ -30,9 +30,9 @@ from wavegate.rollout.periods import evidence_since
 from wavegate.rollout.waves import PodsOn, baseline_of
 from wavegate.rollout.whereabouts import Whereabouts, had_it, whereabouts
 
-Agents = tuple[tuple[PodView, ...], tuple[PodView, ...]]
-"""The candidate's pods on a node, and those that agentSelector selects."""
-Looked = dict[str, tuple[LedgerNode, NodeView, Agents]]
+Pods = tuple[PodView, ...]
+Looked = dict[str, tuple[LedgerNode, NodeView, Pods, Pods]]
+"""By node: what was looked at, then the candidate's pods, and those that agentSelector selects."""
 NEVER = -math.inf
 
 
@@ -201,18 +201,19 @@ def _well(
     """The nodes of which the judges say nothing, whatever the time, if they are heard from."""
     before, found = last.well.get, Looked()
     for name, entry in entries.items():
-        node, pods = nodes.get(name), (on_node.get(name, ()), theirs.get(name, ()))
+        node, own, others = nodes.get(name), on_node.get(name, ()), theirs.get(name, ())
         known = before(name)
-        if known is not None and known[0] is entry and known[1] is node and known[2] == pods:
+        same = known is not None and known[0] is entry and known[1] is node
+        if known is not None and same and known[2] == own and known[3] == others:
             found[name] = known
-        elif node is not None and _is_well(entry, node, pods):
-            found[name] = entry, node, pods
+        elif node is not None and _is_well(entry, node, own, others):
+            found[name] = entry, node, own, others
     last.well = found
     return found
 
 
-def _is_well(entry: LedgerNode, node: NodeView, pods: Agents) -> bool:
-    ill, (own, theirs) = any(judge_node(entry, node, 0.0, 0.0, overdue=False)), pods
+def _is_well(entry: LedgerNode, node: NodeView, own: Pods, theirs: Pods) -> bool:
+    ill = any(judge_node(entry, node, 0.0, 0.0, overdue=False))
     if ill or any(judge_agent(entry.name, own, overdue=False)):
         return False
     plainly = all(pod.ready and pod.phase == "Running" and not pod.waiting for pod in theirs)
