@@ -113,7 +113,7 @@ class Gatherer:
             gone=kept.of(_by_name, gone),
             agent=AgentSource()
             if forbidden
-            else await self._agent_with_inputs(channel, known, revisions),
+            else await self._agent_with_inputs(channel, known, revisions, kept),
             releases=releases,
             decisions=self._decisions(namespace, releases, known),
             revisions=revisions,
@@ -275,7 +275,7 @@ class Gatherer:
         return bool(revisions) and (stored is None or stored.record is None)
 
     async def _agent_with_inputs(
-        self, channel: object, record: Record, revisions: Mapping[str, RevisionView]
+        self, channel: object, record: Record, revisions: Mapping[str, RevisionView], kept: Kept
     ) -> AgentSource:
         """The agent, and what it reads that can change without a wave. A template that is frozen
         in the candidate is read from there.
@@ -285,7 +285,8 @@ class Gatherer:
         template = agent.template or (frozen.template if frozen else None)
         if not isinstance(channel, Channel) or template is None:
             return agent
-        if agent.template is not None and find_problem(agent.template, channel.spec) is not None:
+        own, spec = agent.template, channel.spec
+        if own is not None and kept.of(find_problem, own, spec) is not None:
             return agent
         ungated = [
             f"{kind} {name}"
