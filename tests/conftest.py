@@ -1,5 +1,6 @@
 """Fixtures for all tests: the control plane, our CRDs on it, and a list of changed settings."""
 
+import gc
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -151,3 +152,9 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
     for where, settings in sorted(changed.items()):
         for name, value in settings.items():
             terminalreporter.line(f"{where}: {name} = {value}")
+
+
+def pytest_collection_finish() -> None:
+    """What is imported by now stays, so that the collector need not look at it in each test."""
+    gc.collect()
+    gc.freeze()

@@ -241,12 +241,12 @@ class Machines:
             self.controller.lose(name, list(self.pods_on[name].values()))
 
     def _count(self, machine: Machine, now: float) -> None:
-        beats = int((now - machine.beat) // self.speeds.renewal)
-        before = int((machine.renewed_until - machine.beat) // self.speeds.renewal)
+        turn, beat = self.speeds.renewal, machine.beat
+        beats, before = (now - beat) // turn, (machine.renewed_until - beat) // turn
         if beats > before:
-            machine.renewals += beats - before
+            machine.renewals += int(beats - before)
             self._show_lease(machine)
-            machine.heard_at = machine.beat + beats * self.speeds.renewal
+            machine.heard_at = beat + beats * turn
         machine.renewed_until = now
 
     def _show_lease(self, machine: Machine) -> None:

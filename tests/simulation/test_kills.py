@@ -64,9 +64,10 @@ def tell(story, deaths) -> tuple[End, int]:
         sim.watchers.append(Guard())
         sim.add_nodes("canary", 1)
         sim.add_nodes("workers", 3)
-        sim.apply_channel()
+        sim.apply_channel(rollout={"soak": "10s"})  # what only makes something stable is quick
         sim.publish("a")
         sim.until_phase("a", "Completed")
+        sim.apply_channel()
         sim.run(5)
         operator = sim.operators[0]
         before, lives, left = operator.line.writes, operator.lives, list(deaths)

@@ -25,8 +25,10 @@ class StatusWriter:
         """
         before = self._written.get(subject.uid, subject.status)
         stamped = _stamp(status, before, now)
+        if not _same(stamped, before):  # nearly always it is, and nothing has to be cut
+            stamped = _bounded(stamped)
         if _same(stamped, before):
-            remember(self._written, subject.uid, stamped, _REMEMBERED)
+            remember(self._written, subject.uid, before, _REMEMBERED)
             return False
         body = {
             "apiVersion": API_VERSION,
@@ -47,14 +49,19 @@ class StatusWriter:
 
 def _stamp(status: Mapping[str, Any], before: Mapping[str, Any], now: str) -> dict[str, Any]:
     """Give each condition the generation it is about, and when its status last changed."""
-    stamped: dict[str, Any] = _bounded(status)
+    if not status.get("conditions"):
+        return dict(status)
     old = {c["type"]: c for c in before.get("conditions") or []}
-    for condition in stamped.get("conditions") or []:
+    stamped = []
+    for condition in status["conditions"]:
         was = old.get(condition["type"], {})
         same = was.get("status") == condition["status"]
-        condition["lastTransitionTime"] = was.get("lastTransitionTime", now) if same else now
-        condition["observedGeneration"] = stamped["observedGeneration"]
-    return stamped
+        stamps = {
+            "lastTransitionTime": was.get("lastTransitionTime", now) if same else now,
+            "observedGeneration": status["observedGeneration"],
+        }
+        stamped.append({**condition, **stamps})
+    return {**status, "conditions": stamped}
 
 
 def _bounded(value: Any) -> Any:

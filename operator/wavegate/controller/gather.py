@@ -92,12 +92,12 @@ class Gatherer:
             gone=kept.of(_by_name, gone),
             agent=AgentSource()
             if forbidden
-            else await self._sources.agent(channel, known, revisions),
+            else await self._sources.agent(channel, known, revisions, kept),
             releases=releases,
             decisions=self._decisions(namespace, releases, known),
             revisions=revisions,
             pods=kept.of(_pods_of, world.pods.shown()[0], namespace, name),
-            leases=dict(world.leases),
+            leases=world.leases,
             checks=checks.get(known.rollout.attempt, {}) if known.rollout else {},
             bake_checks=checks.get(known.bake.attempt, {}) if known.bake else {},
             contents=await self._sources.contents(namespace, () if forbidden else releases, known),
@@ -264,4 +264,4 @@ def _by_name(nodes: Mapping[Key, NodeView]) -> dict[str, NodeView]:
 
 
 def _pods_of(pods: Mapping[Key, PodView], namespace: str, channel: str) -> tuple[PodView, ...]:
-    return tuple(p for p in pods.values() if p.channel == channel and p.namespace == namespace)
+    return tuple([p for p in pods.values() if p.channel == channel and p.namespace == namespace])

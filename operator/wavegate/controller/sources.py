@@ -15,6 +15,7 @@ from wavegate.controller.work import Key
 from wavegate.controller.world import World
 from wavegate.rollout.attempt import Revision
 from wavegate.rollout.inputs import inputs
+from wavegate.rollout.kept import Kept
 from wavegate.rollout.observation import AgentSource, ContentView, RevisionView
 from wavegate.rollout.record import Record
 from wavegate.rollout.steps import CreateRevision
@@ -44,7 +45,7 @@ class Sources:
         """By namespace and name of a ConfigMap: what it was when it was read last, and when."""
 
     async def agent(
-        self, channel: object, record: Record, revisions: Mapping[str, RevisionView]
+        self, channel: object, record: Record, revisions: Mapping[str, RevisionView], kept: Kept
     ) -> AgentSource:
         """The agent, and what it reads that can change without a wave. A template that is frozen
         in the candidate is read from there.
@@ -54,7 +55,8 @@ class Sources:
         template = agent.template or (frozen.template if frozen else None)
         if not isinstance(channel, Channel) or template is None:
             return agent
-        if agent.template is not None and find_problem(agent.template, channel.spec) is not None:
+        own, spec = agent.template, channel.spec
+        if own is not None and kept.of(find_problem, own, spec) is not None:
             return agent
         ungated = [
             f"{kind} {name}"

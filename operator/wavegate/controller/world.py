@@ -71,7 +71,9 @@ class World:
         self._tasks: asyncio.TaskGroup | None = None
         self.ours: dict[str, dict[Key, Resource]] = defaultdict(dict)
         self.leases: dict[str, float] = {}
-        """By our own clock: until when each node was surely alive, as its lease tells."""
+        """By our own clock: until when each node was surely alive, as its lease tells. It is never
+        changed, but replaced: an observation shows the very same.
+        """
         self.pods_lost: dict[tuple[str, str, str], float] = {}
         """By namespace, channel and node: when we last saw an agent pod vanish."""
         self.unreadable: set[tuple[str, str, str]] = set()
@@ -260,7 +262,7 @@ class World:
                 await self._look_at_leases()
             else:
                 self._renewals.clear()
-                self.leases.clear()
+                self.leases = {}
             await asyncio.sleep(LEASE_POLL_SECONDS)
 
     async def _look_at_leases(self) -> None:
@@ -281,7 +283,7 @@ class World:
         began, maybe right after it: who died while we could not look must not seem alive now. One
         that is older comes from an apiserver that lags behind another.
         """
-        known = self._renewals
+        known, renewed = self._renewals, dict[str, float]()
         for item in listed.get("items", []):
             metadata = item["metadata"]
             name, version = metadata["name"], metadata["resourceVersion"]
@@ -290,8 +292,10 @@ class World:
                 continue
             # The first sight of a lease says nothing about when it was renewed.
             if before is not None:
-                self.leases[name] = self._looked_at
+                renewed[name] = self._looked_at
             known[name] = version
+        if renewed:
+            self.leases = {**self.leases, **renewed}
 
     def _wake_running(self) -> None:
         for key in self.records():

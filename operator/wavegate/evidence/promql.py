@@ -104,10 +104,13 @@ def outside_limits(
     wanted, ages, check = frozenset(nodes), _ages(check, result), limited(check, result)
     worst: dict[str, Sample] = {}
     for sample in result.samples:
+        excess = _excess(check, sample)
+        if excess == 0.0:
+            continue  # nearly all are
         node = reported_node(check, sample) if check.per_node else ""
-        excess = _excess(check, sample) if node in wanted or not check.per_node else 0.0
         known = _excess(check, worst[node]) if node in worst else 0.0
-        if excess > known and _is_fresh(check, ages, node):
+        about = node in wanted or not check.per_node
+        if about and excess > known and _is_fresh(check, ages, node):
             worst[node] = sample
     for node, sample in sorted(worst.items(), key=lambda item: -_excess(check, item[1])):
         yield _outside(check, result, sample, node or None)

@@ -6,9 +6,13 @@ does not. The first line keeps an operator that comes back from writing between 
 
 import json
 import shlex
-from collections.abc import Iterator
 
-from wavegate.rollout.names import ATTEMPT_LABEL, CHANNEL_LABEL, HANDS_OFF_ANNOTATION
+from wavegate.rollout.names import (
+    ATTEMPT_LABEL,
+    CHANNEL_LABEL,
+    HANDS_OFF_ANNOTATION,
+    node_label,
+)
 from wavegate.rollout.observation import Observation, RevisionView
 from wavegate.rollout.steps import Target
 from wavegate.rollout.templates import targeted
@@ -31,29 +35,33 @@ def lines(
         return []
     away = hands_off and obs.channel is not None
     head = [_annotate(obs)] if away else []
-    return [*head, *_fence(obs, candidate, stable)]
+    return [*head, *obs.kept.of(_fence, obs.namespace, obs.name, candidate, stable)]
 
 
-def _fence(obs: Observation, candidate: RevisionView, stable: RevisionView | None) -> Iterator[str]:
+def _fence(
+    namespace: str, name: str, candidate: RevisionView, stable: RevisionView | None
+) -> list[str]:
     """In the order of `revert`: no new pods, pods that are not bound, stable, all the rest."""
-    labels = f"{CHANNEL_LABEL}={obs.name},{ATTEMPT_LABEL}={candidate.attempt}"
-    pods = ("delete", "pods", "-l", labels, "--wait=false")
-    yield _retarget(obs, candidate, Target.NOTHING)
-    yield _line(obs, *pods, "--field-selector", "spec.nodeName=")
-    if stable is not None:
-        yield _retarget(obs, stable, Target.ALL)
-    yield _line(obs, *pods)
+    labels = f"{CHANNEL_LABEL}={name},{ATTEMPT_LABEL}={candidate.attempt}"
+    pods, key = ("delete", "pods", "-l", labels, "--wait=false"), node_label(namespace, name)
+    return [
+        _retarget(namespace, key, candidate, Target.NOTHING),
+        _line(namespace, *pods, "--field-selector", "spec.nodeName="),
+        *([_retarget(namespace, key, stable, Target.ALL)] if stable is not None else []),
+        _line(namespace, *pods),
+    ]
 
 
 def _annotate(obs: Observation) -> str:
-    return _line(obs, "annotate", "wgc", obs.name, f"{HANDS_OFF_ANNOTATION}=true", "--overwrite")
+    away = f"{HANDS_OFF_ANNOTATION}=true"
+    return _line(obs.namespace, "annotate", "wgc", obs.name, away, "--overwrite")
 
 
-def _retarget(obs: Observation, view: RevisionView, target: Target) -> str:
-    affinity = targeted(view.own_affinity, obs.key, target)
+def _retarget(namespace: str, key: str, view: RevisionView, target: Target) -> str:
+    affinity = targeted(view.own_affinity, key, target)
     patch = [{"op": "replace", "path": "/spec/template/spec/affinity", "value": affinity}]
     text = json.dumps(patch, separators=(",", ":"), ensure_ascii=False)
-    line = _line(obs, "patch", "daemonset", view.name, "--type=json", "-p", text)
+    line = _line(namespace, "patch", "daemonset", view.name, "--type=json", "-p", text)
     if len(line) <= MAX_LINE:
         return line
     return (
@@ -62,5 +70,5 @@ def _retarget(obs: Observation, view: RevisionView, target: Target) -> str:
     )
 
 
-def _line(obs: Observation, *words: str) -> str:
-    return shlex.join(["kubectl", "-n", obs.namespace, *words])
+def _line(namespace: str, *words: str) -> str:
+    return shlex.join(["kubectl", "-n", namespace, *words])

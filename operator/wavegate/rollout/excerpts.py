@@ -1,5 +1,6 @@
 """Parts of a status that mirror the record as it is: revisions, waves, incidents and gates."""
 
+import functools
 from datetime import UTC, datetime
 from typing import Any
 
@@ -14,6 +15,7 @@ from wavegate.rollout.steps import Problem
 MAX_WAVES = 60
 
 
+@functools.lru_cache(maxsize=1024)  # a status has the same dozens each time
 def timestamp(seconds: float) -> str:
     """RFC 3339 in UTC, whole seconds, as Kubernetes writes it."""
     return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")

@@ -31,6 +31,8 @@ MAX_NOT_RUNNING = 20
 of the DaemonSet controller that is already running does not see it."""
 
 NEVER = -math.inf
+Bare = tuple[str, bool, bool]
+"""Name, whether it was healthy before, whether it is the same machine on the same boot, Ready."""
 Moved = tuple[str, bool, float]
 """Name, whether it was healthy before, since when its agent is Ready (endless: not all is well)."""
 
@@ -79,7 +81,8 @@ def _measure(obs: Observation, rollout: Rollout, now: float) -> Exposure:
     carrying, foreign = known.carrying, strangers(obs, rollout)
     if foreign:  # as any label that someone set: a wave takes them, and then they count
         carrying = tuple((e, node) for e, node in carrying if e.name not in foreign)
-    moved, not_running = obs.kept.of(_moved, carrying, obs.pods_on(rollout.attempt))
+    bare = obs.kept.of(_bare, carrying)
+    moved, not_running = obs.kept.of(_moved, bare, obs.pods_on(rollout.attempt))
     changed = changed_agents(obs, baseline_of(obs))
     unproven = loaded.unproven(obs, rollout, (name for name, _, _ in moved)) | changed
     # Whoever announced an excused node keeps it for as long as he likes.
@@ -105,20 +108,39 @@ def _measure(obs: Observation, rollout: Rollout, now: float) -> Exposure:
 
 def _settled(obs: Observation, rollout: Rollout, moved: list[Moved], now: float) -> list[str]:
     """Those that were heard from lately, and for `settle` since their agent is Ready."""
-    heard, settle, fresh = obs.leases.get, rollout.plan.settle, now - LEASE_STALE_SECONDS
-    return [name for name, _, since in moved if fresh <= heard(name, NEVER) >= since + settle]
+    names, first = obs.kept.of(_heard_from, moved, obs.leases, rollout.plan.settle)
+    fresh = now - LEASE_STALE_SECONDS
+    return names if first >= fresh else [n for n in names if obs.leases[n] >= fresh]
+
+
+def _heard_from(
+    moved: list[Moved], leases: Mapping[str, float], settle: float
+) -> tuple[list[str], float]:
+    """Those that were heard from for `settle` since their agent is Ready, and when the first of
+    them was heard from last.
+    """
+    heard = leases.get
+    names = [name for name, _, since in moved if heard(name, NEVER) >= since + settle]
+    return names, min(map(leases.__getitem__, names), default=math.inf)
+
+
+def _bare(carrying: tuple[Pair, ...]) -> list[Bare]:
+    """What the nodes say that carry the label, without their pods, which change more often."""
+    return [
+        (e.name, e.healthy, node.ready and node.boot_id == e.boot_id and node.uid == e.uid)
+        for e, node in carrying
+    ]
 
 
 def _moved(
-    carrying: tuple[Pair, ...], on_node: Mapping[str | None, tuple[PodView, ...]]
+    bare: list[Bare], on_node: Mapping[str | None, tuple[PodView, ...]]
 ) -> tuple[list[Moved], tuple[str, ...]]:
     """The nodes that carry the label, and those whose pod does not run."""
     moved, not_running, of = [], [], on_node.get
-    for entry, node in carrying:
-        name, healthy, well = entry.name, entry.healthy, None
-        pod = standing(of(name, ()))
-        if pod is not None and node.ready and node.boot_id == entry.boot_id:
-            well = pod.ready_since if node.uid == entry.uid else None
+    for name, healthy, same in bare:
+        pods = of(name)
+        pod = standing(pods) if pods else None
+        well = pod.ready_since if pod is not None and same else None
         moved.append((name, healthy, math.inf if well is None else well))
         if healthy and (pod is None or pod.phase != "Running"):
             not_running.append(name)

@@ -30,9 +30,9 @@ from wavegate.rollout.periods import evidence_since
 from wavegate.rollout.waves import PodsOn, baseline_of
 from wavegate.rollout.whereabouts import Whereabouts, had_it, whereabouts
 
-Agents = tuple[tuple[PodView, ...], tuple[PodView, ...]]
-"""The candidate's pods on a node, and those that agentSelector selects."""
-Looked = dict[str, tuple[LedgerNode, NodeView, Agents]]
+Pods = tuple[PodView, ...]
+Looked = dict[str, tuple[LedgerNode, NodeView, Pods, Pods]]
+"""By node: what was looked at, then the candidate's pods, and those that agentSelector selects."""
 NEVER = -math.inf
 
 
@@ -60,7 +60,7 @@ def judged_nodes(obs: Observation, rollout: Rollout) -> frozenset[str]:
 
 def _judged_nodes(obs: Observation, rollout: Rollout) -> frozenset[str]:
     known, holders = whereabouts(obs, rollout), obs.pods_on(rollout.attempt)
-    there = obs.kept.of(_there, known, holders)
+    there = obs.kept.of(_there, known, obs.kept.of(_carrying, known), holders)
     missing = {e.name for e in known.missing if e.healthy and had_it(obs, rollout, e)}
     names, marks = there | missing if missing else there, rollout.excused
     away = suspects.aside(obs, rollout)
@@ -69,13 +69,19 @@ def _judged_nodes(obs: Observation, rollout: Rollout) -> frozenset[str]:
     return names - away if away else names
 
 
-def _there(known: Whereabouts, holders: Container[str | None]) -> frozenset[str]:
+def _carrying(known: Whereabouts) -> frozenset[str]:
+    """Those that have the label of the machines that are still there."""
+    return frozenset(e.name for e, node in known.carrying if e.healthy and node.uid == e.uid)
+
+
+def _there(
+    known: Whereabouts, carrying: frozenset[str], holders: Container[str | None]
+) -> frozenset[str]:
     """Those that have the content of the machines that are still there. A label that someone took
     away hides no harm while a pod is there.
     """
-    carrying = {e.name for e, node in known.carrying if e.healthy and node.uid == e.uid}
     left = {e.name for e, _ in known.lacking if e.healthy and e.name in holders}
-    return frozenset(carrying | left)
+    return carrying | left if left else carrying
 
 
 def witnesses(obs: Observation, rollout: Rollout) -> frozenset[str]:
@@ -164,12 +170,18 @@ def _doubtful(
     """The nodes about which there is anything to find now. The others were heard from lately, and
     neither node nor agent shows a thing; what these show is looked at when it changes.
     """
-    heard = obs.leases.get
-    silent = [name for name in well if now - heard(name, NEVER) > LEASE_STALE_SECONDS]
+    heard, silent = obs.leases.get, list[str]()
+    if now - obs.kept.of(_first_heard, well, obs.leases) > LEASE_STALE_SECONDS:
+        silent = [name for name in well if now - heard(name, NEVER) > LEASE_STALE_SECONDS]
     if len(well) == len(entries) and not silent:
         return ()
     fine = well.keys() - silent
     return [name for name in entries if name not in fine]
+
+
+def _first_heard(well: Looked, leases: Mapping[str, float]) -> float:
+    """When that one of these was heard from last that is silent for the longest."""
+    return min([leases.get(name, NEVER) for name in well], default=math.inf)
 
 
 class _Last:
@@ -189,18 +201,19 @@ def _well(
     """The nodes of which the judges say nothing, whatever the time, if they are heard from."""
     before, found = last.well.get, Looked()
     for name, entry in entries.items():
-        node, pods = nodes.get(name), (on_node.get(name, ()), theirs.get(name, ()))
+        node, own, others = nodes.get(name), on_node.get(name, ()), theirs.get(name, ())
         known = before(name)
-        if known is not None and known[0] is entry and known[1] is node and known[2] == pods:
+        same = known is not None and known[0] is entry and known[1] is node
+        if known is not None and same and known[2] == own and known[3] == others:
             found[name] = known
-        elif node is not None and _is_well(entry, node, pods):
-            found[name] = entry, node, pods
+        elif node is not None and _is_well(entry, node, own, others):
+            found[name] = entry, node, own, others
     last.well = found
     return found
 
 
-def _is_well(entry: LedgerNode, node: NodeView, pods: Agents) -> bool:
-    ill, (own, theirs) = any(judge_node(entry, node, 0.0, 0.0, overdue=False)), pods
+def _is_well(entry: LedgerNode, node: NodeView, own: Pods, theirs: Pods) -> bool:
+    ill = any(judge_node(entry, node, 0.0, 0.0, overdue=False))
     if ill or any(judge_agent(entry.name, own, overdue=False)):
         return False
     plainly = all(pod.ready and pod.phase == "Running" and not pod.waiting for pod in theirs)

@@ -30,7 +30,7 @@ class Kept:
         told apart by their value, all else by identity.
         """
         # ids stay theirs, as the objects are kept with the value.
-        key = (compute, *(o if isinstance(o, _BY_VALUE) else id(o) for o in of))
+        key = (compute, *[o if isinstance(o, _BY_VALUE) else id(o) for o in of])
         found = self._now.get(key)
         if found is None:
             found = self._before.get(key) or (of, compute(*of))

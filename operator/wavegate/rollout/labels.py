@@ -86,7 +86,10 @@ def _unlabelled(
     found = []
     for place, entry in enumerate(ledger.nodes):
         node = nodes.get(entry.name)
-        if node is not None and node.attempt(key) != attempt and _same(node, entry):
+        side = node.sides.get(key) if node is not None else None
+        if node is None or (side is not None and side.attempt == attempt):
+            continue
+        if _same(node, entry):
             found.append((place, entry.name))
     return found
 
@@ -104,9 +107,14 @@ def seen(obs: Observation, rollout: Rollout, unmoved: tuple[NodeView, ...]) -> i
     """How far the current ledger is seen to be labelled: up to the first node still to be moved."""
     wave = rollout.waves[-1]
     ledger = obs.ledgers.get(wave.ledger)
-    place = places(obs, ledger) if ledger is not None else {}
-    first = min((place[node.name] for node in unmoved), default=wave.moved)
+    first = wave.moved
+    if ledger is not None and unmoved:
+        first = obs.kept.of(_first_place, unmoved, places(obs, ledger))
     return max(wave.labelled, min(wave.moved, first))
+
+
+def _first_place(nodes: tuple[NodeView, ...], place: Mapping[str, int]) -> int:
+    return min(place[node.name] for node in nodes)
 
 
 def all_removed(obs: Observation, rollout: Rollout) -> Iterator[Finding]:

@@ -44,7 +44,7 @@ def _not_movable(obs: Observation, rollout: Rollout) -> dict[str, str]:
     kept = again = fleet(obs, rollout)
     if stable is not None and not ask_the_same(stable.template, view.template):
         again = obs.carriers(stable.template)
-    stuck = obs.kept.of(_stuck, kept, again, _held(obs), obs.kept.of(_shared, obs.nodes))
+    stuck = obs.kept.of(_stuck, kept, again, _held(obs), obs.kept.of(_unnamed, obs.nodes))
     key, attempt = obs.key, rollout.attempt
     return {
         name: why
@@ -57,12 +57,13 @@ def _stuck(
     kept: Mapping[str, NodeView],
     again: Mapping[str, NodeView],
     held: frozenset[str],
-    shared: Mapping[str, tuple[str, str]],
+    unnamed: Mapping[str, str],
 ) -> dict[str, str]:
     """The nodes that must stay on their side, whichever that is, by name."""
     found = dict.fromkeys(held.difference(kept), _LOSES)
     found |= dict.fromkeys(held.difference(again).intersection(kept), _NO_WAY_BACK)
-    return dict(sorted((found | _unnamed(kept, shared)).items()))
+    found |= {name: why for name, why in unnamed.items() if name in kept}
+    return dict(sorted(found.items()))
 
 
 def would_lose_agent(obs: Observation, rollout: Rollout) -> dict[str, str]:
@@ -100,9 +101,6 @@ def _holders(pods: tuple[PodView, ...], nodes: Mapping[str, NodeView]) -> frozen
 
 def _shared(nodes: Mapping[str, NodeView]) -> dict[str, tuple[str, str]]:
     """The host names that more than one node has, with two of these nodes."""
-    hosts = [node.labels.get(HOSTNAME) for node in nodes.values()]
-    if len(set(hosts)) == len(hosts):
-        return {}  # almost always
     first: dict[str, str] = {}
     shared: dict[str, tuple[str, str]] = {}
     for name, node in nodes.items():
@@ -112,11 +110,14 @@ def _shared(nodes: Mapping[str, NodeView]) -> dict[str, tuple[str, str]]:
     return shared
 
 
-def _unnamed(kept: Mapping[str, NodeView], shared: Mapping[str, tuple[str, str]]) -> dict[str, str]:
+def _unnamed(nodes: Mapping[str, NodeView]) -> dict[str, str]:
     """The nodes without a host name of their own, and what is wrong with it."""
-    hosts = ((name, node.labels.get(HOSTNAME)) for name, node in kept.items())
-    found = [name for name, host in hosts if host is None or host in shared]
-    return {name: _hostname_problem(kept[name], shared) for name in found}
+    hosts = {node.labels.get(HOSTNAME) for node in nodes.values()}
+    if len(hosts) == len(nodes) and None not in hosts:
+        return {}  # as almost always
+    shared = _shared(nodes)
+    problems = ((name, _hostname_problem(node, shared)) for name, node in nodes.items())
+    return {name: why for name, why in problems if why}
 
 
 def _hostname_problem(node: NodeView, shared: Mapping[str, tuple[str, str]]) -> str:

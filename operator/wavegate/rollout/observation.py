@@ -280,7 +280,8 @@ def _pods_by_attempt(pods: tuple[PodView, ...]) -> dict[str, tuple[PodView, ...]
 def _pods_by_node(pods: tuple[PodView, ...]) -> dict[str | None, tuple[PodView, ...]]:
     found: dict[str | None, tuple[PodView, ...]] = {}
     for pod in pods:
-        found[pod.node] = (*found.get(pod.node, ()), pod)
+        others = found.get(pod.node)
+        found[pod.node] = (*others, pod) if others else (pod,)
     return found
 
 

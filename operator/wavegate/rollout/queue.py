@@ -4,6 +4,7 @@ from collections.abc import Sequence
 
 from wavegate.api import (
     Channel,
+    ChannelSpec,
     ContentKind,
     HostState,
     OnFailure,
@@ -303,7 +304,7 @@ def _agent_problem(obs: Observation, channel: Channel) -> Problem | None:
 
 
 def _policy_problem(obs: Observation, channel: Channel) -> Problem | None:
-    for index, wave in enumerate(channel.spec.planned_waves()):
+    for index, wave in enumerate(obs.kept.of(ChannelSpec.planned_waves, channel.spec)):
         if wave.soak is not None and wave.soak < obs.soak_floor:
             own = channel.spec.waves and channel.spec.waves[index].soak
             field = f"spec.waves[{index}].soak" if own else "spec.rollout.soak"
