@@ -16,8 +16,9 @@ from simulation.cluster import rules_of
 from simulation.daemonsets import target_of
 from wavegate.api import WaveState
 from wavegate.cluster.projections import stored_config_map
+from wavegate.rollout.attempt import Rollout
 from wavegate.rollout.names import ATTEMPT_LABEL, CHANNEL_LABEL
-from wavegate.rollout.record import Record, Rollout
+from wavegate.rollout.record import Record
 
 Body = Mapping[str, Any]
 KINDS = ("configmaps", "daemonsets", "nodes", "pods", "securitycontentreleases")

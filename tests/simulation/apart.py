@@ -13,11 +13,12 @@ from typing import Any
 
 from simulation.apiserver import Change
 from simulation.bodies import channel_of, side
+from simulation.stored import stored_in
 from wavegate.api import Phase, WaveState
-from wavegate.cluster.projections import stored_config_map
 from wavegate.evidence import Ledger
+from wavegate.rollout.attempt import Rollout
 from wavegate.rollout.names import node_label
-from wavegate.rollout.record import Record, Rollout
+from wavegate.rollout.record import Record
 
 FREE_AFTER_SECONDS = 1_800.0
 KINDS = ("securitycontentchannels", "securitycontentreleases")
@@ -36,7 +37,7 @@ class Apart:
         """Note what was stored."""
         channel = channel_of(change)
         if change.plural == "configmaps":
-            stored = stored_config_map(change.after or change.before or {}, None, 0.0)
+            stored = stored_in(change.after or change.before or {})
             if stored.kind == "record":
                 empty = Record("agents", channel)
                 self.records[channel] = (stored.record if change.after else None) or empty

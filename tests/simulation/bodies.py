@@ -1,7 +1,7 @@
 """Reading what is stored in the simulated cluster: small questions about one object."""
 
 from simulation.apiserver import Body, Change
-from wavegate.cluster.projections import stored_config_map
+from simulation.stored import stored_in
 from wavegate.evidence import Ledger
 from wavegate.rollout.names import ATTEMPT_LABEL, CHANNEL_LABEL, KIND_LABEL, LABEL_DOMAIN
 from wavegate.rollout.record import Record
@@ -14,7 +14,7 @@ def record_in(change: Change) -> Record | None:
     """The record that a change stored; None when it stored something else."""
     if change.plural != "configmaps" or change.after is None:
         return None
-    return stored_config_map(change.after, None, 0.0).record
+    return stored_in(change.after).record
 
 
 def ledger_in(change: Change) -> Ledger | None:
@@ -22,7 +22,7 @@ def ledger_in(change: Change) -> Ledger | None:
     after = change.after
     if change.plural != "configmaps" or change.before is not None or after is None:
         return None
-    return stored_config_map(after, None, 0.0).ledger
+    return stored_in(after).ledger
 
 
 def side(node: Body | None, key: str) -> str | None:

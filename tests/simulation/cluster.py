@@ -18,10 +18,10 @@ from simulation.line import Weather
 from simulation.log import describe, rules_of
 from simulation.machines import LEASES, Autoscaler, Machines, Scheduler, Speeds, images
 from simulation.operators import SimOperator, SimPrometheus
+from simulation.stored import stored_in
 from support.builders import digest
 from wavegate.api import GROUP, PLURALS, VERSION, Decision
 from wavegate.cluster.forged import FORGED, REFUSED
-from wavegate.cluster.projections import stored_config_map
 from wavegate.rollout.names import ATTEMPT_LABEL, CHANNEL_LABEL, node_label, record_name
 from wavegate.rollout.record import Record
 from wavegate.rollout.templates import REQUIRED, untargeted
@@ -260,7 +260,7 @@ class Simulation:
     def record_of(self, channel: str) -> Record:
         """The same of any channel."""
         body = self.server.find("configmaps", record_name(channel), SPACE)
-        stored = stored_config_map(body, None, 0.0).record if body else None
+        stored = stored_in(body).record if body else None
         return stored or Record(SPACE, channel)
 
     def status(self, release: str) -> Mapping[str, Any]:

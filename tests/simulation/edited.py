@@ -6,7 +6,7 @@ from typing import Any
 from simulation.apiserver import Change
 from simulation.bodies import record_in, side
 from wavegate.api import OnFailure
-from wavegate.rollout.record import Plan
+from wavegate.rollout.attempt import Plan
 
 FLEETS = (1, 3, 12, 200)
 

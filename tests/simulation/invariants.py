@@ -28,7 +28,7 @@ from simulation.drills import Drills, no_soak_without_its_drill, what_is_drilled
 from simulation.edited import a_running_plan_never_loosens, nothing_moves_to_what_is_blocked
 from simulation.fences import a_fence_stays, the_way_back_is_proven
 from simulation.hands import Hands, drained
-from simulation.kinds import Kinds, control_plane_comes_alone, no_second_of_a_stratum
+from simulation.kinds import Kinds, control_plane_comes_alone, no_second_of_a_stratum, view
 from simulation.machines import HOST, images
 from simulation.others import Others
 from simulation.reasons import changes_carry_reasons
@@ -38,6 +38,7 @@ from simulation.starts import (
     nothing_starts_too_soon,
     stable_is_doubted,
 )
+from simulation.stored import stored_in
 from simulation.succession import Published, replaced_only_when_it_may_be
 from simulation.turns import (
     canaries_go_by_label,
@@ -46,10 +47,10 @@ from simulation.turns import (
     zones_take_turns,
 )
 from wavegate.api import Phase, Reason, WaveState
-from wavegate.cluster.projections import stored_config_map
-from wavegate.evidence import Ledger
+from wavegate.evidence import Ledger, NodeView
+from wavegate.rollout.attempt import Rollout, WaveRun
 from wavegate.rollout.names import KIND_LABEL, LOADED_DIGEST_ANNOTATION, ledger_name
-from wavegate.rollout.record import Record, Rollout, WaveRun
+from wavegate.rollout.record import Record
 from wavegate.rollout.transitions import HARM
 
 LAG_SECONDS = 1.0
@@ -128,9 +129,10 @@ class Guard:
         self.counted: dict[int, int] = defaultdict(int)
         """How often each invariant was asked about something that could have broken it."""
         self._known: tuple[object, dict[str, str]] = (None, {})
+        self._nodes: list[NodeView] | None = None
 
     def __call__(self, sim: Simulation, change: Change) -> None:
-        foreign = is_foreign(change, CHANNEL, sim.key)
+        self._nodes, foreign = None, is_foreign(change, CHANNEL, sim.key)
         for number, check in CHECKS:
             if number in self.skip or (foreign and number != APART):
                 continue
@@ -159,6 +161,12 @@ class Guard:
             self._known = (asked, nodes)
         return self._known[1]
 
+    def nodes(self, sim: Simulation) -> list[NodeView]:
+        """All nodes, as they are at this change; several invariants ask for them."""
+        if self._nodes is None:
+            self._nodes = [view(body) for body in sim.server.all("nodes")]
+        return self._nodes
+
     def _note(self, sim: Simulation, change: Change) -> None:
         self.books.hands.note(sim.now, change, sim.key)
         self.books.kinds.note(self, sim, change)
@@ -178,7 +186,7 @@ class Guard:
             self._note_set(sim, change)
 
     def _note_stored(self, sim: Simulation, change: Change) -> None:
-        stored = stored_config_map(change.after or change.before or {}, None, 0.0)
+        stored = stored_in(change.after or change.before or {})
         if stored.kind == "record":
             self.books.hands.note_record(change)
         if change.after is None:

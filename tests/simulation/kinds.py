@@ -15,7 +15,7 @@ from simulation.cluster import Simulation
 from wavegate.api import WaveState
 from wavegate.cluster.projections import node_view
 from wavegate.evidence import NodeView
-from wavegate.rollout.record import Rollout
+from wavegate.rollout.attempt import Rollout
 from wavegate.rollout.strata import Stratum, stratum_of
 
 if TYPE_CHECKING:

@@ -5,7 +5,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from simulation.apiserver import Body, Change
-from wavegate.cluster.projections import stored_config_map
+from simulation.stored import stored_in
 
 
 def rules_of(daemon_set: Body, key: str) -> list[str]:
@@ -58,7 +58,7 @@ def _node_change(before: Body, after: Body, name: str, key: str) -> str:
 
 
 def _gist(body: Body) -> str:
-    record = stored_config_map(body, None, 0.0).record
+    record = stored_in(body).record
     if record is None:
         return "not a record"
     rollout = record.rollout

@@ -4,9 +4,10 @@ from collections.abc import Iterator
 from typing import Any
 
 from simulation.apiserver import Body, Change
+from simulation.stored import stored_in
 from wavegate.api import PLURALS, Phase, Reason
-from wavegate.cluster.projections import stored_config_map
-from wavegate.rollout.record import Incident, Record
+from wavegate.rollout.attempt import Incident
+from wavegate.rollout.record import Record
 
 RELEASES = PLURALS["SecurityContentRelease"]
 PEOPLE = {Reason.RevertDecided: "decision ", Reason.ReleaseDeleted: "release "}
@@ -30,7 +31,7 @@ def changes_carry_reasons(guard: Any, sim: Any, change: Change) -> Iterator[str]
     if not change.actor.startswith("operator") or change.after is None:
         return
     if change.plural == "configmaps":
-        after = stored_config_map(change.after, None, 0.0).record
+        after = stored_in(change.after).record
         if after is not None:
             guard.counted[14] += 1
             yield from _record(guard.books.record, after)

@@ -8,8 +8,8 @@ from typing import Any
 from simulation.apiserver import Body, Change
 from simulation.bodies import attempt_of, record_in, side
 from simulation.clock import START
+from simulation.stored import stored_in
 from wavegate.api import PLURALS, Channel, Phase, Reason
-from wavegate.cluster.projections import stored_config_map
 from wavegate.rollout.record import Outcome, Record
 from wavegate.rollout.transitions import HARM
 
@@ -60,7 +60,7 @@ class Reverts:
 def _is_lost(change: Change) -> bool:
     """Whether a record was deleted."""
     gone = change.plural == "configmaps" and change.after is None
-    return gone and stored_config_map(change.before or {}, None, 0.0).kind == "record"
+    return gone and stored_in(change.before or {}).kind == "record"
 
 
 def nothing_starts_too_soon(guard: Any, sim: Any, change: Change) -> Iterator[str]:

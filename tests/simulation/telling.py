@@ -13,11 +13,12 @@ from dataclasses import dataclass, field
 from simulation.apiserver import Body, Change
 from simulation.bodies import channel_of, is_foreign
 from simulation.cluster import CHANNEL, Simulation, rules_of
+from simulation.stored import stored_in
 from support.builders import digest
 from wavegate.api import PLURALS, Phase, Reason, WaveState
-from wavegate.cluster.projections import stored_config_map
+from wavegate.rollout.attempt import Drill, Rollout, WaveRun
 from wavegate.rollout.names import ATTEMPT_LABEL, CANARY_LABEL, LABEL_DOMAIN
-from wavegate.rollout.record import Drill, Outcome, Record, Rollout, WaveRun
+from wavegate.rollout.record import Outcome, Record
 
 RELEASES, DECISIONS = (PLURALS[f"SecurityContent{kind}"] for kind in ("Release", "Decision"))
 CHANNELS = PLURALS["SecurityContentChannel"]
@@ -367,7 +368,7 @@ def operator(actor: str) -> str:
 
 
 def _record_of(body: Body | None) -> Record | None:
-    return stored_config_map(body, None, 0.0).record if body else None
+    return stored_in(body).record if body else None
 
 
 def _holder(body: Body | None) -> str:

@@ -14,11 +14,10 @@ from simulation.apiserver import Change
 from simulation.bodies import ledger_in
 from simulation.cluster import Simulation
 from simulation.critical import served
-from simulation.kinds import view
 from wavegate.api import Phase, WaveState
 from wavegate.evidence import NodeView
+from wavegate.rollout.attempt import Group, PlannedWave, Rollout
 from wavegate.rollout.names import CANARY_LABEL
-from wavegate.rollout.record import Group, PlannedWave, Rollout
 from wavegate.rollout.strata import stratum_of
 
 if TYPE_CHECKING:
@@ -43,7 +42,7 @@ def critical_pools_come_last(guard: "Guard", sim: Simulation, change: Change) ->
     if len(expensive) < len(taken):
         yield f"{expensive[0].name} of a critical pool is in a ledger with other nodes"
     before = [wave for wave in rollout.waves if wave.state is WaveState.Passed and wave.nodes]
-    ordinary = [n for n in _nodes(sim) if _pool(n) not in critical and not n.control_plane]
+    ordinary = [n for n in guard.nodes(sim) if _pool(n) not in critical and not n.control_plane]
     if ordinary and not before:
         yield f"{expensive[0].name} of a critical pool comes before all others"
 
@@ -54,7 +53,7 @@ def small_pools_go_in_steps(guard: "Guard", sim: Simulation, change: Change) -> 
     if rollout is None or rollout.waves[-1].last or not (rollout.planned or _first(rollout)).staged:
         return
     having = guard.books.on_side[rollout.attempt]
-    there = [node for node in _nodes(sim) if not node.control_plane]
+    there = [node for node in guard.nodes(sim) if not node.control_plane]
     size, has = Counter(map(_pool, there)), Counter(_pool(n) for n in there if n.name in having)
     for pool, count in Counter(_pool(n) for n in taken if not n.control_plane).items():
         if pool not in {pool.name for pool in rollout.plan.pools} or size[pool] >= SMALL:
@@ -114,7 +113,7 @@ def _chosen(
     if ledger.attempt != rollout.attempt or guard.books.hands.travelled:
         return None, []
     names = {entry.name for entry in ledger.nodes}
-    return rollout, [node for node in _nodes(sim) if node.name in names]
+    return rollout, [node for node in guard.nodes(sim) if node.name in names]
 
 
 def _free(guard: "Guard", sim: Simulation, rollout: Rollout, pools: set[str]) -> list[NodeView]:
@@ -124,7 +123,7 @@ def _free(guard: "Guard", sim: Simulation, rollout: Rollout, pools: set[str]) ->
     having = guard.books.on_side[rollout.attempt] | guard.books.healthy[rollout.attempt]
     return [
         node
-        for node in _nodes(sim)
+        for node in guard.nodes(sim)
         if _pool(node) in pools and node.name not in having and not node.control_plane
         if node.ready and not node.unschedulable and not node.announced
     ]
@@ -137,7 +136,3 @@ def _first(rollout: Rollout) -> PlannedWave:
 def _pool(node: NodeView) -> str:
     """The pool that selects it: here each is named as its label says."""
     return node.labels.get("pool", "")
-
-
-def _nodes(sim: Simulation) -> list[NodeView]:
-    return [view(body) for body in sim.server.all("nodes")]

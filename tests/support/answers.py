@@ -6,11 +6,11 @@ from wavegate.controller.queries import Questions
 from wavegate.evidence import CheckResult, Sample
 from wavegate.evidence.loaded import PROOF_CHECK
 from wavegate.rollout import way_back
+from wavegate.rollout.attempt import Rollout
 from wavegate.rollout.back import to_prove
 from wavegate.rollout.decide import pause_reason
 from wavegate.rollout.judge import judged_nodes
 from wavegate.rollout.observation import RevertProof
-from wavegate.rollout.record import Rollout
 from wavegate.rollout.watch import watched
 
 if TYPE_CHECKING:

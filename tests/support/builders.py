@@ -7,11 +7,12 @@ from typing import Any
 
 from wavegate.api import Channel, Decision, Release
 from wavegate.evidence import NodeView, PodView, Side, Taint, is_leaving
+from wavegate.rollout.attempt import Revision
 from wavegate.rollout.excerpts import timestamp
 from wavegate.rollout.names import LOADED_DIGEST_ANNOTATION, node_label
 from wavegate.rollout.observation import CriticalWorkloads, RevisionView
 from wavegate.rollout.placement import runs_on
-from wavegate.rollout.record import Record, Revision
+from wavegate.rollout.record import Record
 from wavegate.rollout.workloads import services
 
 SPACE, CHANNEL = "agents", "rules"

@@ -22,10 +22,11 @@ from wavegate.cluster.projections import StoredConfigMap
 from wavegate.controller.world import World
 from wavegate.evidence import CheckResult, Ledger, LedgerNode, NodeView, PodView, Sample, Side
 from wavegate.rollout.agent_template import fingerprint
+from wavegate.rollout.attempt import Incident, Revision, Rollout, WaveRun
 from wavegate.rollout.names import daemon_set_name, ledger_name, record_name
 from wavegate.rollout.observation import AgentSource, Observation, RevisionView
 from wavegate.rollout.queue import freeze
-from wavegate.rollout.record import Incident, Record, Revision, Rollout, WaveRun
+from wavegate.rollout.record import Record
 from wavegate.rollout.steps import Target
 from wavegate.rollout.strata import code_of
 from wavegate.rollout.templates import bind, revision_template, targeted

@@ -7,8 +7,9 @@ from support.builders import CHANNEL, KEY, SPACE, agent_template
 from wavegate.api import Channel, Phase, WaveState
 from wavegate.evidence import NodeView, Side
 from wavegate.rollout import proven, queue, waves
+from wavegate.rollout.attempt import Revision, Rollout
 from wavegate.rollout.observation import AgentSource, CriticalWorkloads, Observation, RevisionView
-from wavegate.rollout.record import Record, Revision, Rollout
+from wavegate.rollout.record import Record
 
 ATTEMPT = "bbbbbbbbbb"
 MOST_WAVES = 60

@@ -7,7 +7,7 @@ from typing import Any
 
 from wavegate.cluster.client import ApiError, Client
 from wavegate.cluster.rights import Right
-from wavegate.rollout.record import some
+from wavegate.rollout.wording import some
 
 log = logging.getLogger(__name__)
 

@@ -18,7 +18,7 @@ from wavegate.cluster import reviews
 from wavegate.cluster.client import ApiError, Client
 from wavegate.cluster.rights import Right
 from wavegate.cluster.served import KINDS, ServedKinds
-from wavegate.rollout.record import some
+from wavegate.rollout.wording import some
 
 log = logging.getLogger(__name__)
 

@@ -7,7 +7,7 @@ from wavegate.api import API_VERSION, Resource
 from wavegate.cluster import paths
 from wavegate.cluster.client import ApiError, Client
 from wavegate.cluster.memory import remember
-from wavegate.rollout.record import brief
+from wavegate.rollout.wording import brief
 
 _REMEMBERED = 20_000
 

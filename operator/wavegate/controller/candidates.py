@@ -11,9 +11,9 @@ from wavegate.api import Phase
 from wavegate.controller.checks import attempts_of
 from wavegate.controller.work import Key
 from wavegate.evidence import Ledger
+from wavegate.rollout.attempt import Rollout
 from wavegate.rollout.judge import judged_nodes
 from wavegate.rollout.observation import Observation
-from wavegate.rollout.record import Rollout
 from wavegate.rollout.watch import watched
 from wavegate.telemetry.metrics import Metrics
 

@@ -26,8 +26,9 @@ class Stops:
         """The observation with `paused_since` and `busy_since`."""
         now = self._clock()
         paused = obs.record.rollout is not None and pause_reason(obs, now) is not None
-        since = _mark(self._paused, key, now, is_so=paused)
-        return replace(obs, paused_since=since, busy_since=self._waiting.get(key))
+        since, waiting = _mark(self._paused, key, now, is_so=paused), self._waiting.get(key)
+        told = since is not None or waiting is not None
+        return replace(obs, paused_since=since, busy_since=waiting) if told else obs
 
     def note(self, key: Key, *, waits: bool) -> None:
         """Note whether the channel was just found to wait for another one."""

@@ -38,10 +38,11 @@ from wavegate.rollout import (
     report,
     suspect_report,
 )
+from wavegate.rollout.attempt import Rollout, WaveRun
 from wavegate.rollout.bake_report import Told
 from wavegate.rollout.decide import decide
 from wavegate.rollout.observation import Observation
-from wavegate.rollout.record import Record, Rollout, WaveRun
+from wavegate.rollout.record import Record
 from wavegate.rollout.steps import CopyContent, CreateRevision, Step, StoreLedger, describe
 from wavegate.telemetry.metrics import Metrics
 

@@ -16,12 +16,13 @@ from wavegate.controller import claims
 from wavegate.controller.work import Key
 from wavegate.controller.world import BLIND_SECONDS, World
 from wavegate.evidence import CheckResult, NodeView, PodView
+from wavegate.rollout.attempt import Revision
 from wavegate.rollout.inputs import inputs
 from wavegate.rollout.kept import Kept
 from wavegate.rollout.names import record_name
 from wavegate.rollout.observation import AgentSource, ContentView, Observation, RevisionView
 from wavegate.rollout.queue import floor
-from wavegate.rollout.record import Record, Revision
+from wavegate.rollout.record import Record
 from wavegate.rollout.steps import CreateRevision
 from wavegate.rollout.templates import bind, find_problem, revision_template, unparked
 

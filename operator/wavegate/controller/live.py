@@ -13,8 +13,8 @@ from wavegate.api import GateKind, Phase, Reason
 from wavegate.controller.work import Key
 from wavegate.evidence import Gate, Verdict
 from wavegate.rollout import gates, soak
+from wavegate.rollout.attempt import Rollout
 from wavegate.rollout.observation import Observation
-from wavegate.rollout.record import Rollout
 from wavegate.rollout.steps import Step
 from wavegate.telemetry.metrics import Metrics
 

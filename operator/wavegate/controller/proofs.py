@@ -8,10 +8,10 @@ from wavegate.cluster.client import Client
 from wavegate.cluster.trial import try_revert
 from wavegate.controller.work import Key
 from wavegate.rollout import way_back
+from wavegate.rollout.attempt import Rollout
 from wavegate.rollout.decide import pause_reason
 from wavegate.rollout.movable import fleet
 from wavegate.rollout.observation import Observation, RevertProof, RevisionView
-from wavegate.rollout.record import Rollout
 
 log = logging.getLogger(__name__)
 

@@ -7,10 +7,10 @@ from dataclasses import dataclass, replace
 from typing import Self
 
 from wavegate.evidence import NEW_INTERVALS, NEW_SECONDS, CheckSpec, NodeView
+from wavegate.rollout.attempt import Rollout
 from wavegate.rollout.control import control_group
 from wavegate.rollout.observation import Observation
 from wavegate.rollout.periods import asked_of
-from wavegate.rollout.record import Rollout
 from wavegate.rollout.waves import in_order, order_of
 
 MAX_CONTROL = 500

@@ -17,10 +17,11 @@ from wavegate.cluster.mirror import Mirror
 from wavegate.cluster.projections import selected_view
 from wavegate.controller.work import Key
 from wavegate.evidence import PodView
+from wavegate.rollout.attempt import Plan
 from wavegate.rollout.kept import Kept
 from wavegate.rollout.names import CHANNEL_LABEL
 from wavegate.rollout.observation import AgentPods
-from wavegate.rollout.record import Plan, Record
+from wavegate.rollout.record import Record
 
 MAX_LOST = 50_000
 _BLIND = "the watch of the pods that agentSelector selects is interrupted"

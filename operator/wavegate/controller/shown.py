@@ -3,8 +3,8 @@
 from wavegate.api import Phase, Reason, WaveState
 from wavegate.controller.work import Key
 from wavegate.rollout import cooldown
+from wavegate.rollout.attempt import Rollout
 from wavegate.rollout.observation import Observation
-from wavegate.rollout.record import Rollout
 from wavegate.telemetry.metrics import Metrics
 
 _PHASES = (Phase.Pending, Phase.Rolling, Phase.Reverting)

@@ -11,8 +11,9 @@ from collections.abc import Iterator
 from dataclasses import replace
 
 from wavegate.rollout.agent_template import current, stable_reference
+from wavegate.rollout.attempt import Revision
 from wavegate.rollout.observation import Observation
-from wavegate.rollout.record import Record, Revision
+from wavegate.rollout.record import Record
 from wavegate.rollout.templates import bind, find_problem, revision_template
 
 

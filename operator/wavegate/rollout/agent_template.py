@@ -14,10 +14,10 @@ from dataclasses import replace
 from typing import Any
 
 from wavegate.api import Channel, ChannelSpec, ContentKind, Phase, Reason
+from wavegate.rollout.attempt import AGENT_UID, Revision, Rollout
 from wavegate.rollout.compatible import version_problem
 from wavegate.rollout.names import attempt_id, content_name, daemon_set_name
 from wavegate.rollout.observation import Observation, RevisionView
-from wavegate.rollout.record import AGENT_UID, Revision, Rollout
 from wavegate.rollout.steps import Problem, Step
 from wavegate.rollout.templates import bind
 
@@ -38,7 +38,7 @@ def current(obs: Observation) -> str:
 def _current(obs: Observation) -> str:
     if obs.channel is None or obs.agent.template is None:
         return ""
-    return fingerprint(obs.agent.template, obs.channel.spec)
+    return obs.kept.of(fingerprint, obs.agent.template, obs.channel.spec)
 
 
 def differs(obs: Observation) -> bool:

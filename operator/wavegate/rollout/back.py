@@ -8,9 +8,9 @@ from collections.abc import Container, Mapping
 from wavegate.api import Phase, Reason
 from wavegate.evidence import NodeView
 from wavegate.rollout import suspects
+from wavegate.rollout.attempt import Rollout
 from wavegate.rollout.lacks import Lack, lacks
 from wavegate.rollout.observation import Observation
-from wavegate.rollout.record import Rollout
 from wavegate.rollout.waves import baseline_of
 from wavegate.rollout.whereabouts import may_have_moved
 

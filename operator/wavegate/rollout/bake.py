@@ -12,9 +12,10 @@ from dataclasses import replace
 from wavegate.api import OnFailure, Phase, Reason
 from wavegate.evidence import LedgerNode
 from wavegate.rollout import watch
+from wavegate.rollout.attempt import Incident, Revision, Rollout
 from wavegate.rollout.marks import NOT_WATCHED
 from wavegate.rollout.observation import Observation
-from wavegate.rollout.record import Bake, Incident, Outcome, Record, Revision, Rollout
+from wavegate.rollout.record import Bake, Outcome, Record
 from wavegate.rollout.revert import block
 from wavegate.rollout.steps import Step
 from wavegate.rollout.waves import baseline_of

@@ -6,8 +6,9 @@ from typing import Any
 from wavegate.api import OnFailure, Phase, Reason, WaitingFor
 from wavegate.evidence import Gate
 from wavegate.rollout import watch
+from wavegate.rollout.attempt import Incident
 from wavegate.rollout.observation import Observation
-from wavegate.rollout.record import Bake, Incident, Outcome, Record
+from wavegate.rollout.record import Bake, Outcome, Record
 
 Told = tuple[Reason, str, bool]
 """Reason, message, and whether it is a warning."""

@@ -16,9 +16,11 @@ from itertools import takewhile
 
 from wavegate.api import Phase, Reason, WaveState
 from wavegate.evidence import Finding, Ledger, NodeView, Verdict
+from wavegate.rollout.attempt import Rollout, WaveRun
 from wavegate.rollout.observation import Observation
-from wavegate.rollout.record import Record, Rollout, WaveRun, some
+from wavegate.rollout.record import Record
 from wavegate.rollout.steps import TICK, Step, save
+from wavegate.rollout.wording import some
 
 FREE_AFTER_SECONDS = 1_800.0
 """A wave that is held or paused, or a revert that is not proven, for so long keeps no other channel
@@ -92,7 +94,7 @@ def taken(others: Iterable[Claim], mine: Claim | None) -> dict[str, str]:
 
 def last(obs: Observation, nodes: Iterable[NodeView]) -> list[NodeView]:
     """These nodes in their order, but busy ones after all others."""
-    return sorted(nodes, key=lambda node: node.name in obs.busy)
+    return sorted(nodes, key=lambda node: node.name in obs.busy) if obs.busy else list(nodes)
 
 
 def movable_now(

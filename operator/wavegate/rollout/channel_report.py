@@ -17,8 +17,8 @@ from wavegate.rollout import (
     queue,
 )
 from wavegate.rollout.observation import Observation
-from wavegate.rollout.record import some
 from wavegate.rollout.steps import Problem, Step
+from wavegate.rollout.wording import some
 
 
 def channel_status(

@@ -10,12 +10,13 @@ there are, and that of the default plan is one node.
 
 from collections import Counter
 from collections.abc import Container, Iterable, Sequence
+from itertools import zip_longest
 
 from wavegate.evidence import NodeView
+from wavegate.rollout.attempt import Group, PlannedWave, Rollout
 from wavegate.rollout.groups import Groups
 from wavegate.rollout.names import CANARY_LABEL
 from wavegate.rollout.observation import Observation
-from wavegate.rollout.record import Group, PlannedWave, Rollout
 from wavegate.rollout.strata import code_of, code_then
 
 SMALL = 10
@@ -54,8 +55,7 @@ def spread(nodes: Iterable[NodeView]) -> list[NodeView]:
     zones: dict[str, list[NodeView]] = {}
     for node in nodes:
         zones.setdefault(node.zone, []).append(node)
-    turns = ((turn, place) for place, zone in enumerate(zones.values()) for turn in enumerate(zone))
-    return [node for (_, node), _ in sorted(turns, key=lambda t: (t[0][0], t[1]))]
+    return [node for turn in zip_longest(*zones.values()) for node in turn if node is not None]
 
 
 def one_of_each(

@@ -6,10 +6,10 @@ own queries name them as `$control_nodes`.
 """
 
 from wavegate.evidence import NodeView
+from wavegate.rollout.attempt import Rollout
 from wavegate.rollout.movable import fleet
 from wavegate.rollout.observation import Observation
 from wavegate.rollout.placement import membership
-from wavegate.rollout.record import Rollout
 
 
 def control_group(obs: Observation, rollout: Rollout) -> list[NodeView]:

@@ -7,9 +7,10 @@ the outcomes in the record: there is no timer, and a new leader knows as much as
 """
 
 from wavegate.api import Channel, Decision, Phase, Reason, WaitingFor
+from wavegate.rollout.attempt import Revision
 from wavegate.rollout.excerpts import timestamp
 from wavegate.rollout.observation import Observation
-from wavegate.rollout.record import Outcome, Record, Revision
+from wavegate.rollout.record import Outcome, Record
 from wavegate.rollout.steps import Problem
 
 COUNTS = frozenset(

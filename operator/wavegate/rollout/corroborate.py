@@ -11,8 +11,8 @@ from dataclasses import dataclass, replace
 from wavegate.api import Reason, WaveState
 from wavegate.evidence import SOON_SECONDS, Finding, Verdict, is_corroborated
 from wavegate.rollout import disturbance, proven, soak, stalls, unsteady
+from wavegate.rollout.attempt import Rollout, Suspect, WaveRun
 from wavegate.rollout.observation import FIRST_LOOK_SECONDS, Observation
-from wavegate.rollout.record import Rollout, Suspect, WaveRun
 
 
 @dataclass(frozen=True, slots=True)

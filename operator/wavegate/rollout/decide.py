@@ -22,10 +22,11 @@ from wavegate.rollout import (
     revert,
     succession,
 )
+from wavegate.rollout.attempt import Rollout
 from wavegate.rollout.judge import judge
 from wavegate.rollout.names import HANDS_OFF_ANNOTATION
 from wavegate.rollout.observation import Observation
-from wavegate.rollout.record import MAX_HISTORY, Rollout
+from wavegate.rollout.record import MAX_HISTORY
 from wavegate.rollout.steps import TICK, Forget, Retarget, Step, Target
 
 LOOK_AGAIN = 5.0

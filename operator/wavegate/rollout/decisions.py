@@ -10,18 +10,10 @@ from dataclasses import replace
 
 from wavegate.api import Decision, DecisionAction, Reason
 from wavegate.rollout import cooldown, left_out, queue, soak, take_back
+from wavegate.rollout.attempt import AGENT_UID, UNOPENED, Rollout
 from wavegate.rollout.cooldown import STAMP_SECONDS
 from wavegate.rollout.observation import Observation
-from wavegate.rollout.record import (
-    AGENT_UID,
-    MAX_BLOCKED,
-    UNOPENED,
-    Blocked,
-    DecisionNote,
-    Outcome,
-    Record,
-    Rollout,
-)
+from wavegate.rollout.record import MAX_BLOCKED, Blocked, DecisionNote, Outcome, Record
 from wavegate.rollout.steps import Problem
 
 MAX_DECISIONS = 100

@@ -17,10 +17,10 @@ from wavegate.evidence import (
     is_cluster_wide,
     most_soon,
 )
+from wavegate.rollout.attempt import Rollout, Suspect
 from wavegate.rollout.control import control_group
 from wavegate.rollout.judge import judged_nodes
 from wavegate.rollout.observation import FIRST_LOOK_SECONDS, Observation
-from wavegate.rollout.record import Rollout, Suspect
 
 LOST = frozenset(
     {Reason.NodeNotReady, Reason.NodeRebooted, Reason.NodeVanished, Reason.NodeReplaced}

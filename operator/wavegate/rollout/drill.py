@@ -12,13 +12,14 @@ from dataclasses import replace
 
 from wavegate.api import DrillMode, GateKind, Reason
 from wavegate.evidence import Finding, NodeView, Verdict, standing
+from wavegate.rollout.attempt import Drill, Rollout
 from wavegate.rollout.compatible import version_of
 from wavegate.rollout.exposure import Exposure
 from wavegate.rollout.lacks import Lack, lacks
 from wavegate.rollout.marks import left_as_announced
 from wavegate.rollout.movable import not_movable
 from wavegate.rollout.observation import Observation
-from wavegate.rollout.record import MAX_DRILLED, Drill, Record, Rollout
+from wavegate.rollout.record import MAX_DRILLED, Record
 from wavegate.rollout.stable_suspect import fails
 from wavegate.rollout.steps import MoveNodes, Step, act, save, wait
 from wavegate.rollout.waves import baseline_of

@@ -17,9 +17,10 @@ from dataclasses import replace
 from wavegate.api import Channel, IntOrPercent, OnFailure, Reason, Severity, WaveState
 from wavegate.evidence import CheckSpec
 from wavegate.rollout import queue
+from wavegate.rollout.attempt import UNOPENED, Plan, PlannedWave, Rollout
 from wavegate.rollout.observation import Observation
-from wavegate.rollout.record import UNOPENED, Plan, PlannedWave, Rollout, some
 from wavegate.rollout.steps import Problem
+from wavegate.rollout.wording import some
 
 _ONE = IntOrPercent(1)
 _FIELDS = {
@@ -57,7 +58,7 @@ def outdated(obs: Observation) -> Problem | None:
     rollout, wanted = obs.record.rollout, _wanted(obs)
     if rollout is None or wanted is None:
         return None
-    fields = list(dict.fromkeys(differing(rollout.plan, wanted)))
+    fields = obs.kept.of(differing, rollout.plan, wanted)
     if not fields:
         return None
     candidate = rollout.candidate
@@ -99,8 +100,12 @@ def tightened(plan: Plan, wanted: Plan, opened: int = 0, soaked: int = 0) -> Pla
     return replace(_meet(plan, wanted), waves=waves, checks=checks)
 
 
-def differing(plan: Plan, wanted: Plan) -> Iterator[str]:
+def differing(plan: Plan, wanted: Plan) -> tuple[str, ...]:
     """Fields, as users write them, in which the channel says something else than the plan."""
+    return tuple(dict.fromkeys(_differing(plan, wanted)))
+
+
+def _differing(plan: Plan, wanted: Plan) -> Iterator[str]:
     for name, field in _FIELDS.items():
         if getattr(plan, name) != getattr(wanted, name):
             yield field

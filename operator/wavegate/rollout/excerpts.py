@@ -6,8 +6,9 @@ from typing import Any
 from wavegate.api import Reason, WaitingFor
 from wavegate.evidence import Gate
 from wavegate.rollout import suspect_report
+from wavegate.rollout.attempt import Incident, Revision, WaveRun
 from wavegate.rollout.names import ledger_name
-from wavegate.rollout.record import Incident, Outcome, Revision, WaveRun
+from wavegate.rollout.record import Outcome
 from wavegate.rollout.steps import Problem
 
 MAX_WAVES = 60

@@ -9,10 +9,10 @@ from collections.abc import Iterable, Mapping
 from wavegate.api import IntOrPercent, Reason, WaveState
 from wavegate.evidence import Finding, Verdict
 from wavegate.rollout import suspects, waves
+from wavegate.rollout.attempt import PlannedWave, Rollout
 from wavegate.rollout.judge import baselines
 from wavegate.rollout.marks import excuse
 from wavegate.rollout.observation import Observation
-from wavegate.rollout.record import PlannedWave, Rollout
 from wavegate.rollout.soak import NEVER
 
 MAX_MARKS = 100_000

@@ -20,9 +20,9 @@ from wavegate.evidence import (
     standing,
 )
 from wavegate.rollout import busy, loaded, suspects
+from wavegate.rollout.attempt import Rollout
 from wavegate.rollout.movable import fleet, not_movable
 from wavegate.rollout.observation import Observation
-from wavegate.rollout.record import Rollout
 from wavegate.rollout.waves import baseline_of, changed_agents
 from wavegate.rollout.whereabouts import Pair, Whereabouts, strangers, whereabouts
 
@@ -129,14 +129,16 @@ def _unmoved(obs: Observation, rollout: Rollout, known: Whereabouts) -> tuple[No
     current = obs.ledgers.get(rollout.waves[-1].ledger) if rollout.waves else None
     if current is None:
         return ()
-    left = obs.kept.of(_left, known.lacking, current, rollout.waves[-1].labelled)
     all_nodes, stuck = fleet(obs, rollout), not_movable(obs, rollout)
-    return tuple(n for n in left if n.name in all_nodes and n.name not in stuck)
+    left = obs.kept.of(_left, known.lacking, current, rollout.waves[-1].labelled, all_nodes)
+    return tuple(node for node in left if node.name not in stuck) if stuck else left
 
 
-def _left(lacking: tuple[Pair, ...], current: Ledger, labelled: int) -> list[NodeView]:
-    own = {entry.name for entry in current.nodes[labelled:]}
-    return [node for entry, node in lacking if entry.name in own and _unchanged(node, entry)]
+def _left(
+    lacking: tuple[Pair, ...], current: Ledger, labelled: int, all_nodes: Mapping[str, NodeView]
+) -> tuple[NodeView, ...]:
+    own = all_nodes.keys() & {entry.name for entry in current.nodes[labelled:]}
+    return tuple(node for entry, node in lacking if entry.name in own and _unchanged(node, entry))
 
 
 def _unchanged(node: NodeView, entry: LedgerNode) -> bool:

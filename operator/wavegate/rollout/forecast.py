@@ -15,10 +15,11 @@ from typing import Any
 from wavegate.api import Channel, Duration, Phase, Release, WaveState
 from wavegate.evidence import NodeView, Side
 from wavegate.rollout import agent_template, drill, movable, queue, waves, workloads
+from wavegate.rollout.attempt import PlannedWave, Rollout
 from wavegate.rollout.forecast_late import Late, workloads_unseen
 from wavegate.rollout.observation import Observation, RevisionView
-from wavegate.rollout.record import PlannedWave, Rollout, some
 from wavegate.rollout.strata import code_of, strata
+from wavegate.rollout.wording import some
 
 FIRST = 5
 """So many nodes of a wave are named, in the order in which they are taken."""

@@ -4,8 +4,9 @@ from collections.abc import Iterable, Iterator
 
 from wavegate.evidence import NodeView
 from wavegate.rollout import workloads
+from wavegate.rollout.attempt import Rollout
 from wavegate.rollout.observation import Observation
-from wavegate.rollout.record import Rollout, some
+from wavegate.rollout.wording import some
 
 MAX_LINES = 4
 """So many causes are told one by one."""

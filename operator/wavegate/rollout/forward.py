@@ -31,9 +31,9 @@ from wavegate.rollout import (
     way_back,
     workloads,
 )
+from wavegate.rollout.attempt import UNOPENED, PlannedWave, Revision, Rollout
 from wavegate.rollout.judge import judge
 from wavegate.rollout.observation import Observation
-from wavegate.rollout.record import UNOPENED, PlannedWave, Revision, Rollout
 from wavegate.rollout.steps import (
     QUIET,
     CopyContent,

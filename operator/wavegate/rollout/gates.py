@@ -11,10 +11,10 @@ from dataclasses import replace
 from wavegate.api import GateKind, WaveState
 from wavegate.evidence import LEASE_STALE_SECONDS, Finding, Gate, assess_check, standing
 from wavegate.evidence.gates import bounded, built_in, of_check
+from wavegate.rollout.attempt import Rollout, WaveRun
 from wavegate.rollout.judge import judged_nodes
 from wavegate.rollout.observation import Observation
 from wavegate.rollout.periods import evidence_since
-from wavegate.rollout.record import Rollout, WaveRun
 from wavegate.rollout.steps import Step
 from wavegate.rollout.waves import baseline_of, changed_agents
 

@@ -11,8 +11,8 @@ from dataclasses import dataclass, replace
 
 from wavegate.api import IntOrPercent, Pool, Wave
 from wavegate.evidence import NodeView
+from wavegate.rollout.attempt import Group, Plan, PlannedWave
 from wavegate.rollout.placement import membership
-from wavegate.rollout.record import Group, Plan, PlannedWave
 
 FIRST_NODE, EACH_STRATUM, NO_POOL = "first-node", "each-stratum", "no-pool"
 MAX_CONTROL_PLANE = 9

@@ -23,10 +23,10 @@ from wavegate.evidence import (
     standing,
 )
 from wavegate.rollout import drill, labels, loaded, stalls, suspects
+from wavegate.rollout.attempt import Rollout
 from wavegate.rollout.marks import anew, is_away, or_reboot, softened
 from wavegate.rollout.observation import Observation
 from wavegate.rollout.periods import evidence_since
-from wavegate.rollout.record import Rollout
 from wavegate.rollout.waves import PodsOn, baseline_of
 from wavegate.rollout.whereabouts import Whereabouts, had_it, whereabouts
 

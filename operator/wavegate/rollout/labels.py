@@ -11,8 +11,8 @@ from collections.abc import Iterator, Mapping
 from wavegate.api import Reason, WaveState
 from wavegate.evidence import Finding, Ledger, LedgerNode, NodeView, Verdict
 from wavegate.rollout import suspects
+from wavegate.rollout.attempt import UNOPENED, Rollout, WaveRun
 from wavegate.rollout.observation import Observation
-from wavegate.rollout.record import UNOPENED, Rollout, WaveRun
 from wavegate.rollout.steps import UnlabelNodes
 
 BATCH = 50
@@ -29,12 +29,16 @@ def repair(obs: Observation, rollout: Rollout) -> UnlabelNodes | None:
     opened = [wave for wave in rollout.waves if wave.state not in UNOPENED]
     if any(wave.nodes and wave.ledger not in obs.ledgers for wave in opened):
         return None
-    known = {(e.name, e.uid) for wave in opened for e in _entries(obs, wave)}
-    foreign = [n for n in obs.moved(rollout.attempt) if (n.name, n.uid) not in known]
-    if not foreign:
-        return None
-    nodes = sorted((node.name, node.uid) for node in foreign)
-    return UnlabelNodes(tuple(nodes[:BATCH]), rollout.attempt)
+    ledgers = (obs.ledgers.get(wave.ledger) for wave in opened)
+    known = [ledger for ledger in ledgers if ledger is not None]
+    foreign = obs.kept.of(_foreign, obs.moved(rollout.attempt), *known)
+    return UnlabelNodes(foreign[:BATCH], rollout.attempt) if foreign else None
+
+
+def _foreign(moved: tuple[NodeView, ...], *known: Ledger) -> tuple[tuple[str, str], ...]:
+    """Names and UIDs of the nodes that stand in none of these ledgers."""
+    entries = {(entry.name, entry.uid) for ledger in known for entry in ledger.nodes}
+    return tuple(sorted((n.name, n.uid) for n in moved if (n.name, n.uid) not in entries))
 
 
 def set_aside(obs: Observation, rollout: Rollout) -> frozenset[str]:

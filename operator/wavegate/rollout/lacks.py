@@ -12,8 +12,8 @@ from dataclasses import dataclass
 from wavegate.api import Reason
 from wavegate.evidence import is_well_again
 from wavegate.rollout import loaded
+from wavegate.rollout.attempt import Rollout
 from wavegate.rollout.observation import Observation
-from wavegate.rollout.record import Rollout
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,8 +10,8 @@ from collections.abc import Iterable
 
 from wavegate.api import OnFailure
 from wavegate.evidence import Finding
+from wavegate.rollout.attempt import Rollout
 from wavegate.rollout.observation import Observation
-from wavegate.rollout.record import Rollout
 from wavegate.rollout.strata import stratum_of
 
 NO_RESUME = (

@@ -18,8 +18,8 @@ from wavegate.evidence import (
     said_by_pods,
 )
 from wavegate.evidence.loaded import PROOF_CHECK
+from wavegate.rollout.attempt import Revision, Rollout
 from wavegate.rollout.observation import Observation
-from wavegate.rollout.record import Revision, Rollout
 
 Reports = Mapping[str, frozenset[str]]
 """By node: the contents that its agent reports."""

@@ -10,10 +10,11 @@ where the record still fits it, its nodes are watched and reverted all the same.
 from dataclasses import replace
 
 from wavegate.api import Phase, Reason
+from wavegate.rollout.attempt import Revision
 from wavegate.rollout.names import record_name
 from wavegate.rollout.observation import Observation, RevisionView
 from wavegate.rollout.placement import required_terms
-from wavegate.rollout.record import MAX_HISTORY, MAX_OUTCOMES, Lost, Outcome, Record, Revision
+from wavegate.rollout.record import MAX_HISTORY, MAX_OUTCOMES, Lost, Outcome, Record
 from wavegate.rollout.steps import Problem, Step, Target
 
 LOOK_AGAIN = 5.0

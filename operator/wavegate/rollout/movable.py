@@ -11,8 +11,9 @@ framework/plugins/interpodaffinity/filtering.go.
 from collections.abc import Mapping
 
 from wavegate.evidence import NodeView, PodView
+from wavegate.rollout.attempt import Rollout
 from wavegate.rollout.observation import Observation
-from wavegate.rollout.record import Rollout
+from wavegate.rollout.placement import ask_the_same
 from wavegate.rollout.templates import HOSTNAME
 
 _LOSES = "the new template neither selects nor tolerates it, it would lose its agent"
@@ -37,17 +38,31 @@ def not_movable(obs: Observation, rollout: Rollout) -> Mapping[str, str]:
 
 
 def _not_movable(obs: Observation, rollout: Rollout) -> dict[str, str]:
-    if obs.revision(rollout.candidate) is None:
+    view, stable = obs.revision(rollout.candidate), obs.revision(obs.record.stable)
+    if view is None:
         return {}
-    kept, held, stable = fleet(obs, rollout), _held(obs), obs.revision(obs.record.stable)
-    found = dict.fromkeys(held - kept.keys(), _LOSES)
-    again = obs.carriers(stable.template) if stable else kept
-    stays = dict.fromkeys((held & kept.keys()) - again.keys(), _NO_WAY_BACK)
-    unnamed = obs.kept.of(_unnamed, kept, obs.kept.of(_shared, obs.nodes))
-    for name, why in (stays | unnamed).items():
-        if kept[name].attempt(obs.key) != rollout.attempt:
-            found[name] = why
-    return dict(sorted(found.items()))
+    kept = again = fleet(obs, rollout)
+    if stable is not None and not ask_the_same(stable.template, view.template):
+        again = obs.carriers(stable.template)
+    stuck = obs.kept.of(_stuck, kept, again, _held(obs), obs.kept.of(_shared, obs.nodes))
+    key, attempt = obs.key, rollout.attempt
+    return {
+        name: why
+        for name, why in stuck.items()
+        if name not in kept or kept[name].attempt(key) != attempt
+    }
+
+
+def _stuck(
+    kept: Mapping[str, NodeView],
+    again: Mapping[str, NodeView],
+    held: frozenset[str],
+    shared: Mapping[str, tuple[str, str]],
+) -> dict[str, str]:
+    """The nodes that must stay on their side, whichever that is, by name."""
+    found = dict.fromkeys(held.difference(kept), _LOSES)
+    found |= dict.fromkeys(held.difference(again).intersection(kept), _NO_WAY_BACK)
+    return dict(sorted((found | _unnamed(kept, shared)).items()))
 
 
 def would_lose_agent(obs: Observation, rollout: Rollout) -> dict[str, str]:
@@ -85,6 +100,9 @@ def _holders(pods: tuple[PodView, ...], nodes: Mapping[str, NodeView]) -> frozen
 
 def _shared(nodes: Mapping[str, NodeView]) -> dict[str, tuple[str, str]]:
     """The host names that more than one node has, with two of these nodes."""
+    hosts = [node.labels.get(HOSTNAME) for node in nodes.values()]
+    if len(set(hosts)) == len(hosts):
+        return {}  # almost always
     first: dict[str, str] = {}
     shared: dict[str, tuple[str, str]] = {}
     for name, node in nodes.items():
@@ -96,8 +114,9 @@ def _shared(nodes: Mapping[str, NodeView]) -> dict[str, tuple[str, str]]:
 
 def _unnamed(kept: Mapping[str, NodeView], shared: Mapping[str, tuple[str, str]]) -> dict[str, str]:
     """The nodes without a host name of their own, and what is wrong with it."""
-    problems = ((name, _hostname_problem(node, shared)) for name, node in kept.items())
-    return {name: why for name, why in problems if why}
+    hosts = ((name, node.labels.get(HOSTNAME)) for name, node in kept.items())
+    found = [name for name, host in hosts if host is None or host in shared]
+    return {name: _hostname_problem(kept[name], shared) for name in found}
 
 
 def _hostname_problem(node: NodeView, shared: Mapping[str, tuple[str, str]]) -> str:

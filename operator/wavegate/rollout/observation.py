@@ -8,10 +8,11 @@ from typing import Any, TypeVar
 
 from wavegate.api import Channel, Decision, Release
 from wavegate.evidence import CheckResult, Ledger, NodeView, PodView
+from wavegate.rollout.attempt import Revision
 from wavegate.rollout.kept import Kept
 from wavegate.rollout.names import HANDS_OFF_ANNOTATION, node_label
 from wavegate.rollout.placement import placement
-from wavegate.rollout.record import Record, Revision
+from wavegate.rollout.record import Record
 from wavegate.rollout.steps import Target
 from wavegate.rollout.templates import targeted
 

@@ -10,7 +10,7 @@ it follows from the record: an operator that restarts asks again.
 from dataclasses import replace
 
 from wavegate.api import WaveState
-from wavegate.rollout.record import Rollout
+from wavegate.rollout.attempt import Rollout
 
 _OPENED = (WaveState.Moving, WaveState.Held)
 

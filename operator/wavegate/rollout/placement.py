@@ -56,6 +56,17 @@ def placement(template: Mapping[str, Any]) -> Callable[[NodeView], bool]:
     return runs
 
 
+def ask_the_same(one: Mapping[str, Any], other: Mapping[str, Any]) -> bool:
+    """Whether two templates ask the same of a node, so that they run on the same ones."""
+    return _demands(one) == _demands(other)
+
+
+def _demands(template: Mapping[str, Any]) -> tuple[object, ...]:
+    """All of a template that `runs_on` looks at."""
+    spec = template.get("spec", {})
+    return spec.get("nodeSelector") or {}, required_terms(template), spec.get("tolerations") or []
+
+
 def membership(pools: Iterable[Pool]) -> Callable[[NodeView], frozenset[str]]:
     """Return a function that names the pools which select a node. As above, nodes that look alike
     are worked out once.

@@ -23,9 +23,9 @@ from wavegate.rollout import (
     soak,
     suspect_report,
 )
+from wavegate.rollout.attempt import Rollout
 from wavegate.rollout.decide import pause_reason
 from wavegate.rollout.observation import Observation
-from wavegate.rollout.record import Rollout
 from wavegate.rollout.steps import Step
 
 

@@ -10,8 +10,9 @@ from dataclasses import replace
 from wavegate.api import Phase, Reason
 from wavegate.evidence import Finding, Verdict
 from wavegate.rollout import bake, movable, soak, suspect_report, waves, workloads
+from wavegate.rollout.attempt import Rollout
 from wavegate.rollout.observation import Observation
-from wavegate.rollout.record import MAX_HISTORY, Record, Rollout
+from wavegate.rollout.record import MAX_HISTORY, Record
 from wavegate.rollout.steps import Retarget, Step, Target, act, save, wait
 
 

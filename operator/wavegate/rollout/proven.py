@@ -5,9 +5,9 @@ The record keeps them, so that neither a restart nor what becomes of a node late
 
 from collections.abc import Iterable
 
+from wavegate.rollout.attempt import Rollout, Suspect
 from wavegate.rollout.judge import witnesses
 from wavegate.rollout.observation import Observation
-from wavegate.rollout.record import Rollout, Suspect
 from wavegate.rollout.strata import code_then
 from wavegate.rollout.waves import baseline_of
 

@@ -15,6 +15,7 @@ from wavegate.api import (
 from wavegate.evidence import CheckSpec, LoadedProof, NodeView, presets
 from wavegate.evidence.loaded import PROOF_CHECK
 from wavegate.rollout import agent_template, groups, lost, twice
+from wavegate.rollout.attempt import Plan, Revision, Rollout
 from wavegate.rollout.compatible import version_problem
 from wavegate.rollout.names import (
     HANDS_OFF_ANNOTATION,
@@ -25,7 +26,7 @@ from wavegate.rollout.names import (
 )
 from wavegate.rollout.observation import Observation
 from wavegate.rollout.placement import membership
-from wavegate.rollout.record import Blocked, Plan, Record, Revision, Rollout
+from wavegate.rollout.record import Blocked, Record
 from wavegate.rollout.steps import Problem
 from wavegate.rollout.templates import find_problem
 
@@ -292,7 +293,7 @@ def _agent_problem(obs: Observation, channel: Channel) -> Problem | None:
         )
     if agent.template is None:  # frozen in the candidate long ago
         return None
-    problem = find_problem(agent.template, channel.spec)
+    problem = obs.kept.of(find_problem, agent.template, channel.spec)
     if problem is None and agent.refused:
         return Problem(Reason.InvalidTemplate, f"spec.agent: {agent.refused}")
     return problem

@@ -11,16 +11,11 @@ from dataclasses import replace
 from wavegate.api import OnFailure, Phase, Reason, WaveState
 from wavegate.evidence import LEASE_STALE_SECONDS, Finding, PodView
 from wavegate.rollout import left_out, soak, stable_suspect
+from wavegate.rollout.attempt import Incident, Rollout
 from wavegate.rollout.back import lacking, waits_since
 from wavegate.rollout.lacks import Lack
 from wavegate.rollout.observation import Observation
-from wavegate.rollout.record import (
-    MAX_BLOCKED,
-    Blocked,
-    Incident,
-    Record,
-    Rollout,
-)
+from wavegate.rollout.record import MAX_BLOCKED, Blocked, Record
 from wavegate.rollout.steps import TICK, Action, DeletePods, Retarget, Step, Target
 from wavegate.rollout.waves import baseline_of
 

@@ -15,9 +15,9 @@ from dataclasses import replace
 from wavegate.api import Duration, Reason, WaveState
 from wavegate.evidence import LEASE_STALE_SECONDS, Finding, Verdict, worst
 from wavegate.rollout import exposure, proven
+from wavegate.rollout.attempt import UNOPENED, Rollout, WaveRun
 from wavegate.rollout.judge import witnesses
 from wavegate.rollout.observation import Observation
-from wavegate.rollout.record import UNOPENED, Rollout, WaveRun
 from wavegate.rollout.steps import QUIET, TICK, Step, save, wait
 
 _COLLECTING = (WaveState.Moving, WaveState.Soaking, WaveState.Held)

@@ -10,9 +10,9 @@ from collections.abc import Sequence
 
 from wavegate.api import Reason
 from wavegate.evidence import NodeView, PodView, standing
+from wavegate.rollout.attempt import Rollout
 from wavegate.rollout.lacks import Lack
 from wavegate.rollout.observation import Observation
-from wavegate.rollout.record import Rollout
 
 SHARE = 0.1
 """From this share of the nodes that went back on, but from two on, stable is in doubt (DESIGN §5).

@@ -15,9 +15,9 @@ from dataclasses import replace
 from wavegate.api import GateKind, Reason
 from wavegate.evidence import Finding, NodeView, Verdict, standing
 from wavegate.rollout import exposure, suspects, way_back
+from wavegate.rollout.attempt import Rollout, Stall
 from wavegate.rollout.movable import fleet, not_movable
 from wavegate.rollout.observation import Observation
-from wavegate.rollout.record import Rollout, Stall
 from wavegate.rollout.steps import MoveNodes, Step, act, save
 from wavegate.rollout.waves import baseline_of, has_moved_any
 

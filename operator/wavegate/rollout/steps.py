@@ -6,7 +6,8 @@ from enum import Enum
 from typing import Any
 
 from wavegate.evidence import Finding, Ledger
-from wavegate.rollout.record import Record, Revision, Rollout
+from wavegate.rollout.attempt import Revision, Rollout
+from wavegate.rollout.record import Record
 
 
 class Target(Enum):

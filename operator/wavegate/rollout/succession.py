@@ -11,8 +11,9 @@ by none, however urgent: a newer release may need it.
 from wavegate.api import Phase, Reason, Release, Severity
 from wavegate.evidence import Verdict
 from wavegate.rollout import cooldown, queue, revert
+from wavegate.rollout.attempt import Rollout
 from wavegate.rollout.observation import Observation
-from wavegate.rollout.record import Record, Rollout
+from wavegate.rollout.record import Record
 from wavegate.rollout.steps import Step
 
 _PAUSED = "is paused, and waits for a person: resume or revert it"

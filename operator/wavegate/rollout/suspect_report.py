@@ -7,12 +7,13 @@ from typing import Any
 from wavegate.api import Reason
 from wavegate.evidence import smallest_effect
 from wavegate.rollout import left_out, suspects
+from wavegate.rollout.attempt import Rollout, WaveRun
 from wavegate.rollout.lacks import lacks
 from wavegate.rollout.observation import Observation
-from wavegate.rollout.record import Rollout, WaveRun, some
 from wavegate.rollout.strata import Stratum
 from wavegate.rollout.waves import baseline_of
 from wavegate.rollout.whereabouts import may_have_moved
+from wavegate.rollout.wording import some
 
 MAX_SHOWN = 10
 

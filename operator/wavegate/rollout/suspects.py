@@ -9,9 +9,9 @@ from collections.abc import Iterable
 
 from wavegate.evidence import NodeView
 from wavegate.rollout import left_out
+from wavegate.rollout.attempt import Rollout
 from wavegate.rollout.lacks import Lack, lacks
 from wavegate.rollout.observation import Observation
-from wavegate.rollout.record import Rollout
 from wavegate.rollout.steps import UnlabelNodes
 
 BATCH = 50

@@ -4,9 +4,10 @@ from dataclasses import replace
 
 from wavegate.api import Channel, Decision, Phase, Reason
 from wavegate.rollout import queue
+from wavegate.rollout.attempt import Incident, Revision, Rollout
 from wavegate.rollout.bake import going_back, refuge
 from wavegate.rollout.observation import Observation
-from wavegate.rollout.record import Incident, Record, Revision, Rollout
+from wavegate.rollout.record import Record
 
 
 def unfit(obs: Observation, decision: Decision) -> str:

@@ -125,10 +125,10 @@ def targeted(
     """Merge the node rule of `target` into a revision's own affinity.
 
     `affinity` is what the revision was created with (the user's and our anti-affinity); `key` is
-    the channel's node label.
+    the channel's node label. What is as in `affinity` is shared with it: neither is ever changed.
     """
     rule = _rule(key, target, attempt)
-    merged = copy.deepcopy(dict(affinity))
+    merged = dict(affinity)
     if not rule:
         return merged
     terms = required_terms({"spec": {"affinity": affinity}})

@@ -9,8 +9,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
 from wavegate.api import Phase, Reason, WaveState
+from wavegate.rollout.attempt import Rollout, WaveRun
 from wavegate.rollout.edits import is_tighter
-from wavegate.rollout.record import MAX_BLOCKED, MAX_OUTCOMES, Record, Rollout, WaveRun
+from wavegate.rollout.record import MAX_BLOCKED, MAX_OUTCOMES, Record
 
 
 @dataclass(frozen=True, slots=True)

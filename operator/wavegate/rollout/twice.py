@@ -12,8 +12,8 @@ from typing import Any
 
 from wavegate.api import Channel, Reason
 from wavegate.rollout.observation import Observation
-from wavegate.rollout.record import some
 from wavegate.rollout.steps import Problem
+from wavegate.rollout.wording import some
 
 
 def problem(obs: Observation, channel: Channel) -> Problem | None:

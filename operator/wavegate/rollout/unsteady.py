@@ -8,9 +8,9 @@ chance explains them makes these suspects.
 from wavegate.api import GateKind, Reason, WaveState
 from wavegate.evidence import Finding, Verdict, silent_nodes
 from wavegate.rollout import exposure, soak, stalls, suspects
+from wavegate.rollout.attempt import Rollout
 from wavegate.rollout.judge import judged_nodes
 from wavegate.rollout.observation import Observation
-from wavegate.rollout.record import Rollout
 
 _SILENCE = (Reason.LeaseStale, Reason.NotHeardFrom, Reason.LoadedNotReported)
 _STALLED = (Reason.CannotFetch, Reason.Unschedulable)

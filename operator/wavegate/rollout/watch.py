@@ -20,10 +20,11 @@ from wavegate.evidence import (
     outside_limits,
 )
 from wavegate.rollout import gates, loaded
+from wavegate.rollout.attempt import Suspect
 from wavegate.rollout.judge import judge_nodes, judged_nodes
 from wavegate.rollout.marks import NOT_WATCHED, anew, excuse, softened
 from wavegate.rollout.observation import FIRST_LOOK_SECONDS, Observation
-from wavegate.rollout.record import Bake, Suspect
+from wavegate.rollout.record import Bake
 from wavegate.rollout.waves import baseline, baseline_of, changed_agents
 
 MAX_SUSPECTS = 1_000

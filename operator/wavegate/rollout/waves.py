@@ -12,10 +12,10 @@ from dataclasses import replace
 from wavegate.api import IntOrPercent
 from wavegate.evidence import Ledger, LedgerNode, NodeView, PodView, agents_then, is_well
 from wavegate.rollout import busy, choice, groups, labels, workloads
+from wavegate.rollout.attempt import PlannedWave, Revision, Rollout
 from wavegate.rollout.movable import fleet, not_movable
 from wavegate.rollout.observation import Observation
 from wavegate.rollout.placement import membership
-from wavegate.rollout.record import PlannedWave, Revision, Rollout
 from wavegate.rollout.strata import code_of
 
 SOAKED_SWEEPS = 2
@@ -45,27 +45,22 @@ def in_turn(obs: Observation, rollout: Rollout, wave: PlannedWave) -> tuple[list
     """
     stuck = not_movable(obs, rollout)
     nodes = (node for name, node in fleet(obs, rollout).items() if name not in stuck)
+    key, attempt, excused = obs.key, rollout.attempt, rollout.excused
     members = [
         node
         for node in groups.members(rollout.plan, wave, nodes)
-        if node.name not in rollout.excused or node.attempt(obs.key) != rollout.attempt
+        if node.name not in excused or node.attempt(key) != attempt
     ]
     if not members:
         return [], int(not _is_empty(obs, rollout, wave))
     known, aside = baseline_of(obs), labels.set_aside(obs, rollout)
-    carrying = (n for n in members if n.attempt(obs.key) == rollout.attempt)
+    carrying = (n for n in members if n.attempt(key) == attempt)
     has = {n.name for n in carrying if stands_in(known, n)}
     most = sum(1 for n in members if n.name not in aside)
     lacking = max(0, min(wave.up_to.resolve(len(members)), most) - len(has))
     # One that has the label and stands in no ledger must come into one: where nothing is stable,
     # its label is not taken back, and after a restored backup all nodes may be like that.
-    fit = [
-        n
-        for n in members
-        if n.name not in aside
-        and (n.attempt(obs.key) != rollout.attempt or not stands_in(known, n))
-        and _is_fit(n)
-    ]
+    fit = [n for n in members if n.name not in has and n.name not in aside and _is_fit(n)]
     ordered = workloads.last(obs, choice.spread(in_order(fit, order_of(rollout.candidate))))
     if choice.is_early(rollout, wave):
         ordered = choice.canaries(obs, ordered)
@@ -103,8 +98,9 @@ def rest(obs: Observation, rollout: Rollout) -> list[NodeView]:
     but none that can't be moved.
     """
     stuck, known = not_movable(obs, rollout), baseline_of(obs)
+    key, attempt = obs.key, rollout.attempt
     nodes = (node for name, node in fleet(obs, rollout).items() if name not in stuck)
-    left = (n for n in nodes if n.attempt(obs.key) != rollout.attempt or not stands_in(known, n))
+    left = (n for n in nodes if n.attempt(key) != attempt or not stands_in(known, n))
     return in_order(left, order_of(rollout.candidate))
 
 

@@ -10,8 +10,8 @@ from collections.abc import Iterable
 
 from wavegate.api import Phase, Reason, WaveState
 from wavegate.evidence import Finding, Verdict
+from wavegate.rollout.attempt import Rollout
 from wavegate.rollout.observation import Observation, RevertProof, RevisionView
-from wavegate.rollout.record import Rollout
 from wavegate.rollout.waves import has_moved_any
 
 FRESH_SECONDS = 60.0

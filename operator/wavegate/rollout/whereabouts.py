@@ -4,8 +4,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from wavegate.evidence import LedgerNode, NodeView
+from wavegate.rollout.attempt import Rollout
 from wavegate.rollout.observation import Observation
-from wavegate.rollout.record import Rollout
 from wavegate.rollout.waves import baseline_of
 
 Pair = tuple[LedgerNode, NodeView]

@@ -14,9 +14,9 @@ from urllib.parse import urlsplit
 
 from wavegate.api import Channel, Phase, Reason, WaveState
 from wavegate.evidence import Finding, NodeView, Verdict
+from wavegate.rollout.attempt import Plan, Rollout
 from wavegate.rollout.names import DNS_LABEL
 from wavegate.rollout.observation import CriticalWorkloads, Observation
-from wavegate.rollout.record import Plan, Rollout
 
 DNS = "kube-system/kube-dns"
 """The Service of CoreDNS: kubeadm and most providers keep its old name."""
@@ -125,9 +125,9 @@ def left_out(obs: Observation, rollout: Rollout, nodes: Iterable[NodeView]) -> d
     room = {
         workload: _most(len(on)) - len(on & taken) for workload, on in obs.critical.nodes.items()
     }
-    out = {}
+    out, served = {}, {name for on in obs.critical.nodes.values() for name in on} - taken
     for node in nodes:
-        theirs = [] if node.name in taken else _on(obs, node)
+        theirs = _on(obs, node) if node.name in served else ()
         full = next((workload for workload in theirs if room[workload] <= 0), None)
         if full is not None:
             out[node.name] = full

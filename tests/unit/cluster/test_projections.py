@@ -24,8 +24,9 @@ from wavegate.cluster.projections import (
     stored_config_map,
 )
 from wavegate.evidence import Ledger, LedgerNode, Side, Taint
+from wavegate.rollout.attempt import Incident, Suspect
 from wavegate.rollout.bake import MAX_EXCUSED
-from wavegate.rollout.record import Blocked, Incident, Record, Suspect
+from wavegate.rollout.record import Blocked, Record
 from wavegate.rollout.steps import Target
 from wavegate.rollout.strata import stratum_of
 from wavegate.rollout.templates import targeted

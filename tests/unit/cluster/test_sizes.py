@@ -20,19 +20,17 @@ from wavegate.evidence import CheckResult, Finding, Ledger, LedgerNode, Verdict
 from wavegate.evidence.gates import MAX_DETAILED, MAX_QUERY, cut
 from wavegate.evidence.selected import MAX_PODS
 from wavegate.rollout import channel_report, excerpts, gates, report, soak
+from wavegate.rollout.attempt import AGENT_UID, Incident
 from wavegate.rollout.breakglass import MAX_LINE
 from wavegate.rollout.record import (
-    AGENT_UID,
     MAX_BLOCKED,
     MAX_FAILED_AGENTS,
     MAX_HISTORY,
-    MAX_MESSAGE,
     MAX_OUTCOMES,
     Blocked,
-    Incident,
-    brief,
 )
 from wavegate.rollout.steps import Step
+from wavegate.rollout.wording import MAX_MESSAGE, brief
 
 NODES = 5_000
 LONGEST = "n" * 247 + "-{:05d}"

@@ -10,8 +10,9 @@ from wavegate.cluster.client import ApiError
 from wavegate.cluster.projections import content_view, revision_view, stored_config_map
 from wavegate.cluster.store import Store
 from wavegate.evidence import Ledger, LedgerNode
+from wavegate.rollout.attempt import Revision
 from wavegate.rollout.names import content_name, ledger_name, node_label
-from wavegate.rollout.record import Record, Revision
+from wavegate.rollout.record import Record
 from wavegate.rollout.steps import CopyContent, CreateRevision, Retarget, Target
 from wavegate.rollout.templates import revision_template
 

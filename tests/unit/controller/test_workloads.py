@@ -11,8 +11,9 @@ from wavegate.cluster import paths
 from wavegate.cluster.client import ApiError
 from wavegate.controller.workloads import WorkloadRunner
 from wavegate.rollout import queue, workloads
+from wavegate.rollout.attempt import Revision, Rollout
 from wavegate.rollout.observation import CriticalWorkloads, Observation
-from wavegate.rollout.record import Record, Revision, Rollout
+from wavegate.rollout.record import Record
 from wavegate.rollout.workloads import RENEW_SECONDS, RETRY_SECONDS
 
 KEY = ("agents", "rules")

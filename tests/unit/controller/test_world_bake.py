@@ -10,7 +10,7 @@ from support.world import SimCluster
 from wavegate.api import Reason
 from wavegate.cluster.projections import StoredConfigMap
 from wavegate.controller.world import World
-from wavegate.rollout.record import Incident
+from wavegate.rollout.attempt import Incident
 
 KEY = ("agents", "rules")
 

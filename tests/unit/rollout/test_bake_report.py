@@ -8,8 +8,8 @@ from support.builders import make_channel
 from support.invariants import with_stable
 from support.world import SimCluster
 from wavegate.api import Reason
+from wavegate.rollout.attempt import Incident
 from wavegate.rollout.bake_report import news
-from wavegate.rollout.record import Incident
 
 INCIDENT = Incident(Reason.NodeRebooted, "2 of 3 nodes came to harm", ("n", "m"), 1.0)
 

@@ -10,9 +10,9 @@ from support.builders import make_channel
 from support.invariants import with_stable
 from wavegate.api import Phase, Reason, WaveState
 from wavegate.rollout import busy, exposure, report, waves
+from wavegate.rollout.attempt import Stall, Suspect
 from wavegate.rollout.busy import FREE_AFTER_SECONDS, Claim, claim, taken
 from wavegate.rollout.decide import decide
-from wavegate.rollout.record import Stall, Suspect
 from wavegate.rollout.steps import MoveNodes, StoreLedger
 
 OTHERS = (make_channel(),)

@@ -7,8 +7,8 @@ import pytest
 from support.invariants import ended, in_wave, with_stable
 from wavegate.api import Reason, WaveState
 from wavegate.evidence import Taint
+from wavegate.rollout.attempt import Suspect
 from wavegate.rollout.control import control_group
-from wavegate.rollout.record import Suspect
 
 
 @pytest.fixture

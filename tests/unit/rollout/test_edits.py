@@ -12,8 +12,8 @@ from support.world import SimCluster
 from wavegate.api import IntOrPercent, OnFailure
 from wavegate.evidence import CheckSpec
 from wavegate.rollout import channel_report, queue, report, transitions
+from wavegate.rollout.attempt import Plan, PlannedWave
 from wavegate.rollout.edits import differing, is_tighter, tightened
-from wavegate.rollout.record import Plan, PlannedWave
 
 shares = st.builds(IntOrPercent, st.integers(1, 4), st.booleans())
 seconds = st.sampled_from([0.0, 30.0, 60.0])

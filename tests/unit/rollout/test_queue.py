@@ -9,7 +9,8 @@ from support.builders import digest, make_channel, make_release
 from wavegate.api import IntOrPercent, OnFailure, Phase, Reason
 from wavegate.evidence import CheckSpec
 from wavegate.rollout import queue, report
-from wavegate.rollout.record import Blocked, Outcome, Record, Revision
+from wavegate.rollout.attempt import Revision
+from wavegate.rollout.record import Blocked, Outcome, Record
 from wavegate.rollout.steps import Step
 
 

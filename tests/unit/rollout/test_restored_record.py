@@ -8,8 +8,8 @@ from support.builders import SimDaemonSet, digest, make_channel
 from support.invariants import ended, phase_of
 from wavegate.api import Phase, Reason, WaveState
 from wavegate.rollout import channel_report, lost, queue, report
+from wavegate.rollout.attempt import Revision
 from wavegate.rollout.decide import decide
-from wavegate.rollout.record import Revision
 from wavegate.rollout.steps import Step, Target
 
 

@@ -5,7 +5,7 @@ from dataclasses import replace
 import pytest
 
 from wavegate.evidence import NodeView
-from wavegate.rollout.record import Revision
+from wavegate.rollout.attempt import Revision
 from wavegate.rollout.strata import Stratum, strata, stratum_of
 from wavegate.rollout.waves import in_order, order_of
 

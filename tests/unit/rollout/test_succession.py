@@ -8,7 +8,8 @@ from support.builders import make_channel, make_release
 from wavegate.api import Phase, Reason, Severity, WaveState
 from wavegate.evidence import Finding, Verdict
 from wavegate.rollout import succession
-from wavegate.rollout.record import Outcome, WaveRun
+from wavegate.rollout.attempt import WaveRun
+from wavegate.rollout.record import Outcome
 from wavegate.rollout.steps import Step
 
 URGENT = {"maxSeverity": "Emergency"}
