@@ -101,7 +101,7 @@ def joined(  # noqa: PLR0913 - what a machine is
     pause: str,
     kubelet: Mapping[str, Any] | None = None,
 ) -> Iterator[RealNode]:
-    """A node that runs and is Ready; switched off at the end.
+    """A node that runs and is Ready; switched off and gone at the end.
 
     Args:
         sandbox: one that we started.
@@ -132,6 +132,7 @@ def joined(  # noqa: PLR0913 - what a machine is
     finally:
         node.stop()
         _forget(group)
+        sandbox.request("DELETE", f"/api/v1/nodes/{name}", check=False)
 
 
 def _configure(
