@@ -35,20 +35,23 @@ _OWN_FILES = {
 """What the node sees in place of the machine's, from files in its folder."""
 _TUNED = {"overcommit_memory": 1, "panic": 10, "panic_on_oops": 1}
 _CGROUPS = Path("/sys/fs/cgroup")
+_SOCKET = "/run/containerd/containerd.sock"
+"""Of containerd, in the node's own /run."""
 
-# The first process of the namespace; it reaps what the shims leave behind. The kubelet waits for
-# the socket by itself. Shims and the kubelet keep sockets and links in /run and /var/log, whatever
-# they are told.
+# The first process of the namespace; it reaps what the shims leave behind. /run is empty after each
+# boot, and the kubelet is started again when it ends, as it does without containerd's socket: as on
+# any machine. It keeps links in /var/log, whatever it is told.
 _INIT = f"""\
 mount --make-rshared /
 {"".join(f'mount --bind "$FOLDER/{name}" {path}{chr(10)}' for name, path in _OWN_FILES.items())}\
 mount -t tmpfs none /var/log
 mount -t tmpfs none /run
 "$CONTAINERD" --config "$FOLDER/containerd.toml" &
-"$KUBELET" --config "$FOLDER/kubelet.json" --kubeconfig "$FOLDER/kubeconfig" \\
-  --root-dir "$FOLDER/kubelet" --cert-dir "$FOLDER/pki" --hostname-override "$NODE" \\
-  --node-labels "$LABELS" --v 2 &
-wait
+while :; do
+  "$KUBELET" --config "$FOLDER/kubelet.json" --kubeconfig "$FOLDER/kubeconfig" \\
+    --root-dir "$FOLDER/kubelet" --cert-dir "$FOLDER/pki" --hostname-override "$NODE" \\
+    --node-labels "$LABELS" --v 2 || sleep 0.5
+done
 """
 
 
@@ -158,9 +161,9 @@ def _containerd(folder: Path, runc: Path, pause: str) -> str:
     return f"""\
 version = 3
 root = "{folder}/containerd"
-state = "{folder}/run"
+state = "/run/containerd"
 [grpc]
-address = "{_socket(folder)}"
+address = "{_SOCKET}"
 [plugins.'{images}'.pinned_images]
 sandbox = "{pause}"
 [plugins.'{images}'.registry]
@@ -191,7 +194,7 @@ def _kubelet(folder: Path, ca: Path | None, group: str) -> dict[str, Any]:
             "x509": {"clientCAFile": ca},
         },
         "authorization": {"mode": "AlwaysAllow"},  # of those with a certificate of ours
-        "containerRuntimeEndpoint": f"unix://{_socket(folder)}",
+        "containerRuntimeEndpoint": f"unix://{_SOCKET}",
         "staticPodPath": folder / "manifests",
         "volumePluginDir": folder / "plugins",
         "resolvConf": "",
@@ -208,11 +211,6 @@ def _kubelet(folder: Path, ca: Path | None, group: str) -> dict[str, Any]:
         "evictionHard": {"memory.available": "1Mi"},
         "imageGCHighThresholdPercent": 100,
     }
-
-
-def _socket(folder: Path) -> Path:
-    """Of containerd. A socket's path has 107 characters at most."""
-    return folder / "c.sock"
 
 
 def _forget(group: str) -> None:
