@@ -3,7 +3,7 @@
 The books are made from the changes of all channels, and know nothing of what the operator makes of
 them. A node is in a wave when it stands in the wave's ledger and carries the attempt's label. A
 wave is active from its opening until it has passed, or until its revert is proven; and not when it
-has been held or paused for half an hour.
+has been held or paused for half an hour, or has done nothing for so long and says that it is free.
 """
 
 from collections import defaultdict
@@ -32,10 +32,13 @@ class Apart:
     ledgers: dict[tuple[str, int], Ledger] = field(default_factory=dict)
     suspended: dict[str, dict[str, float]] = field(default_factory=lambda: defaultdict(dict))
     """By channel: since when it, or a release of it, is suspended, in seconds of the loop."""
+    stood: dict[str, tuple[object, float]] = field(default_factory=dict)
+    """By channel: its current wave and that wave's state, and since when nothing of it moved."""
 
     def note(self, sim: Any, change: Change) -> None:
-        """Note what was stored."""
+        """Note what was stored, and what was moved."""
         channel = channel_of(change)
+        self._note_steps(sim, change)
         if change.plural == "configmaps":
             stored = stored_in(change.after or change.before or {})
             if stored.kind == "record":
@@ -48,6 +51,18 @@ class Apart:
                 self.suspended[channel].setdefault(change.key[1], sim.loop.time())
             else:
                 self.suspended[channel].pop(change.key[1], None)
+
+    def _note_steps(self, sim: Any, change: Change) -> None:
+        """Note when the current wave of each channel did anything."""
+        for channel, record in self.records.items():
+            rollout, key = record.rollout, node_label(record.namespace, channel)
+            wave = rollout.waves[-1] if rollout and rollout.waves else None
+            now = (wave.ledger, wave.state) if wave is not None else None
+            moved = change.plural == "nodes" and change.after is not None
+            if moved and side(change.after, key) != side(change.before, key):
+                self.stood.pop(channel, None)
+            if channel not in self.stood or self.stood[channel][0] != now:
+                self.stood[channel] = now, sim.loop.time()
 
     def in_active_wave(self, channel: str, name: str, now: float) -> bool:
         """Whether the ledger of an active wave of this channel names the node."""
@@ -69,6 +84,8 @@ class Apart:
         times = [*self.suspended[channel].values()]
         times += [at for at in (wave.held_since, rollout.reverting_since) if at is not None]
         times += [rollout.paused_at] if rollout.paused is not None else []
+        if wave.freed_at is not None and wave.state in (WaveState.Pending, WaveState.Moving):
+            times.append(self.stood[channel][1])  # it has waited for another channel
         return any(now - at >= FREE_AFTER_SECONDS for at in times)
 
 

@@ -10,7 +10,7 @@ from typing import Self
 
 from simulation import carried
 from simulation.apiserver import Body, Change
-from simulation.bodies import attempt_of, is_ours
+from simulation.bodies import attempt_of, is_ours, record_in
 from simulation.cluster import CHANNEL, SPACE, Simulation, content_of, is_ready
 from simulation.critical import serve
 from simulation.invariants import Guard
@@ -56,11 +56,18 @@ Deed = Callable[["Chaos", int], None]
 class Chaos:
     """See the module. A context manager."""
 
-    def __init__(self, seed: int, *, checks: bool = True, carrier: bool = False) -> None:
+    def __init__(
+        self,
+        seed: int,
+        *,
+        checks: bool = True,
+        carrier: bool = False,
+        drill: bool | None = None,
+    ) -> None:
         self.sim = Simulation(seed, operators=2)
         self.guard = Guard()
         self.spec = SPEC if checks else {"rollout": SPEC["rollout"]}
-        if seed % 3 == 0:
+        if seed % 3 == 0 if drill is None else drill:
             self.spec = self.spec | {"rollout": SPEC["rollout"] | {"drill": "Always"}}
         self.carrier = carrier
         """Our pods only carry the content; an agent of someone else loads it."""
@@ -69,6 +76,8 @@ class Chaos:
         self.done: list[str] = []
         """The deeds so far, as `name(pick)`."""
         self.counted: dict[str, int] = defaultdict(int)
+        self.incidents: set[tuple[str, str]] = set()
+        """What went wrong: attempt and reason."""
         self.changes = 0
         self.absent: dict[str, float] = {}
         """By name of an operator: until when nobody starts it again."""
@@ -153,6 +162,10 @@ class Chaos:
             new, old = ((b or {}).get("status") or {} for b in (change.after, change.before))
             status = {k: v for k, v in new.items() if old.get(k) != v}
             self.writes.append(f"{change.actor}: {change.plural} {change.key[1]} {status}")
+        record = record_in(change)
+        rollout = record.rollout if record is not None else None
+        if rollout is not None and rollout.incident is not None:
+            self.incidents.add((rollout.attempt, rollout.incident.reason))
 
     # The end
 

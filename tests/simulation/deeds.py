@@ -15,6 +15,7 @@ from simulation.chaos import NEIGHBOUR, Chaos, Deed
 from simulation.cluster import another_agent
 from simulation.critical import serve
 from simulation.deeds_agent import edit_agent, unblock_agent
+from simulation.deeds_drill import spoil_drill
 from simulation.line import LOST_BEFORE, Faulty, Weather
 from simulation.machines import crash_loops, kills, only_on
 from wavegate.rollout.names import HANDS_OFF_ANNOTATION, record_name
@@ -537,7 +538,7 @@ PEOPLE: tuple[Deed, ...] = (
         apply_channel,
     ),
     *(point_set, delete_set, hands_off, neighbour, neighbour),
-    *(edit_agent, edit_agent, edit_agent, unblock_agent),
+    *(edit_agent, edit_agent, edit_agent, unblock_agent, spoil_drill, spoil_drill),
 )
 BACKUPS: tuple[Deed, ...] = (restore_record, restore_namespace, delete_record)
 CARRIED: tuple[Deed, ...] = (

@@ -10,9 +10,11 @@ from typing import Any
 
 from simulation.apiserver import Change
 from simulation.bodies import attempt_of, is_agent, record_in, side
+from simulation.clock import START
 from simulation.cluster import is_ready
 from simulation.daemonsets import target_of
-from wavegate.api import DrillMode, WaveState
+from wavegate.api import DrillMode, Reason, WaveState
+from wavegate.rollout.attempt import Drill, Rollout
 
 
 class Drills:
@@ -25,6 +27,8 @@ class Drills:
         self.well: set[tuple[str, str]] = set()
         """Node and attempt of the agents that are Ready."""
         self.drilled: dict[str, set[str]] = defaultdict(set)
+        self.taken_at: dict[tuple[str, str], float] = {}
+        """By attempt and node: when its label was taken from it."""
 
     def note(self, sim: Any, change: Change) -> None:
         """Note a change of a node's label, or of an agent."""
@@ -37,8 +41,10 @@ class Drills:
         if change.plural != "nodes" or change.after is None or change.before is None:
             return
         was, now, node = side(change.before, sim.key), side(change.after, sim.key), change.key[1]
-        if was is not None and was != now and change.actor.startswith("operator"):
-            self.away[was].add(node)
+        if was is not None and was != now:
+            self.taken_at[was, node] = sim.now
+            if change.actor.startswith("operator"):
+                self.away[was].add(node)
         if now is not None and was != now and node in self.away[now]:
             self.drilled[now].add(node)
 
@@ -76,3 +82,62 @@ def no_soak_without_its_drill(guard: Any, sim: Any, change: Change) -> Iterator[
     guard.counted[2] += 1
     if not guard.books.drills.drilled[rollout.attempt]:
         yield f"the first wave of {rollout.candidate.release} soaks, and no node was drilled"
+
+
+def nothing_else_moves_before_a_drill(guard: Any, sim: Any, change: Change) -> Iterator[str]:
+    """2: as long as no node was drilled, there is one that has the release, and no second one."""
+    rollout, after, node, hands = guard.rollout, change.after, change.key[1], guard.books.hands
+    if change.plural != "nodes" or after is None or rollout is None or guard.two_leaders:
+        return
+    if not change.actor.startswith("operator") or hands.travelled:
+        return
+    attempt, stable = side(after, sim.key), guard.books.record.stable
+    if attempt != rollout.attempt or attempt == side(change.before or {}, sim.key):
+        return
+    wanted = rollout.plan.drill is DrillMode.Always and rollout.wave == 0 and stable is not None
+    if not wanted or guard.books.drills.drilled[attempt]:
+        return
+    guard.counted[2] += 1
+    others = guard.books.on_side[attempt] - {node} - set(hands.labelled) - set(rollout.excused)
+    if others:
+        yield f"{node} gets {rollout.candidate.release} before {sorted(others)} is drilled"
+
+
+def a_drill_fails_for_a_cause(guard: Any, sim: Any, change: Change) -> Iterator[str]:
+    """14: what a failed drill says of its node is so."""
+    record, old = record_in(change), guard.rollout
+    new = record.rollout if record else None
+    if old is None or new is None or new.incident is None or change.actor == "people":
+        return
+    if new.incident.reason is not Reason.DrillFailed or old.incident == new.incident:
+        return
+    if guard.books.hands.travelled:
+        return
+    guard.counted[14] += 1
+    if old.drilling is None or old.drilling.node not in new.incident.nodes:
+        yield f"a drill failed that was none: {new.incident.message}"
+    elif not _went_wrong(guard, sim, old, old.drilling):
+        yield f"nothing is wrong: {new.incident.message}"
+
+
+def _went_wrong(guard: Any, sim: Any, rollout: Rollout, drill: Drill) -> bool:
+    """Whether the machine went down or is another one, stable's agent crashed on it, or it was not
+    well there when its time was over.
+    """
+    machine = sim.machines.machines.get(drill.node)
+    ledger = guard.books.ledgers.get((rollout.attempt, drill.ledger))
+    entry = next((e for e in ledger.nodes if e.name == drill.node), None) if ledger else None
+    node = sim.server.find("nodes", drill.node)
+    if machine is None or node is None or entry is None or node["metadata"]["uid"] != entry.uid:
+        return True
+    if not machine.alive or entry.boot_id != f"{drill.node}-boot-{machine.boots}":
+        return True
+    stable = guard.books.record.stable
+    pods = [pod for pod in sim.pods(drill.node) if attempt_of(pod) == stable.attempt]
+    since = guard.books.drills.taken_at.get((rollout.attempt, drill.node), drill.began - START)
+    if any(guard.books.crashed_at.get(pod["metadata"]["uid"], -1.0) >= since for pod in pods):
+        return True
+    ready = (guard.books.ready_since.get(pod["metadata"]["uid"], sim.now) for pod in pods)
+    well = any(sim.now - at > rollout.plan.settle + guard.lag for at in ready)
+    late = sim.now - since >= rollout.plan.progress_deadline
+    return late and (not well or bool(rollout.plan.agents))

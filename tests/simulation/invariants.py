@@ -24,7 +24,13 @@ from simulation.clock import START
 from simulation.cluster import CHANNEL, SPACE, Simulation, is_ready, rules_of
 from simulation.critical import Places, critical_workloads_stay
 from simulation.daemonsets import fits, target_of
-from simulation.drills import Drills, no_soak_without_its_drill, what_is_drilled_was_back
+from simulation.drills import (
+    Drills,
+    a_drill_fails_for_a_cause,
+    no_soak_without_its_drill,
+    nothing_else_moves_before_a_drill,
+    what_is_drilled_was_back,
+)
 from simulation.edited import a_running_plan_never_loosens, nothing_moves_to_what_is_blocked
 from simulation.fences import a_fence_stays, the_way_back_is_proven
 from simulation.hands import Hands, drained
@@ -567,6 +573,7 @@ CHECKS: tuple[tuple[int, Check], ...] = (
     (2, a_running_plan_never_loosens),
     (2, what_is_drilled_was_back),
     (2, no_soak_without_its_drill),
+    (2, nothing_else_moves_before_a_drill),
     (4, nothing_moves_after_a_fail),
     (4, nothing_moves_to_what_is_blocked),
     (4, nothing_starts_too_soon),
@@ -588,6 +595,7 @@ CHECKS: tuple[tuple[int, Check], ...] = (
     (11, candidates_differ_in_one_thing),
     (APART, two_channels_keep_apart),
     (14, changes_carry_reasons),
+    (14, a_drill_fails_for_a_cause),
     (16, every_agent_is_matched),
     (17, one_node_stops_nothing),
     (18, a_fence_stays),

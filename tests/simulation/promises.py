@@ -9,12 +9,15 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
+from simulation.apart import FREE_AFTER_SECONDS
 from simulation.bodies import NOTHING
 from simulation.cluster import Simulation
 from simulation.invariants import BrokenInvariant, Guard
 from simulation.line import Weather
 from simulation.log import rules_of
 from simulation.machines import kills
+from simulation.scenarios_channels import HALVES, circle, in_a_circle
+from simulation.story import Story
 from support.builders import digest
 from wavegate.api import Phase
 from wavegate.rollout.names import ATTEMPT_LABEL
@@ -246,6 +249,15 @@ def a_pause_never_stops_reverting(hold: str) -> None:
             phase = sim.status("bad").get("phase")
             raise BrokenInvariant(19, f"{hold}: {SEEN_SECONDS} s after a reboot it is {phase}")
         sim.until_phase("bad", "Reverted", 300)
+
+
+def a_circle_of_channels_ends() -> None:
+    """19: two channels whose waves wait for each other do so for half an hour, and no longer."""
+    with Story(workers=6, spec=HALVES) as story:
+        circle(story)
+        story.run(FREE_AFTER_SECONDS + 10)
+        if in_a_circle(story):
+            raise BrokenInvariant(19, f"two channels wait for each other\n{story.tail()}")
 
 
 def guarded(play: Callable[[Simulation], None], **more: Any) -> None:

@@ -64,12 +64,14 @@ def main() -> int:
     begun, seed, failed = time.monotonic(), first, []
     asked: Counter[int] = Counter()
     deeds: Counter[str] = Counter()
+    incidents: Counter[str] = Counter()
     changes, virtual, carriers = 0, 0.0, 0
     while True:
         try:
             chaos = walk(seed, carrier=options.carrier)
             asked.update(chaos.guard.counted)
             deeds.update(chaos.counted)
+            incidents.update(str(reason) for _, reason in chaos.incidents)
             changes, virtual = changes + chaos.changes, virtual + chaos.sim.now
             carriers += chaos.carrier
         except Exception as error:  # noqa: BLE001 (the story is told, and the next one begins)
@@ -88,6 +90,7 @@ def main() -> int:
     )
     print("asked, by invariant:", dict(sorted(asked.items())))
     print("deeds:", dict(deeds.most_common()))
+    print("incidents:", dict(incidents.most_common()))
     print("failed seeds:", failed or "none")
     return 1 if failed else 0
 

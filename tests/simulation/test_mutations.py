@@ -23,6 +23,7 @@ from wavegate.controller import claims
 from wavegate.evidence import Verdict
 from wavegate.rollout import (
     agent_template,
+    busy,
     choice,
     cooldown,
     corroborate,
@@ -67,6 +68,12 @@ def drilled(sim: Simulation) -> None:
     """A release that drills the way back, on a node where stable takes its time."""
     sim.patch("Channel", "rules", rollout={**ROLLOUT, "drill": "Always"})
     good(sim)
+
+
+def one_of_three_drilled(sim: Simulation) -> None:
+    """The same, with three canaries: the first of them goes back before the others are moved."""
+    sim.add_nodes("canary", 2)
+    drilled(sim)
 
 
 def bad(sim: Simulation) -> None:
@@ -461,9 +468,51 @@ def does_not_look_at_what_went_back(patch) -> None:
     patch.setattr(drill, "_lacks", lambda *_: ())
 
 
+def drills_when_all_are_moved(patch) -> None:
+    """The drill begins with the wave's last node instead of its first."""
+    begin = drill._begin
+
+    def late(obs, rollout, measured, now):
+        return None if measured.unmoved else begin(obs, rollout, measured, now)
+
+    patch.setattr(drill, "_begin", late)
+
+
+def fails_each_drill(patch) -> None:
+    """A node that went back has no time to be well there."""
+    problem = drill._problem
+
+    def hasty(obs, rollout, drilling, now):
+        away = drilling.back_since is not None and drilling.is_away
+        return problem(obs, rollout, drilling, now) or "it is not back" * away
+
+    patch.setattr(drill, "_problem", hasty)
+
+
 def forgets_other_channels(patch) -> None:
     """No node is ever busy."""
     patch.setattr(claims, "busy", lambda *_: {})
+
+
+def waits_for_another_channel_for_ever(patch) -> None:
+    """A wave that waits keeps its own nodes meanwhile."""
+    since = busy._stopped_since
+    patch.setattr(
+        busy, "_stopped_since", lambda obs, *more: since(replace(obs, busy_since=None), *more)
+    )
+
+
+def claims_before_it_has_chosen(patch) -> None:
+    """A wave that was free claims what it had, and then looks for what it needs."""
+    returned = busy.returned
+
+    def hasty(obs, rollout):
+        wave = rollout.waves[-1]
+        chooses = wave.freed_at is not None and wave.ledger not in obs.ledgers
+        anew = save(obs.record, rollout.with_wave(freed_at=None)) if chooses else None
+        return anew or returned(obs, rollout)
+
+    patch.setattr(busy, "returned", hasty)
 
 
 def blocks_the_digest_only(patch) -> None:
@@ -742,6 +791,8 @@ MUTATIONS = (
     Mutation(4, blocks_the_digest_only, on(rebuilt)),
     Mutation(2, soaks_without_its_drill, on(drilled)),
     Mutation(2, does_not_look_at_what_went_back, on(drilled)),
+    Mutation(2, drills_when_all_are_moved, on(one_of_three_drilled)),
+    Mutation(14, fails_each_drill, on(drilled)),
     Mutation(3, moves_all_at_once, on(good)),
     Mutation(3, takes_a_stratum_at_once, on(kinds)),
     Mutation(3, takes_the_control_plane_along, on(kinds)),
@@ -775,6 +826,8 @@ MUTATIONS = (
         16, leaves_it_where_it_cannot_start, promises.what_cannot_be_fetched_leaves_no_node_bare
     ),
     Mutation(13, forgets_other_channels, on(two_channels)),
+    Mutation(19, waits_for_another_channel_for_ever, promises.a_circle_of_channels_ends),
+    Mutation(19, claims_before_it_has_chosen, promises.a_circle_of_channels_ends),
     Mutation(18, undoes_a_fence_of_people, on(fenced_by_hand)),
     *(Mutation(19, pauses_before_it_looks, paused(hold)) for hold in promises.HOLDS),
     Mutation(19, replaces_whatever_runs, on(newer_in_the_second_wave)),
@@ -792,6 +845,7 @@ RUNS = {
     "two channels": on(two_channels),
     "rebuilt": on(rebuilt),
     "drilled": on(drilled),
+    "one of three drilled": on(one_of_three_drilled),
     "bad on one kernel": on(bad_on_one_kernel),
     "newer in the second wave": on(newer_in_the_second_wave),
     "newer each moment": on(newer_each_moment),
@@ -812,6 +866,7 @@ RUNS = {
     **{play.__name__: on(play) for _, play in plays_of_turns.BUGS},
     "two leaders": promises.two_leaders_move_no_more_than_one,
     "nothing to fetch": promises.what_cannot_be_fetched_leaves_no_node_bare,
+    "circle": promises.a_circle_of_channels_ends,
     "fence": promises.a_fence_costs_two_writes,
     "kills": promises.kills_change_nothing,
     "quiet": promises.a_quiet_cluster_gets_no_writes,

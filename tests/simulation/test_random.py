@@ -37,9 +37,10 @@ class Stories(RuleBasedStateMachine):
         self.chaos: Chaos | None = None
         self.fresh = True
 
-    @initialize(carrier=st.integers(0, 3))
-    def it_begins(self, carrier) -> None:
-        self.chaos = LAST["story"] = Chaos(SEED, carrier=carrier == 0).__enter__()
+    @initialize(carrier=st.integers(0, 3), drill=st.integers(0, 2))
+    def it_begins(self, carrier, drill) -> None:
+        chaos = Chaos(SEED, carrier=carrier == 0, drill=drill == 0)
+        self.chaos = LAST["story"] = chaos.__enter__()
 
     @precondition(lambda self: self.fresh)
     @rule()

@@ -146,10 +146,12 @@ def _claimed(obs: Observation, rollout: Rollout) -> list[str]:
 
 def returned(obs: Observation, rollout: Rollout) -> Step | None:
     """What a wave does first that had freed its nodes, and is held no more: it claims them anew
-    when no other channel claims one of them. None when there is nothing to do about it.
+    when no other channel claims one of them. None when there is nothing to do about it. One that
+    has yet to choose its nodes does so first: to claim what it had, and not what it needs, would
+    be half of a circle again.
     """
     wave = rollout.waves[-1]
-    if wave.freed_at is None or wave.held_since is not None:
+    if wave.freed_at is None or wave.held_since is not None or wave.ledger not in obs.ledgers:
         return None
     names = (name for name in _claimed(obs, rollout) if name in obs.busy)
     theirs = [obs.nodes[name] for name in names if name in obs.nodes]

@@ -192,8 +192,22 @@ def test_what_a_wave_moved_that_is_done_again_on_others_stays_claimed(sim):
     assert claims(sim, excused={first: "drained"}).nodes == {second: True}
     with_wave(sim, freed_at=sim.now)
     assert claims(sim) is None
-    _, step = step_with(sim, [second])
-    assert step.findings[0].reason is Reason.NodeBusy
+
+
+def test_a_wave_that_was_free_chooses_before_it_claims_all_that_it_has_and_needs(sim):
+    had = sim.observe().ledgers[sim.record.rollout.waves[-1].ledger].nodes[0].name
+    rollout = sim.record.rollout.with_wave(state=WaveState.Excused, moved=1).with_next_wave()
+    sim.record = replace(sim.record, rollout=rollout.with_wave(freed_at=sim.now))
+    _, step = step_with(sim, sim.nodes)  # there is none to choose yet
+    assert (step.record, step.findings[0].reason) == (None, Reason.NodeBusy)
+    sim.step_until(lambda: sim.record.rollout.waves[-1].ledger in sim.observe().ledgers)
+    assert claims(sim) is None
+    obs, step = step_with(sim, [had])
+    assert (step.record, step.findings[0].reason) == (None, Reason.NodeBusy)
+    _, step = step_with(sim, [])
+    assert step.record.rollout.waves[-1].freed_at is None
+    new = {entry.name for entry in obs.ledgers[rollout.waves[-1].ledger].nodes}
+    assert busy.claimed_by(obs, step.record.rollout) == {had, *new}
 
 
 def test_who_waits_for_half_an_hour_lets_the_other_go_first_so_that_a_circle_ends(sim):
