@@ -47,6 +47,14 @@ test-argocd: tools  ## With the real Argo CD, which is compiled first if it is n
 	$(RUN) -m wavegate_sandbox build argocd
 	WAVEGATE_ARGOCD_QUIET=600 $(RUN) -m pytest tests/gitops
 
+.PHONY: node-tools
+node-tools: setup
+	$(RUN) -m wavegate_sandbox build kubelet containerd containerd-shim-runc-v2 runc
+
+.PHONY: test-node
+test-node: tools node-tools  ## With a real node (kubelet, containerd, runc), compiled first if need be; needs root: 8 minutes
+	$(RUN) -m pytest -rs tests/e2e/test_real_node.py
+
 KUBERNETES := 1.34
 .PHONY: test-minor
 test-minor: setup  ## End to end on another minor of Kubernetes (KUBERNETES=1.34), built from source first

@@ -28,6 +28,8 @@ from wavegate_sandbox.progress import Progress, Terminal
 MODULES = Path(__file__).parent.parent / "tools"
 KUBERNETES = "k8s.io/kubernetes"
 ARGO_CD = "github.com/argoproj/argo-cd/v3"
+CONTAINERD = "github.com/containerd/containerd/v2/cmd"
+NO_SNAPSHOTTERS = "no_btrfs,no_devmapper,no_zfs"
 DEFAULT_KUBERNETES = "kubernetes"
 """The folder of the Go module of the minor that is used unless another is asked for."""
 
@@ -46,6 +48,8 @@ class Tool:
     group: Literal["core", "extra", "single"]
     seconds: int
     tags: str = ""
+    cgo: bool = False
+    """Whether it has parts in C; the README asks for a compiler."""
 
 
 TOOLS = (
@@ -75,6 +79,19 @@ TOOLS = (
     Tool("kube-state-metrics", "kube-state-metrics", "k8s.io/kube-state-metrics/v2", "extra", 110),
     # Command line and servers in one. A Go module of its own, with the versions of its own go.mod.
     Tool("argocd", "argocd", f"{ARGO_CD}/cmd", "single", 180),
+    # A real node (real_node.py): each is a Go module of its own, so that the versions of one do not
+    # rule another. The kubelet's are those of the control plane.
+    Tool("kubelet", "kubelet", f"{KUBERNETES}/cmd/kubelet", "single", 60),
+    Tool("containerd", "containerd", f"{CONTAINERD}/containerd", "single", 100, NO_SNAPSHOTTERS),
+    Tool(
+        "containerd-shim-runc-v2",
+        "containerd",
+        f"{CONTAINERD}/containerd-shim-runc-v2",
+        "single",
+        10,
+        NO_SNAPSHOTTERS,
+    ),
+    Tool("runc", "runc", "github.com/opencontainers/runc", "single", 20, cgo=True),
 )
 CORE = tuple(tool.name for tool in TOOLS if tool.group == "core")
 EXTRA = tuple(tool.name for tool in TOOLS if tool.group == "extra")
@@ -275,9 +292,8 @@ class Workshop:
         source = self.modules / tool.module
         command = [str(self.go), "build", *_flags(tool, source), "-o", str(out), tool.package]
         with tempfile.TemporaryFile() as output:
-            process = subprocess.Popen(
-                command, cwd=source, env=self._environment(), stdout=output, stderr=output
-            )
+            env = {**self._environment(), "CGO_ENABLED": "1" if tool.cgo else "0"}
+            process = subprocess.Popen(command, cwd=source, env=env, stdout=output, stderr=output)
             try:
                 while True:
                     try:

@@ -14,13 +14,13 @@ import json
 import os
 import shutil
 import tempfile
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Self, TypeVar
 
 from wavegate_sandbox import build, components, kubeconfig
-from wavegate_sandbox.certificates import Authority
+from wavegate_sandbox.certificates import Authority, Pair
 from wavegate_sandbox.client import Api, wait_for
 from wavegate_sandbox.components import Layout
 from wavegate_sandbox.control_plane import ControlPlane
@@ -232,11 +232,15 @@ class Sandbox:
         file = self.folder / f"serviceaccount-{namespace}-{name}.kubeconfig"
         return kubeconfig.write(file, access, namespace)
 
-    def user_kubeconfig(self, user: str, groups: tuple[str, ...] = ()) -> Path:
-        """A kubeconfig with a client certificate of a user. NotOurs when attached."""
+    def client_pair(self, name: str, user: str, groups: tuple[str, ...] = ()) -> Pair:
+        """A client certificate of a user, in files called `name`. NotOurs when attached."""
         if not self._started:
             raise _not_ours("issue client certificates")
-        pair = self._started[2].client(f"user-{user}", user, groups)
+        return self._started[2].client(name, user, groups)
+
+    def user_kubeconfig(self, user: str, groups: tuple[str, ...] = ()) -> Path:
+        """A kubeconfig with a client certificate of a user. NotOurs when attached."""
+        pair = self.client_pair(f"user-{user}", user, groups)
         access = Access(self.server, self.ca, pair)
         return kubeconfig.write(self.folder / f"user-{user}.kubeconfig", access)
 
@@ -301,6 +305,12 @@ class Sandbox:
         """Stop, then start."""
         self.stop_component(name, grace)
         self.start_component(name)
+
+    def run(self, name: str, argv: Sequence[str], env: Mapping[str, str]) -> None:
+        """Start a program beside the components, with this environment and little else. It ends
+        with the sandbox, or by `stop_component`.
+        """
+        self._processes().start(name, argv, env)
 
     def pids(self) -> dict[str, int]:
         """Process ids by component, `supervisor` among them."""

@@ -9,6 +9,8 @@ from wavegate_sandbox.certificates import Pair
 
 STAGES = Path(__file__).parent / "stages"
 CRASHED = "sandbox.wavegate.dev/crashed"
+REAL = "sandbox.wavegate.dev/real"
+"""Label of a node with a kubelet of its own (real_node.py)."""
 OFFLINE = "offline.registry.test"
 """Images of this registry can't be pulled (stages/pod.yaml)."""
 PULLED = "sandbox.wavegate.dev/pulled"
@@ -151,7 +153,7 @@ def _kwok(layout: Layout) -> list[str]:
     return [
         f"--kubeconfig={layout.kubeconfig('kwok')}",
         # A crashed machine is one that kwok no longer plays: its lease stops, its pods freeze.
-        f"--manage-nodes-with-label-selector=!{CRASHED}",
+        f"--manage-nodes-with-label-selector=!{CRASHED},!{REAL}",
         "--node-lease-duration-seconds=40",  # as kubelets do: renewed every 10 s
         "--cidr=10.64.0.0/10",  # of the pods' addresses, which nobody can reach
         *stages,

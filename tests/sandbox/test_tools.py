@@ -11,6 +11,7 @@ import time
 
 import pytest
 
+from wavegate_sandbox import real_node
 from wavegate_sandbox.build import (
     CORE,
     EXTRA,
@@ -76,7 +77,7 @@ def test_whether_a_tool_is_in_the_cache_can_be_asked_without_building_it(worksho
 
 def test_what_only_one_test_wants_is_built_by_nothing_else():
     asked = [*CORE, *EXTRA]
-    assert {tool.name for tool in Workshop().tools} - set(asked) == {"argocd"}
+    assert {tool.name for tool in Workshop().tools} - set(asked) == {"argocd", *real_node.TOOLS}
 
 
 def test_another_version_is_compiled_anew(workshop):
