@@ -5,8 +5,8 @@ watches every change; `rest` asks for the end that each story must have, whateve
 """
 
 from collections import defaultdict
-from collections.abc import Callable
-from typing import Self
+from collections.abc import Callable, Mapping
+from typing import Any, Self
 
 from simulation import carried
 from simulation.apiserver import Body, Change
@@ -18,6 +18,7 @@ from simulation.line import Weather
 from simulation.machines import images
 from simulation.operators import SimOperator
 from wavegate.api import PLURALS
+from wavegate.rollout.attempt import Revision
 from wavegate.rollout.names import CONTROL_PLANE_LABEL, HANDS_OFF_ANNOTATION, record_name
 from wavegate.rollout.record import Record
 
@@ -57,12 +58,7 @@ class Chaos:
     """See the module. A context manager."""
 
     def __init__(
-        self,
-        seed: int,
-        *,
-        checks: bool = True,
-        carrier: bool = False,
-        drill: bool | None = None,
+        self, seed: int, *, checks: bool = True, carrier: bool = False, drill: bool | None = None
     ) -> None:
         self.sim = Simulation(seed, operators=2)
         self.guard = Guard()
@@ -175,7 +171,7 @@ class Chaos:
         self._clear()
         ends, calm, last = self.sim.now + PATIENCE, self.sim.now, self._picture()
         harmless = self.sim.now + HARM_ENDS
-        while self.sim.now - calm < CALM_SECONDS or self._neighbour():
+        while self.sim.now - calm < CALM_SECONDS or self._neighbour() or self._is_kept_waiting():
             if self.sim.now > ends:
                 what = f"it never comes to rest {self._neighbour()}"
                 raise AssertionError(f"{what}\n{self.story()}")
@@ -243,10 +239,8 @@ class Chaos:
             return
         kept = {k: v for k, v in channel["metadata"].get("annotations", {}).items() if k != name}
         annotations = kept if value is None else {**kept, name: value}
-        metadata, plural = (
-            {**channel["metadata"], "annotations": annotations},
-            PLURALS[CHANNEL_KIND],
-        )
+        metadata = {**channel["metadata"], "annotations": annotations}
+        plural = PLURALS[CHANNEL_KIND]
         self.sim.act(lambda: self.sim.server.update("people", plural, channel, metadata=metadata))
 
     def _find_state(self) -> None:
@@ -351,8 +345,7 @@ class Chaos:
                 if phase not in final and not self._suspended(name)
             ]
         candidate = rollout.candidate
-        agent = self.sim.channel_status().get("agentRollout") or {}
-        status = agent if candidate.is_agent else self.sim.status(candidate.release)
+        status = self._status_of(candidate)
         if status.get("phase") == "Paused" or status.get("reason") == "AwaitingApproval":
             return []
         return [f"{candidate.title} is still {rollout.phase}, and waits for nobody"]
@@ -368,6 +361,17 @@ class Chaos:
         if status.get("phase") == "Paused" or status.get("reason") == "AwaitingApproval":
             return ""
         return f"{rollout.candidate.release} is still {rollout.phase}: {status.get('message')}"
+
+    def _is_kept_waiting(self) -> bool:
+        """Whether it waits for the other channel, in which a person may be asked; not for ever."""
+        rollout = self.sim.record.rollout
+        status = self._status_of(rollout.candidate) if rollout is not None else {}
+        return status.get("reason") == "NodeBusy"
+
+    def _status_of(self, candidate: Revision) -> Mapping[str, Any]:
+        """What is told of what rolls out."""
+        agent = self.sim.channel_status().get("agentRollout") or {}
+        return agent if candidate.is_agent else self.sim.status(candidate.release)
 
     def _suspended(self, release: str) -> bool:
         body = self.sim.server.find(PLURALS["SecurityContentRelease"], release, SPACE)

@@ -479,6 +479,9 @@ def agents_outside_the_waves_stay(guard: Guard, sim: Simulation, change: Change)
         return
     if own == attempt and node not in guard.ledger_nodes(attempt):
         return  # the candidate's, where a person wanted it: the node goes towards stable
+    went_back = node in guard.books.drills.away.get(own, ()) and side(body, sim.key) != own
+    if hands.travelled and went_back:
+        return  # the candidate's, taken back just before a person took the record away
     if node not in guard.ledger_nodes(attempt):
         yield f"the agent on {node} was ended, which stands in no ledger"
     elif (side(body, sim.key) == attempt) == (own == attempt):
