@@ -134,7 +134,8 @@ def chosen_tools() -> tuple[Tool, ...]:
     if module == DEFAULT_KUBERNETES:
         return TOOLS
     # The others stay where they are: their folder is named after the tools of their module.
-    ours = [tool for tool in TOOLS if tool.package.startswith(f"{KUBERNETES}/")]
+    theirs = [tool for tool in TOOLS if tool.module == DEFAULT_KUBERNETES]
+    ours = [tool for tool in theirs if tool.package.startswith(f"{KUBERNETES}/")]
     return (*(replace(tool, module=module) for tool in ours), *TOOLS)
 
 

@@ -59,6 +59,8 @@ def reason_not_here() -> str:
     """Why a real node can't run on this machine; empty if it can, or may be tried."""
     if sys.platform != "linux" or os.geteuid() != 0:
         return "a real node needs root, on Linux"
+    if build.kubernetes_module() != build.DEFAULT_KUBERNETES:
+        return "its kubelet is not of the minor of this control plane"
     missing = [name for name in TOOLS if build.Workshop().cached(name) is None]
     return f"{', '.join(missing)} not built here: make test-node builds them" if missing else ""
 
