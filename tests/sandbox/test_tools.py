@@ -221,8 +221,12 @@ def test_the_readme_names_the_versions_that_are_built():
         "go.etcd.io/etcd/server/v3": "etcd",
         "k8s.io/kube-state-metrics/v2": "kube-state-metrics",
         "github.com/argoproj/argo-cd/v3": "argocd",
+        "github.com/containerd/containerd/v2": "containerd",
+        "github.com/opencontainers/runc": "runc",
     }
-    assert len(rows) == 7
+    assert len(rows) == 9
     for module, version in rows:
         go_mod = MODULES / modules.get(module, "kubernetes") / "go.mod"
         assert (module, version) == (module, version_of(go_mod, module))
+    kubelet = MODULES / "kubelet" / "go.mod"
+    assert version_of(kubelet, "k8s.io/kubernetes") == dict(rows)["k8s.io/kubernetes"]
