@@ -2,7 +2,8 @@
 
 Mixed kernels, architectures and zones, a critical pool and a control plane, and the default plan.
 `WAVEGATE_RECORD=1` writes what was seen as the new recordings; the simulation is held against the
-same ones in tests/simulation/test_fleet.py.
+same ones in tests/simulation/test_fleet.py. The name puts the file first in a run: 200 nodes that
+join load the machine, and the stories of test_fidelity.py are not to be told at that moment.
 """
 
 import datetime as dt
