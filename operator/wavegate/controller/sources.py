@@ -50,13 +50,12 @@ class Sources:
         """The agent, and what it reads that can change without a wave. A template that is frozen
         in the candidate is read from there.
         """
-        agent = await self._checked_agent(channel, record)
+        agent = await self._checked_agent(channel, record, kept)
         frozen = revisions.get(record.rollout.attempt) if record.rollout else None
         template = agent.template or (frozen.template if frozen else None)
         if not isinstance(channel, Channel) or template is None:
             return agent
-        own, spec = agent.template, channel.spec
-        if own is not None and kept.of(find_problem, own, spec) is not None:
+        if agent.template is not None and _problem(agent, channel, kept) is not None:
             return agent
         ungated = [
             f"{kind} {name}"
@@ -70,12 +69,12 @@ class Sources:
         found = await self._content(namespace, name, moving=True)
         return found is not None and found.immutable
 
-    async def _checked_agent(self, channel: object, record: Record) -> AgentSource:
+    async def _checked_agent(self, channel: object, record: Record, kept: Kept) -> AgentSource:
         """The agent, and what the apiserver says of it before a rollout may start."""
         agent = await self._agent(channel, record)
         if not isinstance(channel, Channel) or record.rollout is not None:
             return agent
-        if agent.template is None or find_problem(agent.template, channel.spec) is not None:
+        if agent.template is None or _problem(agent, channel, kept) is not None:
             return agent
         return replace(agent, refused=await self._refusal(channel, agent.template))
 
@@ -156,3 +155,8 @@ class Sources:
         content = content_view(body) if body is not None else None
         remember(self._looked, (namespace, name), (content, self._clock()), MAX_LOOKED)
         return content
+
+
+def _problem(agent: AgentSource, channel: Channel, kept: Kept) -> object:
+    """What is wrong with the agent's template; worked out when it or the spec changes."""
+    return kept.of(find_problem, agent.template, channel.spec)
