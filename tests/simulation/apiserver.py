@@ -260,6 +260,8 @@ class Apiserver:
     ) -> Body:
         metadata = {**body["metadata"], **({"namespace": namespace} if namespace else {})}
         new = {**body, "metadata": metadata}
+        if plural == "pods":
+            new = {"status": {"phase": "Pending"}, **new}
         self._admit("POST", plural, new)
         if (namespace, metadata["name"]) in self.objects[plural]:
             raise ApiError(409, f"{plural} {metadata['name']} already exists")

@@ -19,6 +19,7 @@ from wavegate.rollout import (
     exposure,
     groups,
     labels,
+    prefetch,
     queue,
     soak,
     succession,
@@ -272,3 +273,31 @@ def takes_the_agent_along(patch) -> None:
 def gives_a_release_the_new_agent(patch) -> None:
     """A release takes the channel's template as it is, whatever stable was made from."""
     patch.setattr(agent_template, "_carried", lambda _obs: None)
+
+
+def pulls_by_what_runs(patch) -> None:
+    """What pulls images ahead runs the agent's own program."""
+    made = prefetch._pod
+
+    def running(*args):
+        pod = made(*args)
+        containers = [{**c, "command": ["/agent"]} for c in pod["spec"]["containers"]]
+        return {**pod, "spec": {**pod["spec"], "containers": containers}}
+
+    patch.setattr(prefetch, "_pod", running)
+
+
+def pulls_on_all_at_once(patch) -> None:
+    """There is no limit to how many nodes pull."""
+    patch.setattr(prefetch, "AT_ONCE", 1_000)
+
+
+def pulls_while_it_moves(patch) -> None:
+    """Images are pulled ahead as soon as a wave is open."""
+    due = prefetch._due
+
+    def early(obs, now):
+        soaking = obs.record.rollout.with_wave(state=WaveState.Soaking)
+        return due(replace(obs, record=replace(obs.record, rollout=soaking)), now)
+
+    patch.setattr(prefetch, "_due", early)

@@ -17,6 +17,7 @@ from simulation.invariants import Guard
 from simulation.line import Weather
 from simulation.machines import images
 from simulation.operators import SimOperator
+from simulation.prefetches import pulls
 from wavegate.api import PLURALS
 from wavegate.rollout.attempt import Revision
 from wavegate.rollout.names import CONTROL_PLANE_LABEL, HANDS_OFF_ANNOTATION, record_name
@@ -58,13 +59,23 @@ class Chaos:
     """See the module. A context manager."""
 
     def __init__(
-        self, seed: int, *, checks: bool = True, carrier: bool = False, drill: bool | None = None
+        self,
+        seed: int,
+        *,
+        checks: bool = True,
+        carrier: bool = False,
+        drill: bool | None = None,
+        prefetch: bool | None = None,
     ) -> None:
         self.sim = Simulation(seed, operators=2)
         self.guard = Guard()
         self.spec = SPEC if checks else {"rollout": SPEC["rollout"]}
+        asked = {}
         if seed % 3 == 0 if drill is None else drill:
-            self.spec = self.spec | {"rollout": SPEC["rollout"] | {"drill": "Always"}}
+            asked["drill"] = "Always"
+        if seed % 2 == 0 if prefetch is None else prefetch:
+            asked["prefetch"] = "NextWave"
+        self.spec = self.spec | {"rollout": SPEC["rollout"] | asked}
         self.carrier = carrier
         """Our pods only carry the content; an agent of someone else loads it."""
         if carrier:
@@ -187,7 +198,7 @@ class Chaos:
         self.writes.clear()
         self.wait(IDLE_SECONDS)
         assert not self.writes, f"a quiet cluster is written to: {self.writes}\n{self.story()}"
-        problems = [*self._unprotected(), *self._unfinished()]
+        problems = [*self._unprotected(), *self._unfinished(), *self._left_behind()]
         assert not problems, "\n".join([*problems, self.story()])
 
     def story(self) -> str:
@@ -317,6 +328,12 @@ class Chaos:
             if running != ([(wanted, True)] if wanted else []):
                 found.append(f"{name} runs {running}, not {wanted}")
         return found
+
+    def _left_behind(self) -> list[str]:
+        """Pods that pull images while nothing soaks, or while a person is asked."""
+        pods = [p["metadata"]["name"] for p in self.sim.server.all("pods") if pulls(p)]
+        lost = self._says("StateLost") or self.channel() is None
+        return [] if lost or not pods else [f"nothing soaks, and these pull: {pods}"]
 
     def _is_known_bad(self, pod: Body) -> bool:
         """Whether what it runs crashes some machines: after one (no proof in a bake), after a

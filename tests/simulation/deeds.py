@@ -329,6 +329,8 @@ def edit_channel(c: Chaos, pick: int) -> None:
         {"settle": "5s", "maxUnavailable": "100%"},
         {"drill": "Always"},
         {"drill": "Never"},
+        {"prefetch": "NextWave"},
+        {"prefetch": "Never"},
     )
     rollout = {**channel["spec"]["rollout"], **changes[pick % len(changes)]}
     waves = channel["spec"]["waves"]

@@ -37,6 +37,11 @@ from simulation.hands import Hands, drained
 from simulation.kinds import Kinds, control_plane_comes_alone, no_second_of_a_stratum, view
 from simulation.machines import HOST, images
 from simulation.others import Others
+from simulation.prefetches import (
+    images_are_pulled_by_what_runs_nothing,
+    images_are_pulled_in_a_soak_only,
+    pulls,
+)
 from simulation.reasons import changes_carry_reasons
 from simulation.starts import (
     Reverts,
@@ -239,6 +244,8 @@ class Guard:
         pod = change.after or change.before
         if pod is None:
             return
+        if pulls(pod):
+            return
         if not is_agent(pod):
             self.books.others.note(sim.now, change)
             return
@@ -439,7 +446,9 @@ def nothing_moves_after_a_fail(guard: Guard, sim: Simulation, change: Change) ->
 
 
 def only_our_own_is_written(guard: Guard, sim: Simulation, change: Change) -> Iterator[str]:
-    """9: our objects, our one label, statuses; of pods only a reverting candidate's are deleted."""
+    """9: our objects, our one label, statuses; of pods only those that pull images are
+    made, and only those and a reverting candidate's are deleted.
+    """
     if not change.actor.startswith("operator"):
         return
     guard.counted[9] += 1
@@ -453,7 +462,7 @@ def only_our_own_is_written(guard: Guard, sim: Simulation, change: Change) -> It
         before = change.before or {}
         if change.after is None or before.get("spec") != change.after.get("spec"):
             yield f"the spec of {change.plural} {change.key[1]} was written"
-    elif change.plural == "pods" and attempt_of(body) not in guard.books.fenced:
+    elif change.plural == "pods" and not (pulls(body) or attempt_of(body) in guard.books.fenced):
         yield f"pod {change.key[1]} was deleted, which is no fenced candidate's"
 
 
@@ -581,6 +590,8 @@ CHECKS: tuple[tuple[int, Check], ...] = (
     (4, nothing_moves_to_what_is_blocked),
     (4, nothing_starts_too_soon),
     (4, nothing_moves_where_strata_were_left_out),
+    (4, images_are_pulled_in_a_soak_only),
+    (11, images_are_pulled_by_what_runs_nothing),
     (3, exposure_is_bounded),
     (3, no_second_of_a_stratum),
     (3, control_plane_comes_alone),

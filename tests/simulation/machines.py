@@ -283,6 +283,9 @@ class Machines:
             return
         if "deletionTimestamp" in stored["metadata"]:
             return
+        if runs_nothing(stored):
+            self._pull(name, stored)
+            return
         if self._lacks_an_image(name, stored):
             self._report(name, stored, ready=False, restarts=0, waiting="ImagePullBackOff")
             self._start_soon(name, stored)
@@ -291,6 +294,21 @@ class Machines:
         for content, harm in self.harms.items():
             if any(content in reference for reference in images(stored)):
                 harm(self, name, stored)
+
+    def _pull(self, name: str, pod: Body) -> None:
+        """A pod whose program is in no image: it is pulled, and its container can't start."""
+        container: Body = {"name": pod["spec"]["containers"][0]["name"], "restartCount": 0}
+        status: Body = {"phase": "Pending", "containerStatuses": [container]}
+        if pod["status"].get("phase") in ("Failed", "Succeeded"):
+            return
+        if self._lacks_an_image(name, pod):
+            container["state"] = {"waiting": {"reason": "ImagePullBackOff"}}
+            self._start_soon(name, pod)
+        else:
+            ended = {"reason": "StartError", "exitCode": 128, "containerID": "containerd://1"}
+            container["state"] = {"terminated": ended}
+            status["phase"] = "Failed"
+        self.server.update(f"kubelet {name}", "pods", pod, status=status)
 
     def _lacks_an_image(self, name: str, pod: Body) -> bool:
         needed = set(images(pod))
@@ -417,6 +435,12 @@ class Scheduler:
         found = self._server.find("nodes", node)
         labels = (found or {}).get("metadata", {}).get("labels") or {}
         return str(labels.get(HOST, f"node {node}"))
+
+
+def runs_nothing(pod: Body) -> bool:
+    """Whether a pod only pulls images: all of its programs are in none."""
+    commands = [(c.get("command") or [""])[0] for c in pod["spec"].get("containers") or []]
+    return bool(commands) and all(c.startswith("/wavegate-runs-nothing-") for c in commands)
 
 
 def images(pod: Body) -> Iterator[str]:

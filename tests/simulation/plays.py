@@ -25,6 +25,13 @@ def drilled(sim: Simulation) -> None:
     good(sim)
 
 
+def pulled_ahead(sim: Simulation) -> None:
+    """The images of a wave of thirty nodes are pulled ahead, on workers and canaries."""
+    sim.add_nodes("workers", 26)
+    sim.patch("Channel", "rules", rollout={**ROLLOUT, "prefetch": "NextWave"})
+    good(sim)
+
+
 def one_of_three_drilled(sim: Simulation) -> None:
     """The same, with three canaries: the first of them goes back before the others are moved."""
     sim.add_nodes("canary", 2)

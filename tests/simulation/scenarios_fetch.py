@@ -1,5 +1,8 @@
 """Stories of nodes that can't fetch the content: it never ran there, so it is nobody's harm."""
 
+from simulation.apiserver import Body
+from simulation.machines import kills
+from simulation.prefetches import pulls
 from simulation.scenarios import scenario
 from simulation.story import Story
 from wavegate.api import Phase, WaveState
@@ -80,3 +83,95 @@ def operator_dies_with_a_stall(story: Story) -> None:
     story.machines.unpullable.clear()
     story.until_ended("late", Phase.Completed)
     assert story.everywhere("late")
+
+
+AHEAD = {"spec": {"rollout": {"prefetch": "NextWave"}}}
+
+
+def _message(story: Story, release: str) -> str:
+    return str(story.status(release).get("message", ""))
+
+
+@scenario(**AHEAD)
+def images_pulled_ahead(story: Story) -> None:
+    """The images of the next wave are pulled while the first one soaks
+    Each node of the next wave pulls, by a pod that runs nothing, and stable's agent runs on beside
+    it. When the wave has passed these pods are deleted.
+    """
+    story.publish("b")
+    story.until("all have pulled", lambda: "pulled on 4 of 4 nodes" in _message(story, "b"))
+    assert story.agents() == {
+        name: story.digest_of("b" if name == "canary-1" else "a") for name in story.agents()
+    }
+    story.until_ended("b", Phase.Completed)
+    assert story.everywhere("b")
+
+
+@scenario(**AHEAD)
+def a_node_that_cannot_pull_ahead(story: Story) -> None:
+    """A node of the next wave has no way to the registry while the first one soaks
+    The release's message names it, while its agent still runs; nothing waits for it and nothing is
+    blamed. Here it is mended before its turn.
+    """
+    deaf = "workers-2"
+    story.say("machine", "{}: reaches no registry", [deaf])
+    story.machines.unreachable.add(deaf)
+    story.publish("b")
+    story.until("it is told", lambda: f"not on {deaf} (ImagePull" in _message(story, "b"))
+    story.run(10)
+    assert story.agents()[deaf] == story.digest_of("a")
+    story.say("machine", "{}: reaches the registry again", [deaf])
+    story.machines.unreachable.clear()
+    story.until_ended("b", Phase.Completed)
+    assert story.everywhere("b")
+
+
+@scenario(**AHEAD)
+def bad_content_pulled_ahead(story: Story) -> None:
+    """Content that stops machines is on the disks of the next wave when it is taken back
+    What is pulled runs nowhere. The fence comes first; then the pods that pulled are deleted.
+    """
+    story.bring("bad", "stops the machine after 20 s", kills(20.0))
+    story.publish("bad")
+    story.until("all have pulled", lambda: "pulled on 4 of 4 nodes" in _message(story, "bad"))
+    story.until_phase("bad", "Reverting")
+    story.boot("canary-1")
+    story.until_ended("bad", Phase.Reverted)
+    assert story.everywhere("a")
+
+
+@scenario(**AHEAD)
+def pods_that_pull_are_refused(story: Story) -> None:
+    """A policy of the cluster refuses the pods that pull images ahead
+    It is told, tried again a minute later, and stops nothing: nodes pull when they are moved.
+    """
+    story.say("given", "a policy refuses pods that pull images ahead")
+    story.server.refuses.append(
+        lambda verb, plural, body: "no such pods here" if _pulls(verb, plural, body) else ""
+    )
+    story.publish("b")
+    story.until("it is told", lambda: "no such pods here" in _message(story, "b"))
+    story.until_ended("b", Phase.Completed)
+    assert story.everywhere("b")
+
+
+@scenario(**AHEAD)
+def operator_dies_while_images_are_pulled(story: Story) -> None:
+    """The operator dies while images are pulled ahead
+    What was pulled is read off the pods, so a new process makes none a second time. The soak begins
+    anew.
+    """
+    story.publish("b")
+    story.until("all have pulled", lambda: "pulled on 4 of 4 nodes" in _message(story, "b"))
+    made = {pod["metadata"]["uid"] for pod in story.server.all("pods") if pulls(pod)}
+    story.kill()
+    story.run(120)
+    story.start()
+    story.run(20)
+    assert made == {pod["metadata"]["uid"] for pod in story.server.all("pods") if pulls(pod)}
+    story.until_ended("b", Phase.Completed)
+    assert story.everywhere("b")
+
+
+def _pulls(verb: str, plural: str, body: Body) -> bool:
+    return (verb, plural) == ("POST", "pods") and pulls(body)

@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from simulation.apiserver import Body, Change
 from simulation.bodies import channel_of, is_foreign
 from simulation.cluster import CHANNEL, Simulation, rules_of
+from simulation.prefetches import pulls
 from simulation.stored import stored_in
 from support.builders import digest
 from wavegate.api import PLURALS, Phase, Reason, WaveState
@@ -38,7 +39,7 @@ PROGRESS = {
     Reason.Promoting,
 }
 """While status gives one of these, the records tell the same, and more exactly."""
-BRAKES = ("stopped renewing", "is interrupted")
+BRAKES = ("stopped renewing", "is interrupted", "be pulled ahead", "nodes, not on")
 """What status adds to such a reason, and a person would want to know."""
 
 
@@ -198,6 +199,9 @@ class Teller:
         pod, rollout = change.after or change.before or {}, sim.record.rollout
         attempt = _attempt(pod)
         deleted = change.after is None or "deletionTimestamp" in change.after["metadata"]
+        if pulls(pod):
+            self._pull(sim, change, pod, deleted=deleted)
+            return
         if change.actor.startswith("operator") and deleted:
             what = f"deletes pods of {self._attempts.get(attempt, '?')}"
             self.say(sim, operator(change.actor), what)
@@ -206,6 +210,17 @@ class Teller:
             name = self._attempts[attempt]
             what = f"a sync that began before the fence makes one more pod of {name}"
             self.say(sim, "controller", what)
+
+    def _pull(self, sim: Simulation, change: Change, pod: Body, *, deleted: bool) -> None:
+        """Images that are pulled ahead: on which nodes, since when they are there, until when."""
+        who, node = operator(change.actor), pod["spec"]["nodeName"]
+        images = f"images of {self._attempts.get(_attempt(pod), '?')}"
+        if change.before is None:
+            self.say(sim, who, f"has {images} pulled ahead on {{}}", [node])
+        elif deleted and change.actor.startswith("operator"):
+            self.say(sim, who, f"ends the pulling of {images}")
+        elif pod["status"]["phase"] == "Failed" and change.before["status"]["phase"] != "Failed":
+            self.say(sim, "kubelet", f"{{}}: has {images}", [node])
 
     def _status(self, sim: Simulation, change: Change) -> None:
         """Status, when it says something else than before that the records do not tell."""

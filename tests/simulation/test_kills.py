@@ -26,6 +26,12 @@ def is_drilled(sim):
     sim.publish("b")
 
 
+def is_pulled_ahead(sim):
+    """Images are pulled on the workers while the canary soaks."""
+    sim.patch("Channel", "rules", rollout=channel_spec()["rollout"] | {"prefetch": "NextWave"})
+    sim.publish("b")
+
+
 def dies_on_the_canary(sim):
     sim.harm("b", kills(8.0))
     sim.publish("b")
@@ -115,6 +121,7 @@ def _class(reason: str) -> str:
 STORIES = [
     good,
     is_drilled,
+    is_pulled_ahead,
     dies_on_the_canary,
     dies_in_a_later_wave,
     loses_one_machine,

@@ -34,6 +34,13 @@ class DrillMode(StrEnum):
     Always = "Always"
 
 
+class PrefetchMode(StrEnum):
+    """Which images are pulled before the nodes that need them are moved."""
+
+    Never = "Never"
+    NextWave = "NextWave"
+
+
 class OnFailure(StrEnum):
     """What happens when a wave fails."""
 
@@ -161,6 +168,7 @@ class Rollout(ApiModel):
     bake: Duration = Duration.parse("24h")
     on_failure: OnFailure = OnFailure.Revert
     drill: DrillMode = DrillMode.NewAgentVersion
+    prefetch: PrefetchMode = PrefetchMode.Never
     cool_down: Duration = Duration.parse("30m")
     breaker: Breaker = Breaker()
     critical_workloads: tuple[CriticalWorkload, ...] = ()

@@ -37,13 +37,16 @@ from wavegate.rollout.names import (
     KIND_LABEL,
     LABEL_DOMAIN,
     LOADED_DIGEST_ANNOTATION,
+    PREFETCH_LABEL,
     RELEASE_ANNOTATION,
     RELEASE_UID_ANNOTATION,
     SEQUENCE_ANNOTATION,
+    SOAKING_LABEL,
     VERSION_ANNOTATION,
     ZONE_LABEL,
 )
-from wavegate.rollout.observation import ContentView, RevisionView
+from wavegate.rollout.observation import ContentView, PrefetchPod, RevisionView
+from wavegate.rollout.prefetch import is_ours
 from wavegate.rollout.record import Outcome, Record
 from wavegate.rollout.refused import fenced_attempts, refused_copies, refused_digests
 from wavegate.rollout.templates import untargeted
@@ -154,6 +157,31 @@ def pod_view(body: Mapping[str, Any], old: PodView | None, now: float) -> PodVie
 def selected_view(body: Mapping[str, Any], old: PodView | None, now: float) -> PodView:
     """Project a pod of someone else's agent: its annotations are none of ours."""
     return replace(pod_view(body, old, now), annotations={})
+
+
+def prefetch_pod(body: Mapping[str, Any], _old: PrefetchPod | None, _now: float) -> PrefetchPod:
+    """Project a pod that pulls images ahead. An image is there when a container was made of it:
+    that it could not be started is meant so.
+    """
+    metadata, status = body["metadata"], body.get("status", {})
+    labels = metadata["labels"]
+    containers = [c for c in status.get("containerStatuses") or [] if is_ours(c["name"])]
+    ends = [(c.get("state") or {}).get("terminated") or {} for c in containers]
+    pulled = bool(ends) and all(end.get("containerID") for end in ends)
+    ended = status.get("phase") in ("Failed", "Succeeded")
+    why = _waiting(containers) or (status.get("reason") or "Failed" if ended else "")
+    return PrefetchPod(
+        name=metadata["name"],
+        namespace=metadata["namespace"],
+        channel=labels[PREFETCH_LABEL],
+        attempt=labels.get(ATTEMPT_LABEL, ""),
+        ledger=int(labels.get(SOAKING_LABEL, "")),
+        node=body["spec"].get("nodeName") or "",
+        pulled=pulled,
+        problem="" if pulled or why == "RunContainerError" else why,
+        ended=pulled or ended,
+        terminating="deletionTimestamp" in metadata,
+    )
 
 
 def revision_view(body: Mapping[str, Any], _old: RevisionView | None, _now: float) -> RevisionView:

@@ -145,6 +145,7 @@ class Engine:
             way_back=self._proofs.proof(key),
             policies=self._policies.proof(key),
             critical=self._workloads.seen(key),
+            prefetch_failure=self._actor.prefetch_failures.get(key),
         )
         self._candidates.show(key, obs)
         rollout, now = obs.record.rollout, self._clock()

@@ -21,7 +21,11 @@ ZONE_LABEL = "topology.kubernetes.io/zone"
 CHANNEL_LABEL = "wavegate.dev/channel"
 ATTEMPT_LABEL = "wavegate.dev/attempt"
 KIND_LABEL = "wavegate.dev/kind"
-"""What an object of ours is: revision, record, ledger or content."""
+"""What an object of ours is: revision, record, ledger, content or prefetch."""
+PREFETCH_LABEL = "wavegate.dev/prefetch-for"
+SOAKING_LABEL = "wavegate.dev/soaking-ledger"
+"""On a pod that pulls images ahead: its channel, and the ledger whose wave soaks meanwhile. It has
+no `CHANNEL_LABEL`: it is no agent, which a DaemonSet would adopt or an agent keep away from."""
 
 AFFINITY_ANNOTATION = "wavegate.dev/own-affinity"
 """On a revision, for people: the affinity that it was created with. The runbook uses it; we derive
@@ -74,6 +78,12 @@ def attempt_id(release_uid: str, attempts: int, now: float) -> str:
 def daemon_set_name(channel: str, attempt: str) -> str:
     """Name of a revision's DaemonSet."""
     return f"{channel[: _DAEMON_SET_LIMIT - len(attempt) - 1].rstrip('-.')}-{attempt}"
+
+
+def prefetch_name(attempt: str, ledger: int, node_uid: str) -> str:
+    """Name of the pod that pulls images ahead on a node while a wave soaks."""
+    place = hashlib.sha256(f"{ledger}/{node_uid}".encode()).hexdigest()[:12]
+    return f"wavegate-prefetch-{attempt}-{place}"
 
 
 def ledger_name(attempt: str, number: int) -> str:

@@ -122,6 +122,41 @@ class CriticalWorkloads:
 
 
 @dataclass(frozen=True, slots=True)
+class PrefetchPod:
+    """A pod that pulls images ahead, and runs nothing."""
+
+    name: str
+    namespace: str
+    channel: str
+    attempt: str
+    ledger: int
+    """That of the wave that soaked when it was made."""
+    node: str
+    pulled: bool = False
+    """All of its images are on the node."""
+    problem: str = ""
+    """Why not, in the kubelet's word; empty while it pulls."""
+    ended: bool = False
+    """Nothing more comes of it."""
+    terminating: bool = False
+
+    @property
+    def soaking(self) -> tuple[str, int]:
+        """Attempt and ledger of the wave for whose soak it was made."""
+        return self.attempt, self.ledger
+
+
+@dataclass(frozen=True, slots=True)
+class PrefetchFailure:
+    """Why the apiserver would not create such pods, while the wave with this ledger soaked."""
+
+    attempt: str
+    ledger: int
+    at: float
+    message: str
+
+
+@dataclass(frozen=True, slots=True)
 class AgentPods:
     """The pods that a plan's `agents` selects."""
 
@@ -179,6 +214,10 @@ class Observation:
     agents: AgentPods = field(default_factory=AgentPods)
     """Those of the running rollout."""
     bake_agents: AgentPods = field(default_factory=AgentPods)
+    prefetches: tuple[PrefetchPod, ...] = ()
+    """The pods that pull images ahead for this channel."""
+    prefetch_failure: PrefetchFailure | None = None
+    """The newest; None when there was none in this process."""
     blind: str = ""
     """What of the cluster we may not see as it is, in words; empty when we see everything."""
     forbidden: str = ""

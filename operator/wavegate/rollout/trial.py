@@ -44,10 +44,7 @@ def agent_pod(view: RevisionView, namespace: str, node: str) -> Body:
     field = {"key": "metadata.name", "operator": "In", "values": [node]}
     own = affinity.get("nodeAffinity") or {}
     affinity["nodeAffinity"] = {**own, REQUIRED: {"nodeSelectorTerms": [{"matchFields": [field]}]}}
-    spec["tolerations"] = [
-        *(spec.get("tolerations") or []),
-        *({"key": key, "operator": "Exists", "effect": e} for key, e in _DAEMON_TOLERATIONS),
-    ]
+    spec["tolerations"] = tolerations(spec)
     hashes = {"controller-revision-hash": "dry-run", "pod-template-generation": "1"}
     owner = {"apiVersion": "apps/v1", "kind": "DaemonSet", "name": view.name, "uid": view.uid}
     return {
@@ -63,6 +60,12 @@ def agent_pod(view: RevisionView, namespace: str, node: str) -> Body:
         },
         "spec": spec,
     }
+
+
+def tolerations(spec: Mapping[str, Any]) -> list[Body]:
+    """Those of an agent's pod: its template's, and what every daemon's pod tolerates."""
+    daemons = ({"key": k, "operator": "Exists", "effect": e} for k, e in _DAEMON_TOLERATIONS)
+    return [*(spec.get("tolerations") or []), *daemons]
 
 
 def changed_revision(
