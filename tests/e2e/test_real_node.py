@@ -162,3 +162,45 @@ def test_a_machine_that_is_switched_off_in_a_soak_fails_the_wave_and_is_back_on_
     real.node.start()
     real.story.until_phase("deadly", "Reverted", PATIENCE)
     real.story.sandbox.wait_for("the node to be on stable", lambda: real.runs(stable), PATIENCE)
+
+
+def test_images_are_pulled_ahead_by_a_pod_that_runs_nothing(
+    real: Real, report_figure: Callable[[str], None]
+) -> None:
+    """The real node is in the second wave here: its content is on its disk before its turn."""
+    story, soaking = real.story, {"labelSelector": "wavegate.dev/kind=prefetch"}
+    story.patch(
+        "channels",
+        "rules",
+        {
+            "rollout": {"soak": "40s", "prefetch": "NextWave"},
+            "waves": [
+                {"name": "first", "pools": ["workers"], "upTo": 1},
+                {"name": "all", "upTo": "100%"},
+            ],
+        },
+    )
+    stable = story.agents()[real.node.name]
+    ahead = real.publish("ahead", "rules that are pulled ahead")
+
+    def puller() -> dict[str, Any] | None:
+        listed = story.sandbox.request("GET", f"/api/v1/namespaces/{SPACE}/pods", params=soaking)[
+            "items"
+        ]
+        mine = [pod for pod in listed if pod["spec"].get("nodeName") == real.node.name]
+        ended = [pod for pod in mine if pod["status"]["phase"] == "Failed"]
+        return ended[0] if ended else None
+
+    pod = story.sandbox.wait_for("the node to have pulled", puller, PATIENCE)
+    (container,) = pod["status"]["containerStatuses"]
+    ended = container["state"]["terminated"]
+    report_figure(f"prefetch on a real node: {ended['reason']}: {ended.get('message', '')[:160]}")
+    assert ahead in real.registry.pulled
+    assert real.runs(stable)
+    pulls = list(real.registry.pulled)
+    story.until_phase("ahead", "Completed", PATIENCE)
+    assert real.runs(ahead)
+    assert list(real.registry.pulled).count(ahead) == pulls.count(ahead)
+    assert not story.sandbox.request("GET", f"/api/v1/namespaces/{SPACE}/pods", params=soaking)[
+        "items"
+    ]

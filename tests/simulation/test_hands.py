@@ -59,7 +59,7 @@ def _until_the_last_of_the_ledger_is_its_turn(sim: Simulation, canaries: int) ->
         return wave is not None and wave.nodes == canaries and wave.moved == labelled
 
     while not its_turn():
-        sim.run(0.01)
+        sim.run(0.001)  # that moment is over as soon as the next pass has stored
         assert sim.now < 60
     nodes = [n["metadata"] for n in sim.server.all("nodes")]
     pool = [n for n in nodes if n["labels"]["pool"] == "canary" and sim.key not in n["labels"]]
