@@ -16,9 +16,16 @@ import pytest
 from support.chart import CHART, IMAGE, apply
 from support.operator_process import OperatorProcess
 from support.served import has_image_volumes
-from support.story import Story, digest
+from support.story import Story, digest, let_agents_run
 from support.tools import Tool
-from wavegate.rollout.names import content_name
+from wavegate.rollout.names import (
+    ATTEMPT_LABEL,
+    CHANNEL_LABEL,
+    KIND_LABEL,
+    PREFETCH_LABEL,
+    content_name,
+)
+from wavegate.rollout.prefetch import pulled_by
 from wavegate_sandbox.client import Api
 from wavegate_sandbox.cluster import Sandbox
 from wavegate_sandbox.faults import AgentCrashLoop, Faults
@@ -34,7 +41,7 @@ HARMLESS = f"registry.example/tool@{digest('tool')}"
 BAD = digest("admission-bad")
 SAMPLES = 25
 NAMES = (
-    *("refused-content", "dry-run-only", "own-label", "own-objects"),
+    *("refused-content", "own-pods", "own-label", "own-objects"),
     *("reserved-labels", "reserved-objects"),
 )
 """What the chart adds to its own name, for its policies."""
@@ -291,6 +298,104 @@ def test_the_operator_account_creates_pods_by_dry_run_only(
     assert_refused(answer, "by dry run only")
     assert create(api, pod("trial"), namespace)["kind"] == "Pod"
     assert sandbox.request("GET", PODS.format(namespace))["items"] == []
+
+
+ATTEMPT = "0123456789"
+
+
+def puller(**changes: Any) -> Pod:
+    """A pod that pulls images ahead, as the operator makes it, with changes of its spec."""
+    template = {"spec": {"containers": [{"name": "agent", "image": HARMLESS}]}}
+    spec = pulled_by(template, {}) or {}
+    command = [f"/wavegate-runs-nothing-{ATTEMPT}"]
+    spec["containers"] = [{**c, "command": command} for c in spec["containers"]]
+    labels = {KIND_LABEL: "prefetch", ATTEMPT_LABEL: ATTEMPT, PREFETCH_LABEL: "rules"}
+    body = pod("pulls", labels)
+    return {**body, "spec": {**spec, "nodeName": "nowhere", **changes}}
+
+
+def changed(**fields: Any) -> Pod:
+    """The same with another container."""
+    (container,) = puller()["spec"]["containers"]
+    return puller(containers=[{**container, **fields}])
+
+
+def labelled(**labels: str) -> Pod:
+    """The same with other labels."""
+    body = puller()
+    metadata = {**body["metadata"], "labels": {**body["metadata"]["labels"], **labels}}
+    return {**body, "metadata": metadata}
+
+
+SIDECAR = {"name": "mesh", "image": HARMLESS}
+MAY_RUN = {
+    "another program": changed(command=["/agent"]),
+    "its image's own program": changed(command=[]),
+    "a program of another attempt": changed(command=["/wavegate-runs-nothing-1"]),
+    "arguments": changed(args=["-c"]),
+    "a sidecar of a webhook": puller(containers=[*puller()["spec"]["containers"], SIDECAR]),
+    "an init container": puller(initContainers=[SIDECAR]),
+    "privileges": changed(securityContext={"privileged": True}),
+    "a path of the host": puller(volumes=[{"name": "host", "hostPath": {"path": "/"}}]),
+    "a token": puller(automountServiceAccountToken=True),
+    "the processes of the host": puller(hostPID=True),
+    "restarts": puller(restartPolicy="Always"),
+    "no attempt": labelled(**{ATTEMPT_LABEL: ""}),
+    "the label of an agent": labelled(**{CHANNEL_LABEL: "rules"}),
+    "another kind": labelled(**{KIND_LABEL: "tool"}),
+}
+
+
+@pytest.fixture(scope="module")
+def operator_api(sandbox: Sandbox, operators: list[OperatorProcess]) -> Api:
+    """The apiserver under the account of the operator."""
+    return Api(read(sandbox.service_account_kubeconfig(SYSTEM, SYSTEM)))
+
+
+def store(api: Api, body: Pod, namespace: str) -> dict[str, Any]:
+    """Create a pod in earnest; returns the pod or the refusal."""
+    return api.request("POST", PODS.format(namespace), body, check=False)
+
+
+def test_the_operator_account_stores_a_pod_that_pulls_images_and_deletes_it(
+    sandbox: Sandbox, operator_api: Api, namespace: str
+) -> None:
+    let_agents_run(sandbox, namespace)
+    stored = store(operator_api, puller(), namespace)
+    assert stored.get("kind") == "Pod", stored
+    selected = {"labelSelector": f"{KIND_LABEL}=prefetch,{ATTEMPT_LABEL}={ATTEMPT}"}
+    operator_api.request("DELETE", PODS.format(namespace), params=selected)
+    left = sandbox.request("GET", PODS.format(namespace), params=selected)["items"]
+    assert all("deletionTimestamp" in pod["metadata"] for pod in left)
+
+
+@pytest.mark.parametrize("what", MAY_RUN)
+def test_the_operator_account_stores_no_pod_that_may_run_something(
+    sandbox: Sandbox, operator_api: Api, namespace: str, what: str
+) -> None:
+    let_agents_run(sandbox, namespace)
+    assert_refused(store(operator_api, MAY_RUN[what], namespace))
+    assert sandbox.request("GET", PODS.format(namespace))["items"] == []
+
+
+def test_nothing_of_a_fenced_attempt_is_pulled(
+    sandbox: Sandbox, operator_api: Api, namespace: str
+) -> None:
+    let_agents_run(sandbox, namespace)
+    put_record(sandbox, namespace, "rules", fenced=ATTEMPT)
+    until_refused(sandbox, puller(), namespace)
+    assert_refused(store(operator_api, puller(), namespace), "was taken back")
+
+
+def test_blocked_content_is_not_pulled_for_its_channel_and_is_for_another(
+    sandbox: Sandbox, operator_api: Api, namespace: str
+) -> None:
+    let_agents_run(sandbox, namespace)
+    put_record(sandbox, namespace, "rules", blocked=HARMLESS.partition("@")[2])
+    until_refused(sandbox, puller(), namespace)
+    assert_refused(store(operator_api, puller(), namespace), "is blocked")
+    other = labelled(**{PREFETCH_LABEL: "another"})
+    assert store(operator_api, other, namespace).get("kind") == "Pod"
 
 
 def test_how_long_after_the_record_is_written_the_policy_refuses(

@@ -100,7 +100,7 @@ def agent_spec(image: str) -> dict[str, Any]:
             {
                 "name": "agent",
                 "image": image,
-                # As most security agents; and the node's runc knows no seccomp (see real_node).
+                # As most security agents.
                 "securityContext": {"privileged": True},
                 "readinessProbe": {"exec": {"command": ["/agent", "ready"]}, "periodSeconds": 1},
                 "volumeMounts": [
@@ -164,43 +164,58 @@ def test_a_machine_that_is_switched_off_in_a_soak_fails_the_wave_and_is_back_on_
     real.story.sandbox.wait_for("the node to be on stable", lambda: real.runs(stable), PATIENCE)
 
 
+def pullers(story: Story) -> list[dict[str, Any]]:
+    """The pods that pull images ahead."""
+    path = f"/api/v1/namespaces/{SPACE}/pods"
+    kind = {"labelSelector": "wavegate.dev/kind=prefetch"}
+    return list(story.sandbox.request("GET", path, params=kind)["items"])
+
+
+def second_wave(real: Real) -> str:
+    """The real node comes in the second wave from now on; returns what it runs."""
+    waves = [
+        {"name": "first", "pools": ["workers"], "upTo": 1},
+        {"name": "all", "upTo": "100%"},
+    ]
+    ahead = {"soak": "15s", "prefetch": "NextWave"}
+    real.story.patch("channels", "rules", {"rollout": ahead, "waves": waves})
+    return str(real.story.agents()[real.node.name])
+
+
 def test_images_are_pulled_ahead_by_a_pod_that_runs_nothing(
     real: Real, report_figure: Callable[[str], None]
 ) -> None:
-    """The real node is in the second wave here: its content is on its disk before its turn."""
-    story, soaking = real.story, {"labelSelector": "wavegate.dev/kind=prefetch"}
-    story.patch(
-        "channels",
-        "rules",
-        {
-            "rollout": {"soak": "40s", "prefetch": "NextWave"},
-            "waves": [
-                {"name": "first", "pools": ["workers"], "upTo": 1},
-                {"name": "all", "upTo": "100%"},
-            ],
-        },
-    )
-    stable = story.agents()[real.node.name]
+    story, stable = real.story, second_wave(real)
     ahead = real.publish("ahead", "rules that are pulled ahead")
 
-    def puller() -> dict[str, Any] | None:
-        listed = story.sandbox.request("GET", f"/api/v1/namespaces/{SPACE}/pods", params=soaking)[
-            "items"
-        ]
-        mine = [pod for pod in listed if pod["spec"].get("nodeName") == real.node.name]
-        ended = [pod for pod in mine if pod["status"]["phase"] == "Failed"]
-        return ended[0] if ended else None
+    def ended() -> dict[str, Any] | None:
+        mine = (p for p in pullers(story) if p["spec"]["nodeName"] == real.node.name)
+        return next((pod for pod in mine if pod["status"]["phase"] == "Failed"), None)
 
-    pod = story.sandbox.wait_for("the node to have pulled", puller, PATIENCE)
+    pod = story.sandbox.wait_for("the node to have pulled", ended, PATIENCE)
     (container,) = pod["status"]["containerStatuses"]
-    ended = container["state"]["terminated"]
-    report_figure(f"prefetch on a real node: {ended['reason']}: {ended.get('message', '')[:160]}")
-    assert ahead in real.registry.pulled
+    why = container["state"]["terminated"]
+    report_figure(f"prefetch on a real node ends as {why['reason']}: …{why['message'][-90:]}")
+    assert "no such file" in why["message"]
     assert real.runs(stable)
-    pulls = list(real.registry.pulled)
+    pulled = real.registry.pulled.count(ahead)
+    assert pulled
     story.until_phase("ahead", "Completed", PATIENCE)
     assert real.runs(ahead)
-    assert list(real.registry.pulled).count(ahead) == pulls.count(ahead)
-    assert not story.sandbox.request("GET", f"/api/v1/namespaces/{SPACE}/pods", params=soaking)[
-        "items"
-    ]
+    assert real.registry.pulled.count(ahead) == pulled
+    story.sandbox.wait_for("what pulled to be gone", lambda: not pullers(story))
+
+
+def test_a_node_that_can_t_pull_ahead_is_named_while_its_agent_runs(real: Real) -> None:
+    story, stable = real.story, second_wave(real)
+    real.registry.away = True
+    real.publish("remote", "rules behind a registry that is away")
+
+    def named(status: dict[str, Any]) -> bool:
+        said = str(status.get("message", "")).partition("not on ")[2]
+        return said.startswith(f"{real.node.name} (")
+
+    story.until("remote", "named", named, PATIENCE)
+    assert real.runs(stable)
+    real.registry.away = False
+    story.until_phase("remote", "Completed", PATIENCE)
