@@ -2,8 +2,8 @@
 
 They run in process and mount namespaces of their own: whatever they start (shims, containers,
 mounts) ends with them, however the sandbox ends. Their network is this machine's, so pods have to
-ask for `hostNetwork`; and runc is built without seccomp, for which it would need a library, so it is
-given no such filter. Needs root, on Linux.
+ask for `hostNetwork`; and runc is built without seccomp, for which it would need a library, so the
+filter is left out of what it is given. Needs root, on Linux.
 """
 
 import contextlib
@@ -55,7 +55,7 @@ done
 """
 
 
-# The filter that a pod asks for, and that each pod's sandbox has, is left out of what runc is given.
+# The filter that a pod asks for, and that each pod's sandbox has, is left out.
 _RUNC = """\
 #!/bin/sh
 for word; do

@@ -296,8 +296,8 @@ def pulls_while_it_moves(patch) -> None:
     """Images are pulled ahead as soon as a wave is open."""
     due = prefetch._due
 
-    def early(obs, now):
+    def early(obs):
         soaking = obs.record.rollout.with_wave(state=WaveState.Soaking)
-        return due(replace(obs, record=replace(obs.record, rollout=soaking)), now)
+        return due(replace(obs, record=replace(obs.record, rollout=soaking)))
 
     patch.setattr(prefetch, "_due", early)

@@ -140,8 +140,7 @@ class Actor:
                 await store.end_prefetch(action)
         except ApiError as error:
             log.warning("%s/%s: images can't be pulled ahead: %s", obs.namespace, obs.name, error)
-            failure = prefetch.failed(obs, str(error), asyncio.get_running_loop().time())
-            self.prefetch_failures[obs.namespace, obs.name] = failure
+            self.prefetch_failures[obs.namespace, obs.name] = prefetch.failed(obs, str(error))
 
     async def _forget(self, store: Store, obs: Observation, action: Forget) -> None:
         view = obs.revisions.get(action.revision or "")

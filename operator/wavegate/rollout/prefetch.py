@@ -33,7 +33,7 @@ from wavegate.rollout.wording import some
 AT_ONCE = 20
 """So many nodes of a channel pull at a time: as many as may start a candidate's pod at a time."""
 RETRY_SECONDS = 60.0
-"""When such pods can't be created, it is tried again after so long."""
+"""When such pods can't be created or deleted, it is tried again after so long."""
 DEADLINE_SECONDS = 3600
 """The kubelet ends what the operator left behind."""
 _KEPT = (WaveState.Moving, WaveState.Soaking, WaveState.Judging)
@@ -47,15 +47,16 @@ def added(obs: Observation, step: Step, now: float, *, paused: bool) -> Step:
     """The step; where it does nothing, with what there is to do about images. Not in a revert: no
     request comes before those of a fence.
     """
-    rollout = obs.record.rollout
+    rollout, failure = obs.record.rollout, obs.prefetch_failure
     reverting = rollout is not None and rollout.phase is Phase.Reverting
-    if step.record is not None or step.actions or reverting:
+    failed_now = failure is not None and 0 <= now - failure.at < RETRY_SECONDS
+    if step.record is not None or step.actions or reverting or failed_now or obs.forbidden:
         return step
     soaking = None if paused else _soaking(obs)
     stale = {p.soaking for p in obs.prefetches if not p.terminating} - {soaking}
     actions: tuple[Action, ...] = tuple(EndPrefetch(*of) for of in sorted(stale))
     if soaking is not None and not actions:
-        pods = tuple(_due(obs, now))
+        pods = tuple(_due(obs))
         actions = (Prefetch(pods),) if pods else ()
     return replace(step, actions=actions) if actions else step
 
@@ -77,10 +78,10 @@ def clause(obs: Observation) -> str:
     return f"{said}, not on {some(sorted(stuck))} ({why})" if stuck else said
 
 
-def failed(obs: Observation, message: str, at: float) -> PrefetchFailure:
-    """That pods could not be created for what soaks now."""
+def failed(obs: Observation, message: str) -> PrefetchFailure:
+    """That what was decided on from this could not be done."""
     attempt, ledger = _soaking(obs) or ("", 0)
-    return PrefetchFailure(attempt, ledger, at, message)
+    return PrefetchFailure(attempt, ledger, obs.at, message)
 
 
 def is_ours(container: str) -> bool:
@@ -99,16 +100,15 @@ def _soaking(obs: Observation) -> tuple[str, int] | None:
     return (rollout.attempt, wave.ledger) if wave.state in _KEPT else None
 
 
-def _due(obs: Observation, now: float) -> Iterator[Body]:
+def _due(obs: Observation) -> Iterator[Body]:
     """The pods to be made now. They are chosen anew as long as there is room for half as many as
     may pull at a time: that is not for nothing in a large fleet.
     """
-    rollout, failure = obs.record.rollout, obs.prefetch_failure
+    rollout = obs.record.rollout
     view = obs.revision(rollout.candidate) if rollout else None
-    if rollout is None or obs.channel is None or view is None or obs.blind or obs.forbidden:
+    if rollout is None or obs.channel is None or view is None or obs.blind:
         return
-    soaks = rollout.waves[-1].state is WaveState.Soaking and not rollout.promoting
-    if not soaks or (failure is not None and 0 <= now - failure.at < RETRY_SECONDS):
+    if rollout.waves[-1].state is not WaveState.Soaking:
         return
     stable = obs.revision(obs.record.stable)
     pull = pulled_by(view.template, stable.template if stable else {})

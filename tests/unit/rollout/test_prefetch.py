@@ -225,11 +225,19 @@ def test_behind_the_last_wave_there_is_nothing_to_pull(obs):
 
 
 def test_what_the_apiserver_refuses_is_told_and_tried_again_a_minute_later(obs):
-    failure = failed(obs, "quota exceeded (HTTP 403)", 1_000.0)
+    failure = failed(replace(obs, at=1_000.0), "quota exceeded (HTTP 403)")
     refused = replace(obs, prefetch_failure=failure)
     assert clause(refused) == "images can't be pulled ahead: quota exceeded (HTTP 403)"
     assert actions(refused, now=1_000.0 + RETRY_SECONDS - 1) == ()
     assert len(actions(refused, now=1_000.0 + RETRY_SECONDS)) == 1
+
+
+def test_what_can_t_be_deleted_is_not_tried_with_each_look(obs):
+    left = of_node(obs, "workers-2")
+    failure = failed(replace(obs, at=1_000.0), "webhook down (HTTP 500)")
+    stuck = replace(obs, prefetches=(left,), prefetch_failure=failure)
+    assert actions(stuck, paused=True, now=1_001.0) == ()
+    assert actions(stuck, paused=True, now=1_000.0 + RETRY_SECONDS) == (EndPrefetch(*left.soaking),)
 
 
 def test_what_was_refused_in_another_soak_is_not_told(obs):
