@@ -59,6 +59,7 @@ from simulation.turns import (
 )
 from wavegate.api import Phase, Reason, WaveState
 from wavegate.evidence import Ledger, NodeView
+from wavegate.rollout import groups
 from wavegate.rollout.attempt import Rollout, WaveRun
 from wavegate.rollout.names import KIND_LABEL, LOADED_DIGEST_ANNOTATION, ledger_name
 from wavegate.rollout.record import Record
@@ -332,8 +333,10 @@ def _no_evidence(guard: Guard, sim: Simulation, rollout: Rollout, index: int) ->
     sim.machines.renew()
     ledger = guard.books.ledgers.get((rollout.attempt, wave.ledger))
     entries = [e for e in (ledger.nodes if ledger else ()) if e.name not in rollout.excused]
-    planned = rollout.wave < len(plan.waves)
-    if planned and not any(sim.server.find("nodes", entry.name) for entry in entries):
+    planned = plan.waves[rollout.wave] if rollout.wave < len(plan.waves) else None
+    # One whose nodes were all removed as announced, and that would have no others, proves nothing.
+    could = planned is not None and any(groups.members(plan, planned, guard.nodes(sim)))
+    if could and not any(sim.server.find("nodes", entry.name) for entry in entries):
         yield f"wave {wave.name} passed on nothing"
     kept = {suspect.node for suspect in rollout.suspects if suspect.kept}
     for entry in entries:

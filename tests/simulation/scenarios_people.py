@@ -223,6 +223,25 @@ def candidate_fenced_by_hand(story: Story) -> None:
 
 
 @scenario()
+def stable_edited_while_a_promotion_waits(story: Story) -> None:
+    """A person points the stable DaemonSet at no node, and the candidate waits to be promoted
+    One node can't be moved, and stable is what protects it: it is pointed back within a second.
+    """
+    victim = "workers-1"
+    taint = {"key": "dedicated", "value": "gpu", "effect": "NoSchedule"}
+    story.set_node(victim, "taint {}: dedicated=gpu:NoSchedule", taints=[taint])
+    story.publish("b")
+    story.until("all others have it", story.is_promoting)
+    story.run(5)
+    story.edit_set("a", [{"key": story.key, "operator": o} for o in ("Exists", "DoesNotExist")])
+    story.run(20)
+    assert story.targets(story.attempt_of("a")) == [f"NotIn {story.attempt_of('b')}"]
+    story.set_node(victim, "take the taint from {}", taints=[])
+    story.until_ended("b", Phase.Completed)
+    assert story.everywhere("b")
+
+
+@scenario()
 def stable_edited_by_hand(story: Story) -> None:
     """A person points the stable DaemonSet at no node
     The agents of all nodes that are not moved yet would go; it is pointed back within a second.

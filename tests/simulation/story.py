@@ -289,6 +289,11 @@ class Story(Simulation):
         rollout = self.record.rollout
         return rollout is not None and bool(rollout.stalls)
 
+    def is_promoting(self) -> bool:
+        """Whether all waves have passed, and the candidate is to become stable."""
+        rollout = self.record.rollout
+        return rollout is not None and rollout.promoting
+
     def unmoved(self, pool: str = "workers") -> list[str]:
         """The nodes of a pool that were not given to the running candidate, by name."""
         rollout = self.record.rollout

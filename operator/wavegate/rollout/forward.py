@@ -283,10 +283,15 @@ def _label(
 
 
 def _repair(obs: Observation, rollout: Rollout) -> Retarget | UnlabelNodes | None:
-    """What others changed of ours is put right, towards stable. Not while it is promoted."""
-    if rollout.promoting:
+    """What others changed of ours is put right, towards stable. Where the candidate is for all
+    nodes already, promotion goes on.
+    """
+    view = obs.revision(rollout.candidate)
+    if rollout.promoting and view is not None and view.targets(obs.key, Target.ALL):
         return None
     drift = _drift(obs, rollout)
+    if rollout.promoting:
+        return drift
     return drift or suspects.take_back(obs, rollout) or labels.repair(obs, rollout)
 
 
