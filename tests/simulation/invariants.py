@@ -334,9 +334,11 @@ def _no_evidence(guard: Guard, sim: Simulation, rollout: Rollout, index: int) ->
     ledger = guard.books.ledgers.get((rollout.attempt, wave.ledger))
     entries = [e for e in (ledger.nodes if ledger else ()) if e.name not in rollout.excused]
     planned = plan.waves[rollout.wave] if rollout.wave < len(plan.waves) else None
-    # One whose nodes were all removed as announced, and that would have no others, proves nothing.
-    could = planned is not None and any(groups.members(plan, planned, guard.nodes(sim)))
-    if could and not any(sim.server.find("nodes", entry.name) for entry in entries):
+    # One that was added for nodes which were all removed as announced has nothing to prove.
+    over = planned is None or (
+        planned.added and not any(groups.members(plan, planned, guard.nodes(sim)))
+    )
+    if not over and not any(sim.server.find("nodes", entry.name) for entry in entries):
         yield f"wave {wave.name} passed on nothing"
     kept = {suspect.node for suspect in rollout.suspects if suspect.kept}
     for entry in entries:
