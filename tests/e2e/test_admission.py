@@ -327,6 +327,7 @@ def labelled(**labels: str) -> Pod:
     return {**body, "metadata": metadata}
 
 
+UNPRIVILEGED = {"allowPrivilegeEscalation": False}
 SIDECAR = {"name": "mesh", "image": HARMLESS}
 MAY_RUN = {
     "another program": changed(command=["/agent"]),
@@ -336,6 +337,11 @@ MAY_RUN = {
     "a sidecar of a webhook": puller(containers=[*puller()["spec"]["containers"], SIDECAR]),
     "an init container": puller(initContainers=[SIDECAR]),
     "privileges": changed(securityContext={"privileged": True}),
+    "capabilities": changed(securityContext={**UNPRIVILEGED, "capabilities": {"add": ["CHOWN"]}}),
+    "root": changed(securityContext={**UNPRIVILEGED, "runAsUser": 0}),
+    "root for all": puller(securityContext={"runAsUser": 0}),
+    "a Secret": changed(envFrom=[{"secretRef": {"name": "any"}}]),
+    "a variable": changed(env=[{"name": "A", "value": "b"}]),
     "a path of the host": puller(volumes=[{"name": "host", "hostPath": {"path": "/"}}]),
     "a token": puller(automountServiceAccountToken=True),
     "the processes of the host": puller(hostPID=True),

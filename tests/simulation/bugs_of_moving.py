@@ -294,10 +294,10 @@ def pulls_on_all_at_once(patch) -> None:
 
 def pulls_while_it_moves(patch) -> None:
     """Images are pulled ahead as soon as a wave is open."""
-    due = prefetch._due
+    due = prefetch.due
 
-    def early(obs):
+    def early(obs, now):
         soaking = obs.record.rollout.with_wave(state=WaveState.Soaking)
-        return due(replace(obs, record=replace(obs.record, rollout=soaking)))
+        return due(replace(obs, record=replace(obs.record, rollout=soaking)), now)
 
-    patch.setattr(prefetch, "_due", early)
+    patch.setattr(prefetch, "due", early)

@@ -119,6 +119,8 @@ class Books:
     drills: Drills = field(default_factory=Drills)
     begun: set[tuple[str, int]] = field(default_factory=set)
     """Waves of which a node was labelled: attempt and number of the ledger."""
+    late_pulls: dict[tuple[str, str], int] = field(default_factory=lambda: defaultdict(int))
+    """By attempt and ledger: pods that pull images, made when the wave's soak was over."""
     fenced: set[str] = field(default_factory=set)
     """Attempts that a Reverting was stored for."""
     proven_fenced: set[str] = field(default_factory=set)

@@ -9,7 +9,7 @@ from simulation.apiserver import Body, Change
 from simulation.bodies import attempt_of, is_agent, side
 from simulation.machines import runs_nothing
 from wavegate.api import Phase, WaveState
-from wavegate.rollout.names import KIND_LABEL
+from wavegate.rollout.names import KIND_LABEL, SOAKING_LABEL
 from wavegate.rollout.prefetch import AT_ONCE
 
 ENDED = ("Failed", "Succeeded")
@@ -41,17 +41,20 @@ def images_are_pulled_by_what_runs_nothing(guard: Any, sim: Any, change: Change)
 
 
 def images_are_pulled_in_a_soak_only(guard: Any, sim: Any, change: Change) -> Iterator[str]:
-    """4: nothing of an attempt that was fenced, or that rests, is pulled any more."""
+    """4: nothing of an attempt that was fenced, or that rests, is pulled any more; but for one pod,
+    which was asked for when that was stored.
+    """
     pod, rollout = change.after, guard.rollout
     if change.plural != "pods" or change.before is not None or pod is None or not pulls(pod):
         return
     if guard.two_leaders or guard.books.hands.travelled:
         return
     guard.counted[4] += 1
-    attempt, name = attempt_of(pod), change.key[1]
-    if attempt in guard.books.fenced:
-        yield f"pod {name} pulls images of {attempt}, which was fenced"
-    elif rollout is None or rollout.attempt != attempt or rollout.phase is not Phase.Rolling:
-        yield f"pod {name} pulls images of {attempt}, which does not roll out"
-    elif not rollout.waves or rollout.waves[-1].state is not WaveState.Soaking:
-        yield f"pod {name} pulls images of {attempt}, and no wave soaks"
+    attempt, of = attempt_of(pod), (attempt_of(pod), pod["metadata"]["labels"][SOAKING_LABEL])
+    rolls = rollout is not None and rollout.attempt == attempt
+    soaks = rolls and rollout.phase is Phase.Rolling and rollout.waves
+    if soaks and rollout.waves[-1].state is WaveState.Soaking:
+        return
+    guard.books.late_pulls[of] += 1
+    if guard.books.late_pulls[of] > 1:
+        yield f"pod {change.key[1]} pulls images of {attempt}, of which no wave soaks"

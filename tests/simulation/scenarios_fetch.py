@@ -99,7 +99,7 @@ def images_pulled_ahead(story: Story) -> None:
     it. When the wave has passed these pods are deleted.
     """
     story.publish("b")
-    story.until("all have pulled", lambda: "pulled on 4 of 4 nodes" in _message(story, "b"))
+    story.until("all have pulled", lambda: "ahead on 4 nodes" in _message(story, "b"))
     assert story.agents() == {
         name: story.digest_of("b" if name == "canary-1" else "a") for name in story.agents()
     }
@@ -117,7 +117,7 @@ def a_node_that_cannot_pull_ahead(story: Story) -> None:
     story.say("machine", "{}: reaches no registry", [deaf])
     story.machines.unreachable.add(deaf)
     story.publish("b")
-    story.until("it is told", lambda: f"not on {deaf} (ImagePull" in _message(story, "b"))
+    story.until("it is told", lambda: f"not on {deaf} (ErrImagePull" in _message(story, "b"))
     story.run(10)
     assert story.agents()[deaf] == story.digest_of("a")
     story.say("machine", "{}: reaches the registry again", [deaf])
@@ -133,7 +133,7 @@ def bad_content_pulled_ahead(story: Story) -> None:
     """
     story.bring("bad", "stops the machine after 20 s", kills(20.0))
     story.publish("bad")
-    story.until("all have pulled", lambda: "pulled on 4 of 4 nodes" in _message(story, "bad"))
+    story.until("all have pulled", lambda: "ahead on 4 nodes" in _message(story, "bad"))
     story.until_phase("bad", "Reverting")
     story.boot("canary-1")
     story.until_ended("bad", Phase.Reverted)
@@ -162,7 +162,7 @@ def operator_dies_while_images_are_pulled(story: Story) -> None:
     anew.
     """
     story.publish("b")
-    story.until("all have pulled", lambda: "pulled on 4 of 4 nodes" in _message(story, "b"))
+    story.until("all have pulled", lambda: "ahead on 4 nodes" in _message(story, "b"))
     made = {pod["metadata"]["uid"] for pod in story.server.all("pods") if pulls(pod)}
     story.kill()
     story.run(120)

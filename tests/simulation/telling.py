@@ -39,7 +39,7 @@ PROGRESS = {
     Reason.Promoting,
 }
 """While status gives one of these, the records tell the same, and more exactly."""
-BRAKES = ("stopped renewing", "is interrupted", "be pulled ahead", "nodes, not on")
+BRAKES = ("stopped renewing", "is interrupted", "be pulled ahead", "next wave, not on")
 """What status adds to such a reason, and a person would want to know."""
 
 

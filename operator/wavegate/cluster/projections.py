@@ -60,6 +60,8 @@ MAX_OBJECT_BYTES = 1 << 20
 MAX_REPORT = 128
 """Characters of an annotation that is kept; a digest has 71."""
 
+_NO_PROBLEM = ("", "ContainerCreating", "CreateContainerError", "RunContainerError")
+"""Why a container of a pod that pulls waits, and pulls or has pulled."""
 _LEDGER = TypeAdapter(Ledger)
 _RECORD = TypeAdapter(Record)
 _OUTCOMES = TypeAdapter(tuple[Outcome, ...])
@@ -160,28 +162,41 @@ def selected_view(body: Mapping[str, Any], old: PodView | None, now: float) -> P
 
 
 def prefetch_pod(body: Mapping[str, Any], _old: PrefetchPod | None, _now: float) -> PrefetchPod:
-    """Project a pod that pulls images ahead. An image is there when a container was made of it:
-    that it could not be started is meant so.
-    """
+    """Project a pod that pulls images ahead."""
     metadata, status = body["metadata"], body.get("status", {})
     labels = metadata["labels"]
-    containers = [c for c in status.get("containerStatuses") or [] if is_ours(c["name"])]
-    ends = [(c.get("state") or {}).get("terminated") or {} for c in containers]
-    pulled = bool(ends) and all(end.get("containerID") for end in ends)
+    states = [
+        container.get("state") or {}
+        for container in status.get("containerStatuses") or []
+        if is_ours(container["name"])
+    ]
+    pulled = bool(states) and all(map(_has_images, states))
     ended = status.get("phase") in ("Failed", "Succeeded")
-    why = _waiting(containers) or (status.get("reason") or "Failed" if ended else "")
+    waits = next((w for state in states if (w := _reason(state)) not in _NO_PROBLEM), "")
+    why = waits or (str(status.get("reason") or "Failed") if ended else "")
     return PrefetchPod(
         name=metadata["name"],
         namespace=metadata["namespace"],
         channel=labels[PREFETCH_LABEL],
-        attempt=labels.get(ATTEMPT_LABEL, ""),
-        ledger=int(labels.get(SOAKING_LABEL, "")),
+        soak=(labels[ATTEMPT_LABEL], labels[SOAKING_LABEL]),
         node=body["spec"].get("nodeName") or "",
         pulled=pulled,
-        problem="" if pulled or why == "RunContainerError" else why,
+        problem="" if pulled else why.replace("ImagePullBackOff", "ErrImagePull"),
         ended=pulled or ended,
         terminating="deletionTimestamp" in metadata,
     )
+
+
+def _has_images(state: Mapping[str, Any]) -> bool:
+    """Whether the images of a container are there: they are pulled before it is made, and its
+    program is in none. containerd finds that out when it starts it, CRI-O as it makes it.
+    """
+    made = (state.get("terminated") or {}).get("containerID")
+    return bool(made) or _reason(state) in ("CreateContainerError", "RunContainerError")
+
+
+def _reason(state: Mapping[str, Any]) -> str:
+    return str((state.get("waiting") or {}).get("reason", ""))
 
 
 def revision_view(body: Mapping[str, Any], _old: RevisionView | None, _now: float) -> RevisionView:

@@ -22,11 +22,9 @@ from wavegate.rollout.names import (
     DIGEST_ANNOTATION,
     KIND_LABEL,
     LOADED_DIGEST_ANNOTATION,
-    PREFETCH_LABEL,
     RELEASE_ANNOTATION,
     RELEASE_UID_ANNOTATION,
     SEQUENCE_ANNOTATION,
-    SOAKING_LABEL,
     VERSION_ANNOTATION,
     content_name,
     daemon_set_name,
@@ -36,14 +34,7 @@ from wavegate.rollout.names import (
 )
 from wavegate.rollout.observation import RevisionView
 from wavegate.rollout.record import Record
-from wavegate.rollout.steps import (
-    CopyContent,
-    CreateRevision,
-    EndPrefetch,
-    Prefetch,
-    Retarget,
-    Target,
-)
+from wavegate.rollout.steps import CopyContent, CreateRevision, Retarget, Target
 from wavegate.rollout.templates import targeted
 from wavegate.rollout.trial import lost_content, retarget_patch
 
@@ -216,23 +207,6 @@ class Store:
         if unbound or node:
             params["fieldSelector"] = f"spec.nodeName={node or ''}"
         await self._client.delete(paths.pods(self._namespace), params)
-
-    async def prefetch(self, action: Prefetch) -> None:
-        """Create the pods that pull images ahead; those that are there already are left alone."""
-        for pod in action.pods:
-            try:
-                await self._client.create(paths.pods(self._namespace), pod)
-            except ApiError as error:
-                if error.status != 409:
-                    raise
-
-    async def end_prefetch(self, action: EndPrefetch) -> None:
-        """Delete the pods that pulled images ahead in a soak: one request for all."""
-        labels = (
-            f"{KIND_LABEL}=prefetch,{PREFETCH_LABEL}={self._channel},"
-            f"{ATTEMPT_LABEL}={action.attempt},{SOAKING_LABEL}={action.ledger}"
-        )
-        await self._client.delete(paths.pods(self._namespace), {"labelSelector": labels})
 
     async def forget_revision(self, view: RevisionView) -> None:
         """Delete the DaemonSet of a revision that retention no longer keeps."""

@@ -1,7 +1,6 @@
 """Carries out the actions of a step, in their order."""
 
 import asyncio
-import logging
 from collections.abc import Callable
 
 from wavegate.api import Phase
@@ -9,24 +8,19 @@ from wavegate.cluster.client import ApiError, Client
 from wavegate.cluster.store import Store
 from wavegate.controller.work import Key
 from wavegate.controller.world import World
-from wavegate.rollout import prefetch
-from wavegate.rollout.observation import Observation, PrefetchFailure
+from wavegate.rollout.observation import Observation
 from wavegate.rollout.steps import (
     Action,
     CopyContent,
     CreateRevision,
     DeletePods,
-    EndPrefetch,
     Forget,
     MoveNodes,
-    Prefetch,
     Retarget,
     StoreLedger,
     UnlabelNodes,
 )
 from wavegate.telemetry.metrics import Metrics
-
-log = logging.getLogger(__name__)
 
 CONFIRMED_SECONDS = 1.0
 """A batch that takes longer, as when the apiserver is slow, asks again whether the record is still
@@ -45,8 +39,6 @@ class Actor:
     ) -> None:
         self._client, self._world, self._metrics = client, world, metrics
         self._may_act = may_act
-        self.prefetch_failures: dict[Key, PrefetchFailure] = {}
-        """Why images could not be pulled ahead, the last time that it was so."""
 
     def store(self, key: Key) -> Store:
         """The store of one channel."""
@@ -107,8 +99,6 @@ class Actor:
                 await self._label(store, obs, action)
             case DeletePods():
                 await store.delete_pods(action.attempt, action.node, unbound=action.unbound)
-            case Prefetch() | EndPrefetch():
-                await self._prefetch(store, obs, action)
             case Forget():
                 await self._forget(store, obs, action)
 
@@ -128,19 +118,6 @@ class Actor:
             else:
                 await store.move_node(name, uid, action.attempt)
                 moved.inc()
-
-    async def _prefetch(
-        self, store: Store, obs: Observation, action: Prefetch | EndPrefetch
-    ) -> None:
-        """No rollout waits for images: what keeps them from being pulled is told, no more."""
-        try:
-            if isinstance(action, Prefetch):
-                await store.prefetch(action)
-            else:
-                await store.end_prefetch(action)
-        except ApiError as error:
-            log.warning("%s/%s: images can't be pulled ahead: %s", obs.namespace, obs.name, error)
-            self.prefetch_failures[obs.namespace, obs.name] = prefetch.failed(obs, str(error))
 
     async def _forget(self, store: Store, obs: Observation, action: Forget) -> None:
         view = obs.revisions.get(action.revision or "")

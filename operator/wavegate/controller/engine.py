@@ -22,6 +22,7 @@ from wavegate.controller.checks import CheckRunner
 from wavegate.controller.gather import Gathered, Gatherer
 from wavegate.controller.live import LiveGates
 from wavegate.controller.policies import PolicyRunner
+from wavegate.controller.prefetches import PrefetchRunner
 from wavegate.controller.proofs import ProofRunner
 from wavegate.controller.shown import Shown
 from wavegate.controller.work import Key, WorkQueue
@@ -80,6 +81,7 @@ class Engine:
         proofs: ProofRunner,
         policies: PolicyRunner,
         workloads: WorkloadRunner,
+        prefetches: PrefetchRunner,
         bindings: Bindings,
         statuses: StatusWriter,
         events: EventRecorder,
@@ -90,6 +92,7 @@ class Engine:
         self._world, self._gatherer, self._actor = world, gatherer, actor
         self._checks, self._proofs, self._policies = checks, proofs, policies
         self._bindings, self._workloads = bindings, workloads
+        self._prefetches = prefetches
         self._statuses, self._events = statuses, events
         self._metrics, self._queue, self._clock = metrics, queue, clock
         self._live = LiveGates(metrics)
@@ -145,7 +148,7 @@ class Engine:
             way_back=self._proofs.proof(key),
             policies=self._policies.proof(key),
             critical=self._workloads.seen(key),
-            prefetch_failure=self._actor.prefetch_failures.get(key),
+            prefetched=self._prefetches.seen(key),
         )
         self._candidates.show(key, obs)
         rollout, now = obs.record.rollout, self._clock()
@@ -157,6 +160,8 @@ class Engine:
         self._bindings.ensure(key, rolling=rollout is not None)
         step = decide(obs, now)
         self._gatherer.stops.note(key, waits=busy.waits(step))
+        stored = replace(obs, record=step.record) if step.record is not None else obs
+        self._prefetches.ensure(key, stored, idle=not step.actions and step.record is None)
         try:
             await self._carry_out(key, gathered, obs, step)
         except ApiError:

@@ -16,7 +16,7 @@ from wavegate.controller.world import BLIND_SECONDS, World
 from wavegate.evidence import CheckResult, NodeView, PodView
 from wavegate.rollout.kept import Kept
 from wavegate.rollout.names import record_name
-from wavegate.rollout.observation import AgentSource, Observation, PrefetchPod, RevisionView
+from wavegate.rollout.observation import AgentSource, Observation, RevisionView
 from wavegate.rollout.record import Record
 
 CheckResults = Mapping[str, Mapping[str, CheckResult]]
@@ -97,7 +97,6 @@ class Gatherer:
             decisions=self._decisions(namespace, releases, known),
             revisions=revisions,
             pods=kept.of(_pods_of, world.pods.shown()[0], namespace, name),
-            prefetches=kept.of(_prefetches_of, world.prefetches.shown()[0], namespace, name),
             leases=world.leases,
             checks=checks.get(known.rollout.attempt, {}) if known.rollout else {},
             bake_checks=checks.get(known.bake.attempt, {}) if known.bake else {},
@@ -266,9 +265,3 @@ def _by_name(nodes: Mapping[Key, NodeView]) -> dict[str, NodeView]:
 
 def _pods_of(pods: Mapping[Key, PodView], namespace: str, channel: str) -> tuple[PodView, ...]:
     return tuple([p for p in pods.values() if p.channel == channel and p.namespace == namespace])
-
-
-def _prefetches_of(
-    pods: Mapping[Key, PrefetchPod], namespace: str, channel: str
-) -> tuple[PrefetchPod, ...]:
-    return tuple([p for p in pods.values() if (p.namespace, p.channel) == (namespace, channel)])

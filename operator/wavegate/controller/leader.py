@@ -14,6 +14,7 @@ from wavegate.controller.checks import CheckRunner
 from wavegate.controller.engine import Engine
 from wavegate.controller.gather import Gatherer
 from wavegate.controller.policies import PolicyRunner
+from wavegate.controller.prefetches import PrefetchRunner
 from wavegate.controller.proofs import ProofRunner
 from wavegate.controller.work import WorkQueue
 from wavegate.controller.workloads import WorkloadRunner
@@ -51,11 +52,13 @@ class Leader:
         self._proofs = ProofRunner(client, clock, self._queue.add)
         self._policies = PolicyRunner(client, clock, self._queue.add)
         self._workloads = WorkloadRunner(client, clock, self._queue.add, own_service)
+        self._prefetches = PrefetchRunner(client, clock, self._queue.add, may_act)
         self._bindings = Bindings(client, clock, self._queue.add, binding)
 
     async def start(self, tasks: asyncio.TaskGroup) -> None:
         """Sync the mirrors; then run the engine in `tasks`. Decisions begin when all is synced."""
         await self.world.start(tasks)
+        tasks.create_task(self._prefetches.watch())
         engine = Engine(
             world=self.world,
             gatherer=Gatherer(
@@ -66,6 +69,7 @@ class Leader:
             proofs=self._proofs,
             workloads=self._workloads,
             policies=self._policies,
+            prefetches=self._prefetches,
             bindings=self._bindings,
             statuses=StatusWriter(self._client),
             events=EventRecorder(self._client, self._identity),
@@ -82,11 +86,12 @@ class Leader:
 
     def close(self) -> None:
         """Stop asking Prometheus and RBAC, where critical workloads run, and trying the way back
-        and the policies.
+        and the policies; and pulling images ahead.
         """
         self._checks.close()
         self._workloads.close()
         self._proofs.close()
         self._policies.close()
+        self._prefetches.close()
         self._bindings.close()
         self._reader.close()

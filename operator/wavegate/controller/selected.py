@@ -19,7 +19,7 @@ from wavegate.controller.work import Key
 from wavegate.evidence import PodView
 from wavegate.rollout.attempt import Plan
 from wavegate.rollout.kept import Kept
-from wavegate.rollout.names import CHANNEL_LABEL
+from wavegate.rollout.names import CHANNEL_LABEL, PREFETCH_LABEL
 from wavegate.rollout.observation import AgentPods
 from wavegate.rollout.record import Record
 
@@ -91,7 +91,8 @@ class SelectedAgents:
 
     def _begin(self, place: Place, tasks: asyncio.TaskGroup) -> _Watch:
         namespace, query = place
-        selector = f"{query},!{CHANNEL_LABEL}"  # ours are judged as what they are
+        # Ours are judged as what they are, and what pulls images is no agent.
+        selector = f"{query},!{CHANNEL_LABEL},!{PREFETCH_LABEL}"
         path = paths.pods(namespace)
         mirror = Mirror(self._client, path, selected_view, self._clock, selector)
         watch = _Watch(mirror, tasks.create_task(mirror.run()))

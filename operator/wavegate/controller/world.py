@@ -18,7 +18,6 @@ from wavegate.cluster.projections import (
     StoredConfigMap,
     node_view,
     pod_view,
-    prefetch_pod,
     revision_view,
     stored_config_map,
 )
@@ -27,7 +26,7 @@ from wavegate.controller.selected import SelectedAgents
 from wavegate.controller.work import Key
 from wavegate.evidence import NodeView, PodView
 from wavegate.rollout.names import CHANNEL_LABEL, KIND_LABEL
-from wavegate.rollout.observation import PrefetchPod, RevisionView
+from wavegate.rollout.observation import RevisionView
 
 log = logging.getLogger(__name__)
 
@@ -61,10 +60,6 @@ class World:
         self.stored: Mirror[StoredConfigMap] = Mirror(
             client, paths.CONFIG_MAPS, stored_config_map, clock, KIND_LABEL
         )
-        self.prefetches: Mirror[PrefetchPod] = Mirror(
-            client, paths.PODS, prefetch_pod, clock, f"{KIND_LABEL}=prefetch"
-        )
-        """Nothing is decided by these, so nothing waits for them."""
         self._mirrors: dict[str, Mirror[Any]] = {
             "ConfigMaps": self.stored,
             "DaemonSets": self.revisions,
@@ -97,7 +92,6 @@ class World:
         self.pods.on_change = self._pod_changed
         self.revisions.on_change = self._revision_changed
         self.stored.on_change = self._stored_changed
-        self.prefetches.on_change = self._prefetch_changed
         self.nodes.on_change = lambda _key, _old, _new: self._node_changed()
 
     async def start(self, tasks: asyncio.TaskGroup) -> None:
@@ -110,7 +104,6 @@ class World:
         for mirror in self._mirrors.values():
             tasks.create_task(mirror.run())
             await mirror.synced.wait()
-        tasks.create_task(self.prefetches.run())
         await self.selected.synced(SELECTED_SECONDS)
         await self._first_sync()
         tasks.create_task(self._poll_leases())
@@ -328,11 +321,6 @@ class World:
             place = (pod.namespace, pod.channel, pod.node)
             remember(self.pods_lost, place, self._clock(), MAX_REMEMBERED)
         self._wake((pod.namespace, pod.channel))
-
-    def _prefetch_changed(self, key: Key, old: PrefetchPod | None, new: PrefetchPod | None) -> None:
-        pod = new or old
-        if pod is not None:
-            self._wake((key[0], pod.channel))
 
     def _revision_changed(
         self, key: Key, old: RevisionView | None, new: RevisionView | None

@@ -18,7 +18,6 @@ from wavegate.rollout import (
     edits,
     forward,
     lost,
-    prefetch,
     prepare,
     queue,
     revert,
@@ -45,9 +44,7 @@ def decide(obs: Observation, now: float) -> Step:
         return _hands_off(obs, obs.record.rollout, now)
     if lost.is_lost(obs) and not lost.in_position(obs):
         return lost.advance(obs, now)
-    step = _timed(obs, bake.notice(obs, now) or _decide(obs, now), now)
-    step = prefetch.added(obs, step, now, paused=pause_reason(obs, now) is not None)
-    return bake.remind(obs, step, now)
+    return bake.remind(obs, _timed(obs, bake.notice(obs, now) or _decide(obs, now), now), now)
 
 
 def _timed(obs: Observation, step: Step, now: float) -> Step:

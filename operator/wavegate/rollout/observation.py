@@ -121,6 +121,10 @@ class CriticalWorkloads:
     """Why it is not known, in words; empty when it is."""
 
 
+Soak = tuple[str, str]
+"""The soak that images are pulled in: attempt, and number of the wave's ledger."""
+
+
 @dataclass(frozen=True, slots=True)
 class PrefetchPod:
     """A pod that pulls images ahead, and runs nothing."""
@@ -128,9 +132,7 @@ class PrefetchPod:
     name: str
     namespace: str
     channel: str
-    attempt: str
-    ledger: int
-    """That of the wave that soaked when it was made."""
+    soak: Soak
     node: str
     pulled: bool = False
     """All of its images are on the node."""
@@ -140,20 +142,13 @@ class PrefetchPod:
     """Nothing more comes of it."""
     terminating: bool = False
 
-    @property
-    def soaking(self) -> tuple[str, int]:
-        """Attempt and ledger of the wave for whose soak it was made."""
-        return self.attempt, self.ledger
-
 
 @dataclass(frozen=True, slots=True)
-class PrefetchFailure:
-    """Why the apiserver would not create such pods, while the wave with this ledger soaked."""
+class Prefetched:
+    """The pods that pull images ahead for a channel, and why some could not be made in a soak."""
 
-    attempt: str
-    ledger: int
-    at: float
-    message: str
+    pods: tuple[PrefetchPod, ...] = ()
+    failed: Mapping[Soak, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -214,10 +209,8 @@ class Observation:
     agents: AgentPods = field(default_factory=AgentPods)
     """Those of the running rollout."""
     bake_agents: AgentPods = field(default_factory=AgentPods)
-    prefetches: tuple[PrefetchPod, ...] = ()
-    """The pods that pull images ahead for this channel."""
-    prefetch_failure: PrefetchFailure | None = None
-    """The newest; None when there was none in this process."""
+    prefetched: Prefetched = field(default_factory=Prefetched)
+    """Nothing is decided by it: it is told."""
     blind: str = ""
     """What of the cluster we may not see as it is, in words; empty when we see everything."""
     forbidden: str = ""

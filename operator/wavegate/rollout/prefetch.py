@@ -17,7 +17,8 @@ from typing import Any
 from wavegate.api import GROUP, VERSION, Channel, Phase, PrefetchMode, WaveState
 from wavegate.evidence import NodeView
 from wavegate.rollout import proven, waves
-from wavegate.rollout.attempt import Rollout
+from wavegate.rollout.attempt import Revision, Rollout
+from wavegate.rollout.decide import pause_reason
 from wavegate.rollout.names import (
     ATTEMPT_LABEL,
     KIND_LABEL,
@@ -25,17 +26,14 @@ from wavegate.rollout.names import (
     SOAKING_LABEL,
     prefetch_name,
 )
-from wavegate.rollout.observation import Observation, PrefetchFailure
-from wavegate.rollout.steps import Action, EndPrefetch, Prefetch, Step
+from wavegate.rollout.observation import Observation, Soak
 from wavegate.rollout.trial import tolerations
 from wavegate.rollout.wording import some
 
 AT_ONCE = 20
 """So many nodes of a channel pull at a time: as many as may start a candidate's pod at a time."""
-RETRY_SECONDS = 60.0
-"""When such pods can't be created or deleted, it is tried again after so long."""
 DEADLINE_SECONDS = 3600
-"""The kubelet ends what the operator left behind."""
+"""The kubelet pulls for no longer, whatever became of the operator."""
 _KEPT = (WaveState.Moving, WaveState.Soaking, WaveState.Judging)
 _OURS = "prefetch-"
 _NOBODY = 65534
@@ -43,45 +41,62 @@ Body = dict[str, Any]
 Template = Mapping[str, Any]
 
 
-def added(obs: Observation, step: Step, now: float, *, paused: bool) -> Step:
-    """The step; where it does nothing, with what there is to do about images. Not in a revert: no
-    request comes before those of a fence.
+def soak(obs: Observation, now: float) -> Soak | None:
+    """The soak in which images are pulled; None when none is wanted. While its wave is `Moving` or
+    judged, what was pulled stays: it may soak on.
     """
-    rollout, failure = obs.record.rollout, obs.prefetch_failure
-    reverting = rollout is not None and rollout.phase is Phase.Reverting
-    failed_now = failure is not None and 0 <= now - failure.at < RETRY_SECONDS
-    if step.record is not None or step.actions or reverting or failed_now or obs.forbidden:
-        return step
-    soaking = None if paused else _soaking(obs)
-    stale = {p.soaking for p in obs.prefetches if not p.terminating} - {soaking}
-    actions: tuple[Action, ...] = tuple(EndPrefetch(*of) for of in sorted(stale))
-    if soaking is not None and not actions:
-        pods = tuple(_due(obs))
-        actions = (Prefetch(pods),) if pods else ()
-    return replace(step, actions=actions) if actions else step
+    rollout, channel = obs.record.rollout, obs.channel
+    if rollout is None or rollout.phase is not Phase.Rolling or not rollout.waves:
+        return None
+    if channel is None or channel.spec.rollout.prefetch is not PrefetchMode.NextWave:
+        return None
+    wave = rollout.waves[-1]
+    if wave.state not in _KEPT or pause_reason(obs, now) is not None:
+        return None
+    return rollout.attempt, str(wave.ledger)
 
 
-def clause(obs: Observation) -> str:
+def over(obs: Observation, now: float) -> list[Soak]:
+    """The soaks that are over, and of which pods are left."""
+    return sorted({p.soak for p in obs.prefetched.pods if not p.terminating} - {soak(obs, now)})
+
+
+def due(obs: Observation, now: float) -> dict[str, Body]:
+    """The pods that pull, by name: all that this soak needs, also those that there are."""
+    rollout, view = obs.record.rollout, obs.revision(_candidate(obs))
+    if rollout is None or obs.channel is None or view is None or soak(obs, now) is None:
+        return {}
+    if rollout.waves[-1].state is not WaveState.Soaking or obs.blind:
+        return {}
+    stable = obs.revision(obs.record.stable)
+    pull = pulled_by(view.template, stable.template if stable else {})
+    if pull is None:
+        return {}
+    pods = [_pod(obs.channel, rollout, pull, node) for node in _next(obs, rollout)]
+    return {pod["metadata"]["name"]: pod for pod in pods}
+
+
+def room(obs: Observation, now: float) -> int:
+    """How many nodes more may pull now."""
+    this = soak(obs, now)
+    pods = (p for p in obs.prefetched.pods if p.soak == this and not p.terminating)
+    return AT_ONCE - sum(1 for pod in pods if not pod.ended)
+
+
+def clause(obs: Observation, now: float) -> str:
     """What is said of it in a release's message; empty when there is nothing to say."""
-    soaking, failure = _soaking(obs), obs.prefetch_failure
-    if soaking is None:
-        return ""
-    if failure is not None and (failure.attempt, failure.ledger) == soaking:
-        return f"images can't be pulled ahead: {failure.message}"
-    pods = [pod for pod in obs.prefetches if pod.soaking == soaking]
+    this = soak(obs, now)
+    failed = obs.prefetched.failed.get(this, "") if this else ""
+    if failed:
+        return f"images can't be pulled ahead: {failed}"
+    pods = [pod for pod in obs.prefetched.pods if pod.soak == this]
     if not pods:
         return ""
     pulled = sum(1 for pod in pods if pod.pulled)
-    said = f"images of the next wave: pulled on {pulled} of {len(pods)} nodes"
+    said = f"images pulled ahead on {pulled} node{'s'[: pulled != 1]} of the next wave"
     stuck = {pod.node: pod.problem for pod in pods if pod.problem}
     why = ", ".join(sorted(set(stuck.values())))
     return f"{said}, not on {some(sorted(stuck))} ({why})" if stuck else said
-
-
-def failed(obs: Observation, message: str) -> PrefetchFailure:
-    """That what was decided on from this could not be done."""
-    attempt, ledger = _soaking(obs) or ("", 0)
-    return PrefetchFailure(attempt, ledger, obs.at, message)
 
 
 def is_ours(container: str) -> bool:
@@ -89,42 +104,14 @@ def is_ours(container: str) -> bool:
     return container.startswith(_OURS)
 
 
-def _soaking(obs: Observation) -> tuple[str, int] | None:
-    """Attempt and ledger of the wave that soaks, or may soak on; None when no image is wanted."""
-    rollout, channel = obs.record.rollout, obs.channel
-    if rollout is None or rollout.phase is not Phase.Rolling or not rollout.waves:
-        return None
-    if channel is None or channel.spec.rollout.prefetch is not PrefetchMode.NextWave:
-        return None
-    wave = rollout.waves[-1]
-    return (rollout.attempt, wave.ledger) if wave.state in _KEPT else None
-
-
-def _due(obs: Observation) -> Iterator[Body]:
-    """The pods to be made now. They are chosen anew as long as there is room for half as many as
-    may pull at a time: that is not for nothing in a large fleet.
-    """
-    rollout = obs.record.rollout
-    view = obs.revision(rollout.candidate) if rollout else None
-    if rollout is None or obs.channel is None or view is None or obs.blind:
-        return
-    if rollout.waves[-1].state is not WaveState.Soaking:
-        return
-    stable = obs.revision(obs.record.stable)
-    pull = pulled_by(view.template, stable.template if stable else {})
-    pulling = sum(1 for pod in obs.prefetches if not pod.ended)
-    if pull is None or AT_ONCE - pulling < AT_ONCE // 2:
-        return
-    there, left = {pod.name for pod in obs.prefetches}, AT_ONCE - pulling
-    for node in _next(obs, rollout):
-        name = prefetch_name(rollout.attempt, rollout.waves[-1].ledger, node.uid)
-        if left and name not in there:
-            left -= 1
-            yield _pod(obs.channel, rollout, pull, name, node.name)
+def _candidate(obs: Observation) -> Revision | None:
+    return obs.record.rollout.candidate if obs.record.rollout else None
 
 
 def _next(obs: Observation, rollout: Rollout) -> Iterator[NodeView]:
-    """The nodes that the next wave would take if this one passed now."""
+    """The nodes that the next wave would take if this one passed now, as far as they are there to
+    stay, and no other channel has them in a wave.
+    """
     passed = rollout.with_wave(state=WaveState.Passed)
     passed = replace(passed, proven=proven.by_now(obs, rollout))
     if rollout.wave + 1 >= len(rollout.plan.waves) and not waves.rest(obs, passed):
@@ -136,7 +123,10 @@ def _next(obs: Observation, rollout: Rollout) -> Iterator[NodeView]:
         chosen = waves.sweep(seen, following)
     else:
         chosen = waves.choose(seen, following, planned)[0]
-    yield from (n for n in chosen if n.ready and n.attempt(obs.key) != rollout.attempt)
+    for node in chosen:
+        free = node.attempt(obs.key) != rollout.attempt and node.name not in obs.busy
+        if free and waves.is_fit(node):
+            yield node
 
 
 def pulled_by(template: Template, stable: Template) -> Body | None:
@@ -192,7 +182,7 @@ def _container(number: int, image: str) -> Body:
     }
 
 
-def _pod(channel: Channel, rollout: Rollout, pull: Body, name: str, node: str) -> Body:
+def _pod(channel: Channel, rollout: Rollout, pull: Body, node: NodeView) -> Body:
     """The pod for one node. It belongs to the channel, with which it goes; a pod without a
     controller would keep people from draining its node, or an autoscaler from removing it.
     """
@@ -203,7 +193,7 @@ def _pod(channel: Channel, rollout: Rollout, pull: Body, name: str, node: str) -
         "apiVersion": "v1",
         "kind": "Pod",
         "metadata": {
-            "name": name,
+            "name": prefetch_name(rollout.attempt, rollout.waves[-1].ledger, node.uid),
             "namespace": channel.namespace,
             "labels": {
                 KIND_LABEL: "prefetch",
@@ -216,7 +206,7 @@ def _pod(channel: Channel, rollout: Rollout, pull: Body, name: str, node: str) -
         },
         "spec": {
             **pull,
-            "nodeName": node,
+            "nodeName": node.name,
             "containers": [{**c, "command": command} for c in pull["containers"]],
         },
     }

@@ -139,7 +139,7 @@ def _message(
         head = f"{reason.meaning} {head}"
         why = why if step.findings else ""
     more = (part for part in (obs.forbidden, stuck) if part not in why)
-    parts = (head, why, *more, suspect_report.clause(obs, rollout, now), prefetch.clause(obs))
+    parts = (head, why, *more, suspect_report.clause(obs, rollout, now), prefetch.clause(obs, now))
     return "; ".join(part for part in parts if part)
 
 

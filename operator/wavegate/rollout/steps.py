@@ -86,23 +86,6 @@ class DeletePods:
 
 
 @dataclass(frozen=True, slots=True)
-class Prefetch:
-    """Create these pods, which pull images and run nothing. One that can't be created stops no
-    rollout: it is told.
-    """
-
-    pods: tuple[Mapping[str, Any], ...]
-
-
-@dataclass(frozen=True, slots=True)
-class EndPrefetch:
-    """Delete an attempt's pods that pulled images while the wave with this ledger soaked."""
-
-    attempt: str
-    ledger: int
-
-
-@dataclass(frozen=True, slots=True)
 class Forget:
     """Delete what retention no longer keeps: a retired revision's DaemonSet, or old ledgers."""
 
@@ -118,8 +101,6 @@ Action = (
     | MoveNodes
     | UnlabelNodes
     | DeletePods
-    | Prefetch
-    | EndPrefetch
     | Forget
 )
 
@@ -191,13 +172,5 @@ def describe(action: Action) -> str:
         case DeletePods():
             which = "unbound" if action.unbound else action.node or "all"
             return f"delete pods of {action.attempt}: {which}"
-        case Prefetch() | EndPrefetch():
-            return _describe_prefetch(action)
         case Forget():
             return f"forget revision {action.revision}, ledgers of {action.ledgers_of}"
-
-
-def _describe_prefetch(action: Prefetch | EndPrefetch) -> str:
-    if isinstance(action, Prefetch):
-        return f"pull images ahead on {len(action.pods)} nodes"
-    return f"delete the pods that pulled images of {action.attempt} ahead"

@@ -60,7 +60,7 @@ def in_turn(obs: Observation, rollout: Rollout, wave: PlannedWave) -> tuple[list
     lacking = max(0, min(wave.up_to.resolve(len(members)), most) - len(has))
     # One that has the label and stands in no ledger must come into one: where nothing is stable,
     # its label is not taken back, and after a restored backup all nodes may be like that.
-    fit = [n for n in members if n.name not in has and n.name not in aside and _is_fit(n)]
+    fit = [n for n in members if n.name not in has and n.name not in aside and is_fit(n)]
     ordered = workloads.last(obs, choice.spread(in_order(fit, order_of(rollout.candidate))))
     if choice.is_early(rollout, wave):
         fresh = not is_first(rollout) and rollout.waves[-1].ledger not in obs.ledgers
@@ -133,11 +133,11 @@ def sweep(obs: Observation, rollout: Rollout) -> list[NodeView]:
     turn, plan = groups.lowest(rollout.plan, rest(obs, rollout)), rollout.plan
     suspects = {suspect.node for suspect in rollout.suspects}
     turn = workloads.last(obs, turn)
-    turn.sort(key=lambda node: (not _is_fit(node), node.name in suspects))
+    turn.sort(key=lambda node: (not is_fit(node), node.name in suspects))
     firsts, others = choice.one_of_each(obs, rollout, turn)
-    fit = {code_of(node) for node in firsts if _is_fit(node)}
-    ill = [n for n in turn if not _is_fit(n) and n not in others and code_of(n) not in fit]
-    left = [*(node for node in firsts if _is_fit(node)), *others, *ill]
+    fit = {code_of(node) for node in firsts if is_fit(node)}
+    ill = [n for n in turn if not is_fit(n) and n not in others and code_of(n) not in fit]
+    left = [*(node for node in firsts if is_fit(node)), *others, *ill]
     if plan.waves[0].staged and not rollout.waves[-1].last:
         all_pools = replace(plan.waves[0], pools=tuple(pool.name for pool in plan.pools))
         there, has = list(fleet(obs, rollout).values()), obs.moved(rollout.attempt)
@@ -176,7 +176,7 @@ def ledger_for(obs: Observation, rollout: Rollout, nodes: Iterable[NodeView]) ->
             n.name,
             n.uid,
             n.boot_id,
-            healthy=_is_fit(n),
+            healthy=is_fit(n),
             bad=tuple(sorted(n.bad)),
             agents=agents_then(theirs.get(n.name, ())),
             stratum=code_of(n),
@@ -187,7 +187,7 @@ def ledger_for(obs: Observation, rollout: Rollout, nodes: Iterable[NodeView]) ->
     return Ledger(rollout.attempt, rollout.waves[-1].ledger, frozen, sequence)
 
 
-def _is_fit(node: NodeView) -> bool:
+def is_fit(node: NodeView) -> bool:
     """Whether it can speak for the content. The harm of one that was announced to leave would be
     excused, and its taint need be none that keeps the agent away.
     """

@@ -33,8 +33,10 @@ def waits(why):
     [
         ({**pod(), "status": {}}, False, "", False),
         (pod("Pending", waits("ContainerCreating")), False, "", False),
-        (pod("Pending", waits("ImagePullBackOff")), False, "ImagePullBackOff", False),
-        (pod("Pending", waits("RunContainerError")), False, "", False),
+        (pod("Pending", waits("ErrImagePull")), False, "ErrImagePull", False),
+        (pod("Pending", waits("ImagePullBackOff")), False, "ErrImagePull", False),
+        (pod("Pending", waits("RunContainerError")), True, "", True),
+        (pod("Pending", waits("CreateContainerError")), True, "", True),
         (pod("Failed", MADE), True, "", True),
         (pod("Running", MADE), True, "", True),
         (pod("Succeeded", {"terminated": {"containerID": "c://1"}}), True, "", True),
@@ -48,7 +50,7 @@ def waits(why):
 def test_an_image_is_there_when_a_container_was_made_of_it(body, pulled, problem, ended) -> None:
     found = prefetch_pod(body, None, 0.0)
     assert (found.pulled, found.problem, found.ended) == (pulled, problem, ended)
-    assert (found.channel, found.soaking, found.node) == ("rules", ("x1", 2), "n1")
+    assert (found.channel, found.soak, found.node) == ("rules", ("x1", "2"), "n1")
 
 
 def test_one_that_is_being_deleted_is_told() -> None:

@@ -13,14 +13,7 @@ from wavegate.evidence import Ledger, LedgerNode
 from wavegate.rollout.attempt import Revision
 from wavegate.rollout.names import content_name, ledger_name, node_label
 from wavegate.rollout.record import Record
-from wavegate.rollout.steps import (
-    CopyContent,
-    CreateRevision,
-    EndPrefetch,
-    Prefetch,
-    Retarget,
-    Target,
-)
+from wavegate.rollout.steps import CopyContent, CreateRevision, Retarget, Target
 from wavegate.rollout.templates import revision_template
 
 KEY = node_label("agents", "rules")
@@ -214,21 +207,6 @@ async def test_pods_are_deleted_in_one_request(store, objects, node, unbound, fi
     (query,) = objects.queries
     assert query["labelSelector"] == "wavegate.dev/channel=rules,wavegate.dev/attempt=x1"
     assert query.get("fieldSelector") == field
-
-
-async def test_what_pulls_images_is_made_once_and_deleted_in_one_request(store, objects):
-    pods = tuple({"metadata": {"name": name}, "spec": {}} for name in ("p1", "p2"))
-    await store.prefetch(Prefetch(pods))
-    await store.prefetch(Prefetch(pods))
-    made = [f"{paths.pods('agents')}/p1", f"{paths.pods('agents')}/p2"]
-    assert sorted(objects.bodies) == made
-    objects.requests.clear()
-    await store.end_prefetch(EndPrefetch("x1", 3))
-    assert objects.requests == [("DELETE", paths.pods("agents"))]
-    assert objects.queries[-1]["labelSelector"] == (
-        "wavegate.dev/kind=prefetch,wavegate.dev/prefetch-for=rules,"
-        "wavegate.dev/attempt=x1,wavegate.dev/soaking-ledger=3"
-    )
 
 
 async def test_what_retention_no_longer_keeps_is_deleted(store, objects):

@@ -17,6 +17,7 @@ from wavegate.controller.checks import CheckRunner
 from wavegate.controller.engine import Engine
 from wavegate.controller.gather import Gatherer
 from wavegate.controller.policies import PolicyRunner
+from wavegate.controller.prefetches import PrefetchRunner
 from wavegate.controller.proofs import ProofRunner
 from wavegate.controller.work import WorkQueue
 from wavegate.controller.workloads import WorkloadRunner
@@ -53,6 +54,7 @@ class Operator:
             checks=CheckRunner(None, clock, self.queue.add),
             proofs=ProofRunner(client, clock, self.queue.add),
             policies=PolicyRunner(client, clock, self.queue.add),
+            prefetches=PrefetchRunner(client, clock, self.queue.add, lambda: True),
             workloads=WorkloadRunner(client, clock, self.queue.add),
             bindings=Bindings(client, clock, self.queue.add, "agents"),
             statuses=StatusWriter(client),

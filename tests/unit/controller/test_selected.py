@@ -104,7 +104,7 @@ async def test_pods_are_watched_while_a_record_needs_them_and_not_longer(
         await until(lambda: len(pods.asked) == 2)
         path, asked = pods.asked[0]
         assert path == f"/api/v1/namespaces/{SPACE}/pods"
-        assert asked["labelSelector"] == f"{QUERY},!wavegate.dev/channel"
+        assert asked["labelSelector"] == f"{QUERY},!wavegate.dev/channel,!wavegate.dev/prefetch-for"
         seen = agents.pods(SPACE, plan, 100.0, Kept())
         (one,) = seen.pods
         assert (one.name, one.node, one.ready, one.annotations) == ("edr-1", "n", True, {})

@@ -6,44 +6,52 @@ import pytest
 
 from support.builders import agent_template, digest, make_channel
 from support.invariants import in_wave, with_stable
-from wavegate.api import WaveState
+from wavegate.api import Phase, WaveState
 from wavegate.rollout.names import CHANNEL_LABEL, prefetch_name
-from wavegate.rollout.observation import PrefetchFailure, PrefetchPod
-from wavegate.rollout.prefetch import AT_ONCE, RETRY_SECONDS, added, clause, failed, pulled_by
-from wavegate.rollout.steps import EndPrefetch, Prefetch, Step, act
+from wavegate.rollout.observation import Prefetched, PrefetchPod
+from wavegate.rollout.prefetch import AT_ONCE, clause, due, over, pulled_by, room, soak
 
 AHEAD = {"rollout": {"prefetch": "NextWave"}}
 AGENT = f"registry.example/agent@{digest('agent')}"
+NOW = 1e6
 
 
-def soaking(make_sim, **more):
+@pytest.fixture
+def obs(make_sim):
     """The canary soaks with b, and four workers are next."""
-    sim = with_stable(make_sim(**more))
+    sim = with_stable(make_sim())
     sim.publish("b", 2)
     sim.run(200, until=in_wave(sim, "canary", WaveState.Soaking))
     return replace(sim.observe(), channel=make_channel(**AHEAD))
 
 
-@pytest.fixture
-def obs(make_sim):
-    return soaking(make_sim)
-
-
-def actions(obs, *, paused=False, now=1e6):
-    return added(obs, Step(), now, paused=paused).actions
-
-
 def pods_of(obs):
-    (found,) = actions(obs)
-    assert isinstance(found, Prefetch)
-    return found.pods
+    return list(due(obs, NOW).values())
+
+
+def nodes_of(obs):
+    return sorted(pod["spec"]["nodeName"] for pod in pods_of(obs))
 
 
 def of_node(obs, name, **more):
     rollout = obs.record.rollout
     ledger = rollout.waves[-1].ledger
     pod = prefetch_name(rollout.attempt, ledger, obs.nodes[name].uid)
-    return PrefetchPod(pod, obs.namespace, obs.name, rollout.attempt, ledger, name, **more)
+    this = more.pop("soak", (rollout.attempt, str(ledger)))
+    return PrefetchPod(pod, obs.namespace, obs.name, this, name, **more)
+
+
+def seeing(obs, *pods, **failed):
+    return replace(obs, prefetched=Prefetched(pods, **failed))
+
+
+def in_state(obs, **wave):
+    rollout = obs.record.rollout.with_wave(**wave)
+    return replace(obs, record=replace(obs.record, rollout=rollout))
+
+
+def with_node(obs, name, **fields):
+    return replace(obs, nodes={**obs.nodes, name: replace(obs.nodes[name], **fields)})
 
 
 # Which pods
@@ -51,8 +59,7 @@ def of_node(obs, name, **more):
 
 def test_each_node_of_the_next_wave_gets_a_pod_that_is_no_agent(obs):
     pods = pods_of(obs)
-    names = sorted(pod["spec"]["nodeName"] for pod in pods)
-    assert names == ["workers-2", "workers-3", "workers-4", "workers-5"]
+    assert nodes_of(obs) == ["workers-2", "workers-3", "workers-4", "workers-5"]
     assert not any(CHANNEL_LABEL in pod["metadata"]["labels"] for pod in pods)
     (owner,) = pods[0]["metadata"]["ownerReferences"]
     assert (owner["kind"], owner["uid"], owner["controller"]) == (
@@ -128,131 +135,116 @@ def test_content_in_a_config_map_is_not_pulled():
 
 
 def test_nothing_is_pulled_unless_the_channel_asks_for_it(obs):
-    assert actions(replace(obs, channel=make_channel())) == ()
-    assert actions(replace(obs, channel=None)) == ()
+    assert due(obs, NOW)
+    for channel in (make_channel(), None):
+        assert due(replace(obs, channel=channel), NOW) == {}
+        assert soak(replace(obs, channel=channel), NOW) is None
 
 
-def test_it_never_comes_before_anything_else(obs):
-    step = act(EndPrefetch("x", 1))
-    assert added(obs, step, 1e6, paused=False) is step
-    saves = Step(record=obs.record)
-    assert added(obs, saves, 1e6, paused=False) is saves
-
-
-def test_no_request_is_made_in_a_revert(obs):
-    rollout = replace(obs.record.rollout, phase=obs.record.rollout.phase.Reverting)
-    left = of_node(obs, "workers-2")
-    record = replace(obs.record, rollout=rollout)
-    assert actions(replace(obs, record=record, prefetches=(left,))) == ()
-
-
-def test_nothing_is_pulled_while_the_operator_does_not_see_or_may_not_write(obs):
-    assert actions(replace(obs, blind="the watch of pods is interrupted")) == ()
-    assert actions(replace(obs, forbidden="no RoleBinding")) == ()
+def test_nothing_is_pulled_while_the_operator_does_not_see(obs):
+    assert due(replace(obs, blind="the watch of pods is interrupted"), NOW) == {}
 
 
 @pytest.mark.parametrize("state", [WaveState.Moving, WaveState.Judging])
 def test_pods_stay_while_the_wave_may_soak_on_but_none_is_made(obs, state):
-    rollout = obs.record.rollout.with_wave(state=state)
-    obs = replace(obs, record=replace(obs.record, rollout=rollout))
-    assert actions(replace(obs, prefetches=(of_node(obs, "workers-2"),))) == ()
+    obs = seeing(in_state(obs, state=state), of_node(obs, "workers-2"))
+    assert due(obs, NOW) == {}
+    assert over(obs, NOW) == []
 
 
-@pytest.mark.parametrize("state", [WaveState.Passed, WaveState.Held])
+@pytest.mark.parametrize("state", [WaveState.Passed, WaveState.Held, WaveState.Failed])
 def test_pods_go_when_the_wave_has_passed_or_is_held(obs, state):
     left = of_node(obs, "workers-2", pulled=True, ended=True)
-    rollout = obs.record.rollout.with_wave(state=state)
-    obs = replace(obs, record=replace(obs.record, rollout=rollout), prefetches=(left,))
-    assert actions(obs) == (EndPrefetch(*left.soaking),)
+    assert over(seeing(in_state(obs, state=state), left), NOW) == [left.soak]
 
 
-def test_pods_go_when_it_is_paused_or_turned_off_or_over(obs):
+def test_pods_go_when_the_next_wave_is_open(obs):
     left = of_node(obs, "workers-2")
-    ends = (EndPrefetch(*left.soaking),)
-    obs = replace(obs, prefetches=(left,))
-    assert actions(obs, paused=True) == ends
-    assert actions(replace(obs, channel=make_channel())) == ends
-    assert actions(replace(obs, record=replace(obs.record, rollout=None))) == ends
+    rollout = obs.record.rollout.with_wave(state=WaveState.Passed).with_next_wave()
+    opened = rollout.with_wave(state=WaveState.Moving)
+    obs = seeing(replace(obs, record=replace(obs.record, rollout=opened)), left)
+    assert over(obs, NOW) == [left.soak]
+
+
+def test_pods_go_when_it_is_paused_or_turned_off_or_reverted_or_over(obs):
+    left = of_node(obs, "workers-2")
+    obs = seeing(obs, left)
+    paused = make_channel(**AHEAD, suspend=True)
+    reverting = replace(obs.record.rollout, phase=Phase.Reverting)
+    assert over(obs, NOW) == []
+    for ended in (
+        replace(obs, channel=paused),
+        replace(obs, channel=make_channel()),
+        replace(obs, record=replace(obs.record, rollout=reverting)),
+        replace(obs, record=replace(obs.record, rollout=None)),
+    ):
+        assert over(ended, NOW) == [left.soak]
+        assert due(ended, NOW) == {}
+        assert clause(ended, NOW) == ""
 
 
 def test_those_that_are_going_are_not_deleted_again(obs):
-    left = of_node(obs, "workers-2", terminating=True)
-    assert actions(replace(obs, prefetches=(left,)), paused=True) == ()
+    left = of_node(obs, "workers-2", soak=("old", "1"), terminating=True)
+    assert over(seeing(obs, left), NOW) == []
 
 
 # On which nodes
 
 
-def test_a_node_is_asked_once_in_a_soak(obs):
-    known = of_node(obs, "workers-2", pulled=True, ended=True)
-    names = [pod["spec"]["nodeName"] for pod in pods_of(replace(obs, prefetches=(known,)))]
-    assert sorted(names) == ["workers-3", "workers-4", "workers-5"]
+@pytest.mark.parametrize(
+    "fields", [{"ready": False}, {"unschedulable": True}, {"announced": "drain"}]
+)
+def test_a_node_that_may_leave_is_not_asked(obs, fields):
+    obs = with_node(obs, "workers-2", **fields)
+    assert nodes_of(obs) == ["workers-3", "workers-4", "workers-5"]
 
 
-def test_a_node_that_is_not_ready_is_not_asked(obs):
-    nodes = {**obs.nodes, "workers-2": replace(obs.nodes["workers-2"], ready=False)}
-    names = [pod["spec"]["nodeName"] for pod in pods_of(replace(obs, nodes=nodes))]
-    assert sorted(names) == ["workers-3", "workers-4", "workers-5"]
+def test_a_node_that_another_channel_has_in_a_wave_is_not_asked(obs):
+    obs = replace(obs, busy={"workers-2": "agents/other"})
+    assert nodes_of(obs) == ["workers-3", "workers-4", "workers-5"]
 
 
-def test_so_many_pull_at_a_time_and_no_more(make_sim):
-    obs = soaking(make_sim, workers=60)
-    assert len(pods_of(obs)) == AT_ONCE
-    named = [pod["spec"]["nodeName"] for pod in pods_of(obs)]
-    half = [of_node(obs, name) for name in named[: AT_ONCE // 2]]
-    assert len(pods_of(replace(obs, prefetches=tuple(half)))) == AT_ONCE - AT_ONCE // 2
-    more = [of_node(obs, name) for name in named[: AT_ONCE // 2 + 1]]
-    assert actions(replace(obs, prefetches=tuple(more))) == ()
-    done = [replace(pod, pulled=True, ended=True) for pod in more]
-    assert len(pods_of(replace(obs, prefetches=tuple(done)))) == AT_ONCE
+def test_so_many_pull_at_a_time_and_no_more(obs):
+    assert room(obs, NOW) == AT_ONCE
+    pulling = of_node(obs, "workers-2")
+    others = (
+        replace(pulling, pulled=True, ended=True),
+        replace(pulling, terminating=True),
+        replace(pulling, soak=("old", "1")),
+    )
+    assert room(seeing(obs, pulling, *others), NOW) == AT_ONCE - 1
 
 
 def test_behind_the_last_wave_there_is_nothing_to_pull(obs):
     rollout = obs.record.rollout
     wave = replace(rollout.waves[-1], name="all")
-    key = obs.key
-    side = obs.nodes["canary-0"].sides[key]
-    nodes = {name: replace(n, sides={key: side}) for name, n in obs.nodes.items()}
+    side = obs.nodes["canary-0"].sides[obs.key]
+    nodes = {name: replace(n, sides={obs.key: side}) for name, n in obs.nodes.items()}
     entries = obs.ledgers[wave.ledger]
     more = [replace(entries.nodes[0], name=n.name, uid=n.uid) for n in nodes.values()]
     ledgers = {wave.ledger: replace(entries, nodes=tuple(more))}
-    last = replace(rollout, waves=(wave, wave))
-    record = replace(obs.record, rollout=last)
-    assert actions(replace(obs, nodes=nodes, ledgers=ledgers, record=record)) == ()
+    record = replace(obs.record, rollout=replace(rollout, waves=(wave, wave)))
+    assert due(replace(obs, nodes=nodes, ledgers=ledgers, record=record), NOW) == {}
 
 
-# What is refused, and what is said
+# What is said
 
 
-def test_what_the_apiserver_refuses_is_told_and_tried_again_a_minute_later(obs):
-    failure = failed(replace(obs, at=1_000.0), "quota exceeded (HTTP 403)")
-    refused = replace(obs, prefetch_failure=failure)
-    assert clause(refused) == "images can't be pulled ahead: quota exceeded (HTTP 403)"
-    assert actions(refused, now=1_000.0 + RETRY_SECONDS - 1) == ()
-    assert len(actions(refused, now=1_000.0 + RETRY_SECONDS)) == 1
-
-
-def test_what_can_t_be_deleted_is_not_tried_with_each_look(obs):
-    left = of_node(obs, "workers-2")
-    failure = failed(replace(obs, at=1_000.0), "webhook down (HTTP 500)")
-    stuck = replace(obs, prefetches=(left,), prefetch_failure=failure)
-    assert actions(stuck, paused=True, now=1_001.0) == ()
-    assert actions(stuck, paused=True, now=1_000.0 + RETRY_SECONDS) == (EndPrefetch(*left.soaking),)
-
-
-def test_what_was_refused_in_another_soak_is_not_told(obs):
-    failure = PrefetchFailure("another", 1, 1_000.0, "quota exceeded")
-    assert clause(replace(obs, prefetch_failure=failure)) == ""
+def test_what_the_apiserver_refuses_is_told_in_that_soak_only(obs):
+    this = soak(obs, NOW)
+    refused = seeing(obs, failed={this: "quota exceeded (HTTP 403)"})
+    assert clause(refused, NOW) == "images can't be pulled ahead: quota exceeded (HTTP 403)"
+    assert clause(seeing(obs, failed={("old", "1"): "quota exceeded"}), NOW) == ""
 
 
 def test_the_message_counts_and_names_where_it_fails(obs):
-    assert clause(obs) == ""
+    assert clause(obs, NOW) == ""
     pods = [
         of_node(obs, "workers-2", pulled=True, ended=True),
-        of_node(obs, "workers-3", problem="ImagePullBackOff"),
+        of_node(obs, "workers-3", problem="ErrImagePull"),
         of_node(obs, "workers-4"),
+        of_node(obs, "workers-5", soak=("old", "1"), pulled=True),
     ]
-    assert clause(replace(obs, prefetches=tuple(pods))) == (
-        "images of the next wave: pulled on 1 of 3 nodes, not on workers-3 (ImagePullBackOff)"
+    assert clause(seeing(obs, *pods), NOW) == (
+        "images pulled ahead on 1 node of the next wave, not on workers-3 (ErrImagePull)"
     )
-    assert clause(replace(obs, prefetches=tuple(pods), channel=make_channel())) == ""
