@@ -236,8 +236,17 @@ def _publish(c: Chaos, kind: str, harm: object) -> str:
     if harm is not None:
         c.sim.harm(name, harm)
     severity = ("Routine", "Routine", "Urgent", "Emergency")[c.sim.sequence % 4]
-    said = {"loaded": f"f00d-{c.sim.sequence % 3}"} if kind == "bad" else {}
-    return c.sim.publish(name, severity=severity, **said)
+    return c.sim.publish(name, severity=severity, **_said(c, kind, name))
+
+
+def _said(c: Chaos, kind: str, name: str) -> dict[str, object]:
+    """What a release says of its content besides its digest. What does harm often comes again, in
+    another image; half of those that are good say nothing.
+    """
+    if kind == "bad":
+        fault = f"fault {c.sim.sequence % 4 // 2}"
+        return {"loaded": f"f00d-{c.sim.sequence % 3}", "layers": ["base", fault]}
+    return {"layers": ["base", name]} if c.sim.sequence % 2 else {}
 
 
 def neighbour(c: Chaos, pick: int) -> None:
