@@ -66,7 +66,7 @@ def _releases() -> Iterator[Row]:
     yield Row(None, pending, "it is created", (Reason.Queued,), stored=False)
     yield Row(pending, rolling, "its turn; the attempt is stored", (Reason.RolloutStarted,))
     yield Row(
-        pending, Phase.Rejected, "its digest is blocked", (Reason.DigestBlocked,), stored=False
+        pending, Phase.Rejected, "its content is blocked", (Reason.DigestBlocked,), stored=False
     )
     yield Row(
         pending,
@@ -93,7 +93,7 @@ def _releases() -> Iterator[Row]:
     yield Row(rolling, reverting, "a wave fails, and `onFailure: Revert`", HARM)
     yield Row(rolling, reverting, "a decision, or a deletion", BY_PERSON)
     yield Row(paused, reverting, "a decision, or a deletion", BY_PERSON)
-    blocked = "its digest was blocked under way: by a person, or by the bake of the same content"
+    blocked = "its content was blocked under way: by a person, or by the bake of the same content"
     for phase in (rolling, paused):
         yield Row(phase, reverting, blocked, (Reason.DigestBlocked,))
     yield Row(rolling, reverting, "someone fenced or deleted the candidate's DaemonSet", BY_HAND)
