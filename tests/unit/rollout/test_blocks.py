@@ -121,6 +121,27 @@ def test_a_bake_that_fails_keeps_what_is_not_in_what_nodes_go_back_to(make_sim):
     assert blocked_layers(sim.record, "b") == layers("b")
 
 
+@pytest.mark.parametrize("shares", [False, True])
+def test_when_stable_fails_the_newer_release_is_taken_back_only_if_it_has_what_failed(
+    make_sim, shares
+):
+    sim = make_sim(workers=4, rollout={"bake": "10m"})
+    for number, name in enumerate("ab", start=1):
+        sim.publish(name, number, layers=["base", name])
+        sim.run(400, until=ended(sim, name))
+    sim.publish("c", 3, layers=["base", "c", *(["b"] if shares else [])])
+    sim.run(200, until=lambda: sim.running().get("canary-0") == "c")
+    sim.revive("workers-4")
+    sim.revive("workers-2")
+    sim.run(30, until=lambda: sim.record.block_of(digest("b")))
+    sim.run(1)
+    assert blocked_layers(sim.record, "b") == layers("b")
+    rollout = sim.record.rollout
+    assert rollout.candidate.release == "c"
+    said = rollout.incident.reason if shares else rollout.paused
+    assert said is (Reason.DigestBlocked if shares else Reason.StableSuspect)
+
+
 def test_the_list_keeps_the_newest_layers_and_no_more_than_a_record_has_room_for():
     record = Record("agents", "rules")
     full = MAX_BLOCKED_LAYERS // MAX_LAYERS
