@@ -241,12 +241,13 @@ def _publish(c: Chaos, kind: str, harm: object) -> str:
 
 def _said(c: Chaos, kind: str, name: str) -> dict[str, object]:
     """What a release says of its content besides its digest. What does harm often comes again, in
-    another image; half of those that are good say nothing.
+    another image; some list no layers, so that there may be nothing that clears the base.
     """
-    if kind == "bad":
-        fault = f"fault {c.sim.sequence % 4 // 2}"
-        return {"loaded": f"f00d-{c.sim.sequence % 3}", "layers": ["base", fault]}
-    return {"layers": ["base", name]} if c.sim.sequence % 2 else {}
+    number = c.sim.sequence
+    if kind != "bad":
+        return {"layers": ["base", name]} if number % 4 else {}
+    listed = {"layers": ["base", f"fault {number % 4 // 2}"]} if number % 2 else {}
+    return {"loaded": f"f00d-{number % 3}", **listed}
 
 
 def neighbour(c: Chaos, pick: int) -> None:
