@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 import requests
 
+from support.builders import layers
 from support.operator_process import OperatorProcess, leader_of
 from support.story import Story, digest
 from wavegate_sandbox.cluster import Sandbox
@@ -219,12 +220,12 @@ def test_a_pod_of_a_stable_node_that_is_deleted_comes_back_stable(
     story.until_phase("b", "Completed")
 
 
-def test_a_digest_that_failed_is_refused_when_it_is_applied_again(
+def test_what_failed_is_refused_when_it_is_applied_again_or_built_into_another_image(
     stories: dict[str, Story], sandbox: Sandbox
 ) -> None:
     story = stories["blocked"]
     with Faults(sandbox, {digest("loop-again"): AgentCrashLoop(every_seconds=1)}):
-        story.publish("first-try", letter="loop-again")
+        story.publish("first-try", letter="loop-again", layers=["fault"])
         story.until_phase("first-try", "Reverted")
     story.publish("second-try", letter="loop-again")
     status = story.until_phase("second-try", "Rejected")
@@ -232,8 +233,16 @@ def test_a_digest_that_failed_is_refused_when_it_is_applied_again(
     assert status["reason"] == "DigestBlocked"
     assert "first-try" in status["message"]
     assert "attempt" not in status
+    story.publish("rebuilt", layers=["base", "fault"])
+    status = story.until_phase("rebuilt", "Rejected")
+    [entry] = story.channel_status()["blocked"]
+
+    assert entry["layers"] == list(layers("fault"))
+    assert status["reason"] == "DigestBlocked"
+    assert f"its layer {layers('fault')[0]}" in status["message"]
+    assert f"incident: {entry['incident']}" in status["message"]
     story.until_agents("nothing moved", story.everywhere("a"))
-    story.publish("repaired")
+    story.publish("repaired", layers=["base", "mended"])
     story.until_phase("repaired", "Completed")
 
 

@@ -10,6 +10,7 @@ from wavegate.cluster.store import Store
 from wavegate.controller import claims
 from wavegate.rollout import (
     agent_template,
+    blocks,
     busy,
     choice,
     cooldown,
@@ -175,7 +176,29 @@ def claims_before_it_has_chosen(patch) -> None:
 
 def blocks_the_digest_only(patch) -> None:
     """What agents load may come back in another image."""
-    patch.setattr(Record, "block_of", lambda record, digest, _loaded="": by_digest(record, digest))
+    patch.setattr(Record, "block_of", lambda record, digest, *_: by_digest(record, digest))
+
+
+def blocks_no_layers(patch) -> None:
+    """What is blocked is not known again by its layers."""
+    add = blocks.add
+    patch.setattr(blocks, "add", lambda record, entry: add(record, replace(entry, layers=())))
+
+
+def starts_without_layers(patch) -> None:
+    """An attempt does not know the layers of its content: they are looked at before its start."""
+    start = queue.start
+
+    def forgetful(*args):
+        rollout = start(*args)
+        return replace(rollout, candidate=replace(rollout.candidate, layers=()))
+
+    patch.setattr(queue, "start", forgetful)
+
+
+def blocks_the_base_too(patch) -> None:
+    """Of what is blocked, also what it shares with content that runs well may not return."""
+    patch.setattr(blocks, "_running_well", lambda *_: ())
 
 
 def by_digest(record: Record, digest: str) -> Blocked | None:

@@ -18,7 +18,7 @@ from simulation.log import describe, rules_of
 from simulation.machines import LEASES, Autoscaler, Machines, Scheduler, Speeds, images
 from simulation.operators import SimOperator, SimPrometheus
 from simulation.stored import stored_in
-from support.builders import digest
+from support.builders import digest, layers
 from wavegate.api import GROUP, PLURALS, VERSION, Decision
 from wavegate.cluster.forged import FORGED, REFUSED
 from wavegate.rollout.names import ATTEMPT_LABEL, CHANNEL_LABEL, node_label, record_name
@@ -187,7 +187,8 @@ class Simulation:
         image = f"registry.example/content@{digest(content or name)}"
         body = {"channel": CHANNEL, "version": name, "sequence": self.sequence}
         says = {"loadedDigest": loaded} if (loaded := spec.pop("loaded", "")) else {}
-        carried = {"content": {"image": image, **says}}
+        listed = {"layers": list(layers(*names))} if (names := spec.pop("layers", ())) else {}
+        carried = {"content": {"image": image, **says, **listed}}
         self._apply("SecurityContentRelease", name, {**body, **carried, **spec})
         return name
 

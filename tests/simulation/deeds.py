@@ -236,8 +236,18 @@ def _publish(c: Chaos, kind: str, harm: object) -> str:
     if harm is not None:
         c.sim.harm(name, harm)
     severity = ("Routine", "Routine", "Urgent", "Emergency")[c.sim.sequence % 4]
-    said = {"loaded": f"f00d-{c.sim.sequence % 3}"} if kind == "bad" else {}
-    return c.sim.publish(name, severity=severity, **said)
+    return c.sim.publish(name, severity=severity, **_said(c, kind, name))
+
+
+def _said(c: Chaos, kind: str, name: str) -> dict[str, object]:
+    """What a release says of its content besides its digest. What does harm often comes again, in
+    another image; some list no layers, so that there may be nothing that clears the base.
+    """
+    number = c.sim.sequence
+    if kind != "bad":
+        return {"layers": ["base", name]} if number % 4 else {}
+    listed = {"layers": ["base", f"fault {number % 4 // 2}"]} if number % 2 else {}
+    return {"loaded": f"f00d-{number % 3}", **listed}
 
 
 def neighbour(c: Chaos, pick: int) -> None:

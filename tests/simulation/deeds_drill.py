@@ -16,7 +16,8 @@ def spoil_drill(c: Chaos, pick: int) -> None:
     if channel is None or len(c.releases()) > 12:
         return
     c.sim.patch("Channel", "rules", rollout={**channel["spec"]["rollout"], "drill": "Always"})
-    c.sim.publish(f"drilled-{c.sim.sequence + 1}", severity="Urgent")
+    name = f"drilled-{c.sim.sequence + 1}"
+    c.sim.publish(name, severity="Urgent", layers=["base", name])
     ends = c.sim.now + PATIENCE_SECONDS
     while not _node(c) and c.sim.now < ends:
         c.wait(0.2)

@@ -55,7 +55,8 @@ def _looser_waves(old: Plan, new: Plan) -> Iterator[str]:
 
 def nothing_moves_to_what_is_blocked(guard: Any, sim: Any, change: Change) -> Iterator[str]:
     """4: from the moment a digest is on the block list, no node gets it, nor another image of which
-    agents would report the same as loaded.
+    agents would report the same as loaded, or whose release lists a layer that nothing had which
+    was ever stable.
     """
     rollout = guard.rollout
     if change.plural != "nodes" or not change.actor.startswith("operator") or rollout is None:
@@ -66,4 +67,8 @@ def nothing_moves_to_what_is_blocked(guard: Any, sim: Any, change: Change) -> It
     its = rollout.candidate
     entries = guard.books.record.blocked
     if any(b.digest == its.digest or its.loaded == b.loaded != "" for b in entries):
-        yield f"{change.key[1]} gets {rollout.candidate.release}, whose content is blocked"
+        yield f"{change.key[1]} gets {its.release}, whose content is blocked"
+    images = guard.books.images
+    listed = images.layers.get(its.digest, frozenset())
+    if any(listed & images.at_fault(entry) for entry in entries):
+        yield f"{change.key[1]} gets {its.release}, which has a layer that is blocked"

@@ -34,6 +34,7 @@ from simulation.drills import (
 from simulation.edited import a_running_plan_never_loosens, nothing_moves_to_what_is_blocked
 from simulation.fences import a_fence_stays, the_way_back_is_proven
 from simulation.hands import Hands, drained
+from simulation.images import Images
 from simulation.kinds import Kinds, control_plane_comes_alone, no_second_of_a_stratum, view
 from simulation.machines import HOST, images
 from simulation.others import Others
@@ -117,6 +118,7 @@ class Books:
     reverts: Reverts = field(default_factory=Reverts)
     published: Published = field(default_factory=Published)
     drills: Drills = field(default_factory=Drills)
+    images: Images = field(default_factory=Images)
     begun: set[tuple[str, int]] = field(default_factory=set)
     """Waves of which a node was labelled: attempt and number of the ledger."""
     late_pulls: dict[tuple[str, str], int] = field(default_factory=lambda: defaultdict(int))
@@ -188,6 +190,7 @@ class Guard:
         self.books.reverts.note(self, sim, change)
         self.books.published.note(change)
         self.books.drills.note(sim, change)
+        self.books.images.note(change)
         if change.plural == "configmaps":
             self._note_stored(sim, change)
         elif change.plural == "pods":

@@ -178,6 +178,28 @@ def rebuilt(sim: Simulation) -> None:
     sim.run(300)
 
 
+def rebuilt_of_its_layers(sim: Simulation) -> None:
+    """Content that did harm comes again in another image, which lists a layer of the first."""
+    sim.publish("a", layers=["base", "rules"])
+    sim.until_phase("a", "Completed", 600)
+    sim.harm("b", crash_loops())
+    sim.publish("b", layers=["base", "faulty rules"])
+    sim.until_phase("b", "Reverted", 300)
+    sim.publish("c", layers=["newer base", "faulty rules"])
+    sim.run(300)
+
+
+def layer_blocked_under_way(sim: Simulation) -> None:
+    """A person blocks content that shares a layer with a release that rolls out."""
+    sim.publish("a", layers=["base", "rules"])
+    sim.until_phase("a", "Completed", 600)
+    sim.publish("older", layers=["base", "shared rules"])
+    sim.publish("b", layers=["base", "shared rules", "more rules"])
+    promises.until_moved(sim, 1)
+    sim.decide("heard", "older", "Block")
+    sim.run(300)
+
+
 def crash_agent(sim: Simulation, node: str) -> None:
     sim.act(lambda: crash_loops(0.0)(sim.machines, node, sim.pods(node)[0]))
 

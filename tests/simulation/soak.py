@@ -38,7 +38,7 @@ def walk(
     with Chaos(seed, checks=checks, carrier=carrier) as chaos:
         try:
             if rng.random() < 0.8:
-                chaos.sim.publish("first")
+                chaos.sim.publish("first", layers=["base", "first"])
                 chaos.sim.until_phase("first", "Completed")
             for _ in range(steps):
                 chaos.do(rng.choice(rng.choice(kinds)), rng.randrange(1000))

@@ -16,7 +16,7 @@ from simulation.line import LOST_BEFORE, Weather
 from simulation.machines import Harm, Speeds
 from simulation.reporting import Reporter
 from simulation.telling import Teller, targets
-from support.builders import digest
+from support.builders import digest, layers
 from wavegate.api import Phase, WaveState
 from wavegate.rollout.names import ATTEMPT_LABEL
 
@@ -176,6 +176,9 @@ class Story(Simulation):
         what = f"with the content of {content}" if content else ""
         if "loaded" in spec:
             what = f"{what} with loadedDigest {spec['loaded']}".strip()
+        if "layers" in spec:
+            self.teller.layers |= dict(zip(layers(*spec["layers"]), spec["layers"], strict=True))
+            what = f"{what} with layers {', '.join(spec['layers'])}".strip()
         self.say("people", f"publish release {name} {what}".strip())
         return super().publish(name, content, **spec)
 

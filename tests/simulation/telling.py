@@ -62,6 +62,8 @@ class Teller:
         self.muted = True
         self.contents: dict[str, str] = {}
         """What was published: digest → its name."""
+        self.layers: dict[str, str] = {}
+        """The same of the layers that releases list."""
         self._began = 0.0
         self._attempts: dict[str, str] = {}
         self._letters: dict[str, str] = {}
@@ -95,6 +97,8 @@ class Teller:
         for content, name in self.contents.items():
             text = text.replace(f"image {content}", f"{name}'s content")
             text = text.replace(content, f"{name}'s content")
+        for layer, name in self.layers.items():
+            text = text.replace(layer, f"({name})")
         for attempt, name in self._attempts.items():
             text = re.sub(rf"pod {CHANNEL}-{attempt}-\w+", f"a pod of {name}", text)
             text = re.sub(rf"(DaemonSet )?{CHANNEL}-{attempt}", f"{name}'s DaemonSet", text)
@@ -292,7 +296,8 @@ def tell_record(before: Record | None, after: Record) -> Iterable[str]:
     old, new = before.rollout if before else None, after.rollout
     for block in after.blocked:
         if before is not None and block not in before.blocked:
-            yield f"blocks the content of {block.release}: {block.reason}"
+            more = f", and its layers {', '.join(block.layers)}" if block.layers else ""
+            yield f"blocks the content of {block.release}{more}: {block.reason}"
     if new is None:
         if old is not None:
             outcome = after.outcomes[0]

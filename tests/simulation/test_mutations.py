@@ -11,7 +11,7 @@ import pytest
 
 from simulation import bugs_of_judging as judging
 from simulation import bugs_of_moving as moving
-from simulation import plays, plays_of_turns, promises
+from simulation import plays, plays_of_turns, promises, scenarios, scenarios_layers
 from simulation.cluster import Simulation
 from simulation.invariants import CHECKS, OWED, BrokenInvariant
 
@@ -69,6 +69,8 @@ MUTATIONS = (
     ),
     Mutation(4, moving.looks_at_the_block_list_at_the_start_only, on(plays.blocked)),
     Mutation(4, moving.blocks_the_digest_only, on(plays.rebuilt)),
+    Mutation(4, moving.blocks_no_layers, on(plays.rebuilt_of_its_layers)),
+    Mutation(4, moving.starts_without_layers, on(plays.layer_blocked_under_way)),
     Mutation(4, judging.moves_on_after_a_fail, on(plays.bad)),
     Mutation(4, moving.pulls_while_it_moves, on(plays.pulled_ahead)),
     Mutation(4, moving.starts_in_the_cool_down, on(plays.bad_then_good)),
@@ -127,6 +129,13 @@ def test_a_bug_makes_the_test_of_its_invariant_red(mutation, monkeypatch) -> Non
     with pytest.raises(BrokenInvariant) as broken:
         mutation.run()
     assert broken.value.number == (mutation.reported or mutation.number)
+
+
+def test_what_blocks_too_much_is_caught_by_the_story_of_the_repair(monkeypatch) -> None:
+    """No invariant says that content must be let in, so a story does."""
+    moving.blocks_the_base_too(monkeypatch)
+    with pytest.raises(AssertionError, match="repaired"):
+        scenarios.SCENARIOS[scenarios_layers.blocked_layer.__name__.replace("_", "-")].tell()
 
 
 @pytest.mark.parametrize("run", RUNS, ids=lambda run: run.__name__)

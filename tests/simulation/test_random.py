@@ -45,7 +45,7 @@ class Stories(RuleBasedStateMachine):
     @precondition(lambda self: self.fresh)
     @rule()
     def a_release_is_stable(self) -> None:
-        self.chaos.sim.publish("first")
+        self.chaos.sim.publish("first", layers=["base", "first"])
         self.chaos.sim.until_phase("first", "Completed")
         self.fresh = False
 

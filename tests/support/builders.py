@@ -24,6 +24,11 @@ def digest(content: str) -> str:
     return "sha256:" + hashlib.sha256(content.encode()).hexdigest()
 
 
+def layers(*names: str) -> tuple[str, ...]:
+    """The digests of layers of these names."""
+    return tuple(digest(f"layer {name}") for name in names)
+
+
 def agent_template() -> dict[str, Any]:
     """A pod template with one container and one volume for content."""
     image = f"registry.example/agent@{digest('agent')}"
@@ -58,10 +63,16 @@ def make_channel(**spec: Any) -> Channel:
 
 
 def make_release(name: str, sequence: int, content: str = "", **spec: Any) -> Release:
-    """A release whose content is an image, by default named by the release itself."""
+    """A release whose content is an image, by default named by the release itself. `layers` are
+    told by their names, `loaded` as an agent reports it.
+    """
     image = f"registry.example/content@{digest(content or name)}"
     body: dict[str, Any] = {"channel": CHANNEL, "version": name, "sequence": sequence}
     body["content"] = {"image": image}
+    if "layers" in spec:
+        body["content"]["layers"] = layers(*spec.pop("layers"))
+    if "loaded" in spec:
+        body["content"]["loadedDigest"] = spec.pop("loaded")
     uid = f"uid-{name}-{sequence}"
     metadata: dict[str, Any] = {"name": name, "namespace": SPACE, "uid": uid, "generation": 1}
     metadata["creationTimestamp"] = timestamp(spec.pop("made", 1_000_000))
@@ -206,6 +217,7 @@ class SimDaemonSet:
             sequence=self.revision.sequence,
             digest=self.revision.digest,
             agent=self.revision.agent,
+            layers=self.revision.layers,
         )
 
 

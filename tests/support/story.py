@@ -10,6 +10,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Self
 
+from support.builders import layers
 from support.chart import apply
 from support.served import as_served, own_name
 from wavegate.rollout.names import AGENTS_LABEL
@@ -81,9 +82,13 @@ class Story:
         )
 
     def publish(self, name: str, letter: str | None = None, **spec: Any) -> str:
-        """Create the next release with this content (by default the release's name)."""
+        """Create the next release with this content (by default the release's name). `layers` are
+        told by their names.
+        """
         self.sequence += 1
-        image = f"registry.example/content@{digest(letter or name)}"
+        content: dict[str, Any] = {"image": f"registry.example/content@{digest(letter or name)}"}
+        if "layers" in spec:
+            content["layers"] = layers(*spec.pop("layers"))
         body = {
             "apiVersion": "wavegate.dev/v1alpha1",
             "kind": "SecurityContentRelease",
@@ -92,7 +97,7 @@ class Story:
                 "channel": self.channel,
                 "version": name,
                 "sequence": self.sequence,
-                "content": {"image": image},
+                "content": content,
                 **spec,
             },
         }

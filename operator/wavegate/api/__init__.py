@@ -27,7 +27,7 @@ from wavegate.api.channel import (
 )
 from wavegate.api.decision import DEFAULT_PAUSE, Decision, DecisionAction, DecisionSpec
 from wavegate.api.reasons import Reason
-from wavegate.api.release import Release, ReleaseContent, ReleaseSpec
+from wavegate.api.release import MAX_LAYERS, Release, ReleaseContent, ReleaseSpec
 from wavegate.api.resource import API_VERSION, GROUP, VERSION, ObjectMeta, Resource
 from wavegate.api.severity import Severity
 from wavegate.api.states import DecisionPhase, GateKind, Phase, WaitingFor, WaveState
@@ -50,6 +50,7 @@ __all__ = [
     "DEFAULT_PAUSE",
     "DEFAULT_WAVES",
     "GROUP",
+    "MAX_LAYERS",
     "PLURALS",
     "VERSION",
     "Agent",

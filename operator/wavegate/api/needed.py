@@ -28,7 +28,7 @@ _STATUS: Mapping[str, Mapping[str, str]] = {
         "status.stable": _REVISION,
         "status.lastBaked": _REVISION,
         "status.candidate": _REVISION,
-        "status.blocked[]": "digest release reason since incident",
+        "status.blocked[]": "digest release reason since incident layers",
         "status.nodes": "total stable candidate",
         "status.agentRollout": "template phase reason message waitingFor attempt startedAt"
         " finishedAt wave nodes suspects incident breakGlass gates",

@@ -145,9 +145,9 @@ class Reason(StrEnum):
     # Whether and when a release may start
     DigestBlocked = _reason(
         "DigestBlocked",
-        "This content failed before on this channel and may not return; publish fixed content "
-        "under a new digest, or, if it was blamed wrongly, decide Unblock, naming the incident in "
-        "the channel's status.blocked.",
+        "This content, or a layer of it, failed before on this channel and may not return; publish "
+        "fixed content under a new digest, or, if it was blamed wrongly, decide Unblock, naming "
+        "the incident in the channel's status.blocked.",
     )
     BlockedByDecision = _reason(
         "BlockedByDecision",

@@ -6,6 +6,10 @@ from wavegate.api.resource import Resource
 from wavegate.api.severity import Severity
 from wavegate.api.values import ApiModel, ObjectName
 
+MAX_LAYERS = 16
+"""Most layers that a release may list, of all platforms: its revision carries them in the record,
+and so do an annotation and the block list."""
+
 
 class ReleaseContent(ApiModel):
     """The content itself. Exactly one of `image` and `config_map` is set."""
@@ -14,6 +18,8 @@ class ReleaseContent(ApiModel):
     config_map: ObjectName | None = None
     loaded_digest: str | None = None
     """What an agent reports that has loaded it; absent = the content's own digest."""
+    layers: tuple[str, ...] = ()
+    """Digests of the layers of `image`, as who publishes it says; empty = nothing is said."""
 
     @property
     def reference(self) -> str:

@@ -8,6 +8,7 @@ import base64
 import gzip
 import hashlib
 import json
+import re
 import sys
 import zlib
 from collections.abc import Iterable, Mapping, Sequence
@@ -16,6 +17,7 @@ from typing import Any
 
 from pydantic import TypeAdapter
 
+from wavegate.api import MAX_LAYERS
 from wavegate.evidence import (
     Ledger,
     NodeView,
@@ -36,6 +38,7 @@ from wavegate.rollout.names import (
     DIGEST_ANNOTATION,
     KIND_LABEL,
     LABEL_DOMAIN,
+    LAYERS_ANNOTATION,
     LOADED_DIGEST_ANNOTATION,
     PREFETCH_LABEL,
     RELEASE_ANNOTATION,
@@ -62,6 +65,7 @@ MAX_REPORT = 128
 
 _NO_PROBLEM = ("", "ContainerCreating", "CreateContainerError", "RunContainerError")
 """Why a container of a pod that pulls waits, and pulls or has pulled."""
+_LAYER = re.compile(r"sha256:[a-f0-9]{64}")
 _LEDGER = TypeAdapter(Ledger)
 _RECORD = TypeAdapter(Record)
 _OUTCOMES = TypeAdapter(tuple[Outcome, ...])
@@ -223,7 +227,14 @@ def revision_view(body: Mapping[str, Any], _old: RevisionView | None, _now: floa
         loaded=said.get(LOADED_DIGEST_ANNOTATION, ""),
         uid=metadata.get("uid", ""),
         agent=said.get(AGENT_ANNOTATION, ""),
+        layers=_layers(said.get(LAYERS_ANNOTATION, "")),
     )
+
+
+def _layers(text: str) -> tuple[str, ...]:
+    """What someone garbled is left out, so that a record stays within its bounds."""
+    found = (layer for layer in text.split(",") if _LAYER.fullmatch(layer))
+    return tuple(dict.fromkeys(found))[:MAX_LAYERS]
 
 
 def _number(text: str) -> int | None:

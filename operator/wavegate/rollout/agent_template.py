@@ -65,7 +65,7 @@ def _problem(obs: Observation) -> Problem | None:
             f"release: {failed.release}, digest: {failed.digest}, incident: {failed.incident}. "
             "Releases go on with stable's template.",
         )
-    if obs.record.block_of(stable.digest, stable.loaded) is not None:
+    if obs.record.block_of(stable.digest, stable.loaded, stable.layers) is not None:
         return Problem(
             Reason.DigestBlocked,
             "spec.agent: stable's content is blocked, so no new agent gets it; publish repaired "

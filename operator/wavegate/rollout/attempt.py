@@ -44,6 +44,8 @@ class Revision:
     """What its agents report as loaded, where that is not the digest."""
     agent: str = ""
     """Digest of the channel's template that it was made from; empty: not known."""
+    layers: tuple[str, ...] = ()
+    """Digests of the layers of its content's image, where the release said them."""
 
     @property
     def reports(self) -> str:

@@ -43,6 +43,7 @@ def channel_status(
                 "reason": b.reason.value,
                 "incident": b.incident,
                 "since": excerpts.timestamp(b.since),
+                **({"layers": list(b.layers)} if b.layers else {}),
             }
             for b in record.blocked
         ],

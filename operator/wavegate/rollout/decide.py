@@ -20,6 +20,7 @@ from wavegate.rollout import (
     lost,
     prepare,
     queue,
+    refused,
     revert,
     succession,
 )
@@ -173,13 +174,9 @@ def _ended_by_person(obs: Observation, rollout: Rollout) -> tuple[Reason, str] |
     decided = decisions.revert_decided(obs, rollout)
     if decided:
         return Reason.RevertDecided, decided
-    blocked = obs.record.block_of(rollout.candidate.digest, rollout.candidate.loaded)
-    if blocked is None:
-        return None
-    return Reason.DigestBlocked, (
-        f"its content was blocked while it rolled out ({blocked.reason}, incident "
-        f"{blocked.incident}); publish repaired content under a new digest"
-    )
+    its = rollout.candidate
+    blocked = obs.record.block_of(its.digest, its.loaded, its.layers)
+    return (Reason.DigestBlocked, refused.told_under_way(blocked, its)) if blocked else None
 
 
 def _resumed(obs: Observation, rollout: Rollout, now: float) -> Rollout:

@@ -9,11 +9,11 @@ before the decision was made and after it, that the admission policies refuse a 
 from dataclasses import replace
 
 from wavegate.api import Decision, DecisionAction, Reason
-from wavegate.rollout import cooldown, left_out, queue, soak, take_back
+from wavegate.rollout import blocks, cooldown, left_out, queue, soak, take_back
 from wavegate.rollout.attempt import AGENT_UID, UNOPENED, Rollout
 from wavegate.rollout.cooldown import STAMP_SECONDS
 from wavegate.rollout.observation import Observation
-from wavegate.rollout.record import MAX_BLOCKED, Blocked, DecisionNote, Outcome, Record
+from wavegate.rollout.record import Blocked, DecisionNote, Outcome, Record
 from wavegate.rollout.steps import Problem
 
 MAX_DECISIONS = 100
@@ -113,10 +113,10 @@ def _block(obs: Observation, record: Record, decision: Decision, now: float) -> 
     wanted, by = decision.spec, decision.name[:MAX_INCIDENT]
     if record.block_of(wanted.digest):
         return record
-    loaded = next(queue.loaded_of(r) for r in obs.releases if r.name == wanted.release)
+    release = next(r for r in obs.releases if r.name == wanted.release)
+    what = (queue.loaded_of(release), release.spec.content.layers)
     reason = Reason.BlockedByDecision
-    entry = Blocked(wanted.digest, wanted.release, reason, now, by, loaded)
-    return replace(record, blocked=(entry, *record.blocked)[:MAX_BLOCKED])
+    return blocks.add(record, Blocked(wanted.digest, wanted.release, reason, now, by, *what))
 
 
 def _fresh(obs: Observation, now: float) -> list[Decision]:

@@ -241,4 +241,5 @@ def _revision(before: Record, view: RevisionView, now: float) -> Revision:
         since=now,
         loaded=view.loaded,
         agent=view.agent,
+        layers=view.layers,
     )

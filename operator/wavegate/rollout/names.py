@@ -42,6 +42,10 @@ LOADED_DIGEST_ANNOTATION = "wavegate.dev/loaded-digest"
 """On a revision: what an agent reports that has loaded its content; read back as the others are. On
 a pod, by default: what its agent reports."""
 
+LAYERS_ANNOTATION = "wavegate.dev/layers"
+"""On a revision: the layers of its content's image, as its release lists them, with commas; read
+back as the others are."""
+
 AGENT_ANNOTATION = "wavegate.dev/agent-template"
 """On a revision: digest of the channel's template that it was made from."""
 

@@ -48,6 +48,7 @@ class RevisionView:
     loaded: str = ""
     agent: str = ""
     """Digest of the channel's template that it was made from, as its annotation says."""
+    layers: tuple[str, ...] = ()
 
     def targets(self, key: str, target: Target, attempt: str = "") -> bool:
         """Tell whether its DaemonSet points where `target` says."""

@@ -89,10 +89,11 @@ def loaded_of(release: Release) -> str:
 
 
 def block_of(obs: Observation, release: Release) -> Blocked | None:
-    """What keeps its content from this channel; None when nothing does. Layers of images are not
-    compared: no registry is read.
+    """What keeps its content from this channel; None when nothing does. Its layers are those that
+    it lists: no registry is read.
     """
-    return obs.record.block_of(digest_of(obs, release), loaded_of(release))
+    layers = release.spec.content.layers
+    return obs.record.block_of(digest_of(obs, release), loaded_of(release), layers)
 
 
 def eligible(obs: Observation) -> Sequence[Release]:
@@ -147,6 +148,7 @@ def start(obs: Observation, channel: Channel, release: Release, now: float) -> R
         since=now,
         loaded=loaded_of(release),
         agent=agent_template.of_release(obs),
+        layers=release.spec.content.layers,
     )
     template = agent_template.template_of_release(obs)
     carriers = obs.carriers(template) if template is not None else obs.nodes

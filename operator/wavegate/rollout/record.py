@@ -5,8 +5,9 @@ one began, and a stale leader can't begin anything. The status of our kinds only
 is remembered of the one attempt that is under way is in `attempt`.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
+from itertools import chain
 from typing import Self
 
 from wavegate.api import Phase, Reason, Severity
@@ -19,6 +20,8 @@ MAX_DETAILED = 8
 """Outcomes that keep their waves, and what stopped them: a ConfigMap holds 1 MiB."""
 MAX_HISTORY = 5
 MAX_BLOCKED = 100
+MAX_BLOCKED_LAYERS = 256
+"""Layers in the whole block list, 18 KiB: those of the newest 16 entries at least."""
 MAX_DRILLED = 20
 MAX_FAILED_AGENTS = 20
 MAX_OLD_MESSAGE = 512
@@ -101,6 +104,18 @@ class Blocked:
     """The attempt that did harm; a person who unblocks the digest has to name it."""
     loaded: str = ""
     """What its agents report as loaded, where the release said so: other images may bring it."""
+    layers: tuple[str, ...] = ()
+    """Layers of its image that no other image may bring either; see `blocks`."""
+
+    def is_of(self, digest: str, loaded: str = "") -> bool:
+        """Whether it is about content with this digest, or that agents report as this."""
+        if self.digest == digest:
+            return True
+        return bool(loaded and self.loaded) and plain_digest(self.loaded) == plain_digest(loaded)
+
+    def shared(self, layers: Iterable[str]) -> tuple[str, ...]:
+        """Those of these layers that it keeps from the channel."""
+        return tuple(layer for layer in layers if layer in self.layers)
 
 
 @dataclass(frozen=True, slots=True)
@@ -229,14 +244,16 @@ class Record:
         """The entry that keeps this template from being tried again, if any."""
         return next((b for b in self.failed_agents if b.digest == agent), None)
 
-    def block_of(self, digest: str, loaded: str = "") -> Blocked | None:
-        """The entry that blocks this digest, else one whose agents report the same as `loaded`."""
-        same = next((b for b in self.blocked if b.digest == digest), None)
-        if same is not None or not loaded:
-            return same
-        wanted = plain_digest(loaded)
-        said = (b for b in self.blocked if b.loaded)
-        return next((b for b in said if plain_digest(b.loaded) == wanted), None)
+    def block_of(
+        self, digest: str, loaded: str = "", layers: tuple[str, ...] = ()
+    ) -> Blocked | None:
+        """The entry that blocks this digest, else one whose agents report the same as `loaded`,
+        else one that blocks one of these `layers`.
+        """
+        itself = (b for b in self.blocked if b.digest == digest)
+        alike = (b for b in self.blocked if b.is_of(digest, loaded))
+        of_a_layer = (b for b in self.blocked if b.shared(layers))
+        return next(chain(itself, alike, of_a_layer), None)
 
 
 def _shortened(outcome: Outcome, place: int) -> Outcome:

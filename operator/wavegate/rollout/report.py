@@ -158,7 +158,9 @@ def _queue_place(
         return Phase.Pending, problem.reason, problem.message, WaitingFor.Person
     blocked = queue.block_of(obs, release)
     if blocked:
-        message = refused.told(blocked, queue.digest_of(obs, release))
+        its = release.spec.content
+        digest, loaded = queue.digest_of(obs, release), queue.loaded_of(release)
+        message = refused.told(blocked, digest, loaded, its.layers)
         return Phase.Rejected, Reason.DigestBlocked, message, WaitingFor.Nothing
     lowest = obs.record.highest_sequence
     running = obs.record.rollout

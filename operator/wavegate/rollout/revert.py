@@ -10,12 +10,12 @@ from dataclasses import replace
 
 from wavegate.api import OnFailure, Phase, Reason, WaveState
 from wavegate.evidence import LEASE_STALE_SECONDS, Finding, PodView
-from wavegate.rollout import left_out, soak, stable_suspect
+from wavegate.rollout import blocks, left_out, soak, stable_suspect
 from wavegate.rollout.attempt import Incident, Rollout
 from wavegate.rollout.back import lacking, waits_since
 from wavegate.rollout.lacks import Lack
 from wavegate.rollout.observation import Observation
-from wavegate.rollout.record import MAX_BLOCKED, Blocked, Record
+from wavegate.rollout.record import Blocked, Record
 from wavegate.rollout.steps import TICK, Action, DeletePods, Retarget, Step, Target
 from wavegate.rollout.waves import baseline_of
 
@@ -141,8 +141,8 @@ def block(record: Record, rollout: Rollout, reason: Reason, now: float) -> Recor
     bad = rollout.candidate
     if bad.is_agent or record.block_of(bad.digest):
         return record
-    entry = Blocked(bad.digest, bad.release, reason, now, rollout.attempt, bad.loaded)
-    return replace(record, blocked=(entry, *record.blocked)[:MAX_BLOCKED])
+    what = (bad.loaded, bad.layers)
+    return blocks.add(record, Blocked(bad.digest, bad.release, reason, now, rollout.attempt, *what))
 
 
 def _wave(rollout: Rollout) -> tuple[int, str]:

@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from wavegate.api import Phase, Reason, WaveState
 from wavegate.rollout.attempt import Rollout, WaveRun
 from wavegate.rollout.edits import is_tighter
-from wavegate.rollout.record import MAX_BLOCKED, MAX_OUTCOMES, Record
+from wavegate.rollout.record import MAX_BLOCKED, MAX_BLOCKED_LAYERS, MAX_OUTCOMES, Record
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,7 +66,7 @@ def _releases() -> Iterator[Row]:
     yield Row(None, pending, "it is created", (Reason.Queued,), stored=False)
     yield Row(pending, rolling, "its turn; the attempt is stored", (Reason.RolloutStarted,))
     yield Row(
-        pending, Phase.Rejected, "its digest is blocked", (Reason.DigestBlocked,), stored=False
+        pending, Phase.Rejected, "its content is blocked", (Reason.DigestBlocked,), stored=False
     )
     yield Row(
         pending,
@@ -93,7 +93,7 @@ def _releases() -> Iterator[Row]:
     yield Row(rolling, reverting, "a wave fails, and `onFailure: Revert`", HARM)
     yield Row(rolling, reverting, "a decision, or a deletion", BY_PERSON)
     yield Row(paused, reverting, "a decision, or a deletion", BY_PERSON)
-    blocked = "its digest was blocked under way: by a person, or by the bake of the same content"
+    blocked = "its content was blocked under way: by a person, or by the bake of the same content"
     for phase in (rolling, paused):
         yield Row(phase, reverting, blocked, (Reason.DigestBlocked,))
     yield Row(rolling, reverting, "someone fenced or deleted the candidate's DaemonSet", BY_HAND)
@@ -235,9 +235,15 @@ def _kept(before: Record, after: Record) -> Iterator[str]:
     if len(new) < MAX_OUTCOMES and new[fresh:] != old:
         yield "outcomes are lost"
     decided = len({n.uid for n in after.decisions} - {n.uid for n in before.decisions})
-    lost = len(set(before.blocked) - set(after.blocked))
+    kept = {replace(b, layers=()): b.layers for b in after.blocked}
+    lost = sum(1 for b in before.blocked if replace(b, layers=()) not in kept)
     if len(after.blocked) < MAX_BLOCKED and lost > decided:
         yield "a blocked digest is lost"
+    room = MAX_BLOCKED_LAYERS - sum(len(b.layers) for b in after.blocked)
+    for b in before.blocked:
+        left = kept.get(replace(b, layers=()), b.layers)
+        if left != b.layers and (left or len(b.layers) <= room):
+            yield f"layers of blocked {b.digest} are lost"
 
 
 def _is_taken_back(before: Record, after: Record) -> bool:

@@ -96,6 +96,13 @@ def test_a_record_of_a_version_that_did_not_bake_is_read(record):
     assert read.rollout.plan.bake == 24 * 3600
 
 
+def test_a_record_of_a_version_that_knew_no_layers_is_read(record):
+    known = json.loads(encode_record(record)["record"])
+    for revision in (known["stable"], known["rollout"]["candidate"], *known["blocked"]):
+        assert revision.pop("layers") == []
+    assert stored("record", data={"record": json.dumps(known)}).record == record
+
+
 def full_bake(record):
     """As many suspects and drained nodes as a bake remembers, with names as clouds give them."""
     name = "ip-10-{}-{}.a-region-of-some-cloud.compute.internal"

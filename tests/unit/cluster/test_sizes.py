@@ -10,7 +10,7 @@ import pytest
 
 from support import fleet
 from support.builders import CHANNEL, SPACE, digest
-from wavegate.api import GateKind, Phase, Reason
+from wavegate.api import MAX_LAYERS, GateKind, Phase, Reason
 from wavegate.cluster import paths
 from wavegate.cluster.client import ApiError
 from wavegate.cluster.projections import encode_ledger, encode_record, stored_config_map
@@ -24,6 +24,7 @@ from wavegate.rollout.attempt import AGENT_UID, Incident
 from wavegate.rollout.breakglass import MAX_LINE
 from wavegate.rollout.record import (
     MAX_BLOCKED,
+    MAX_BLOCKED_LAYERS,
     MAX_FAILED_AGENTS,
     MAX_HISTORY,
     MAX_OUTCOMES,
@@ -35,6 +36,8 @@ from wavegate.rollout.wording import MAX_MESSAGE, brief
 NODES = 5_000
 LONGEST = "n" * 247 + "-{:05d}"
 STATUS_BYTES = 64 << 10
+CHANNEL_BYTES = STATUS_BYTES + (20 << 10)
+"""A channel's status lists the layers of its block list besides."""
 OBJECT_BYTES = 1 << 20
 LONG_WORDS = 'this "word" ü is quoted from someone\'s answer; ' * 1_000
 WAVES, CHECKS = 60, 20
@@ -76,8 +79,9 @@ def largest():
     (lined,) = gates.with_lines((wave,), said)
     restless = tuple(obs.nodes)[: soak.MAX_UNSTEADY]
     last = replace(wave, interrupted=LONG_WORDS[: soak.MAX_WHY], unsteady=restless)
+    listed = tuple(digest(f"layer {n}") for n in range(MAX_LAYERS))
     candidate = replace(
-        rollout.candidate, release="r" * 253, version="v" * 63, daemon_set="d" * 253
+        rollout.candidate, release="r" * 253, version="v" * 63, daemon_set="d" * 253, layers=listed
     )
     rollout = replace(
         rollout,
@@ -94,11 +98,13 @@ def largest():
     blocked = Blocked(
         digest("x"), "r" * 253, Reason.RevertedWithNodesDown, fleet.NOW, "i" * 63, "l" * 128
     )
+    whole = MAX_BLOCKED_LAYERS // MAX_LAYERS
     record = replace(
         ended,
         stable=candidate,
         history=(record.stable, *(candidate,) * (MAX_HISTORY - 1)),
-        blocked=(blocked,) * MAX_BLOCKED,
+        last_baked=candidate,
+        blocked=(replace(blocked, layers=listed),) * whole + (blocked,) * (MAX_BLOCKED - whole),
         failed_agents=(blocked,) * MAX_FAILED_AGENTS,
         template_seen=("s" * 128, digest("x")),
     )
@@ -135,11 +141,9 @@ async def write(client, objects, written):
 
 async def test_the_largest_status_of_a_channel_fits(largest, write):
     assert len(largest.record.blocked) == 100
-    assert (
-        32 << 10
-        < await write(largest.channel, channel_report.channel_status(largest))
-        < STATUS_BYTES
-    )
+    shown = channel_report.channel_status(largest)
+    assert sum(len(b.get("layers", ())) for b in shown["blocked"]) == MAX_BLOCKED_LAYERS
+    assert STATUS_BYTES < await write(largest.channel, shown) < CHANNEL_BYTES
 
 
 async def test_the_largest_status_of_a_channel_whose_agent_changes_fits(largest, write):
@@ -150,7 +154,7 @@ async def test_the_largest_status_of_a_channel_whose_agent_changes_fits(largest,
     status = channel_report.channel_status(replace(largest, record=record), step, fleet.NOW)
     assert len(status["agentRollout"]["gates"]) == CHECKS + 3
     # A hundred blocked digests, and a decision record besides.
-    assert STATUS_BYTES < await write(largest.channel, status) < STATUS_BYTES + (16 << 10)
+    assert CHANNEL_BYTES < await write(largest.channel, status) < CHANNEL_BYTES + (16 << 10)
 
 
 @pytest.mark.parametrize("running", [True, False])
@@ -171,7 +175,7 @@ async def test_the_largest_status_of_a_release_fits(largest, write, written, run
 async def test_a_channel_s_problem_in_someone_else_s_words_is_cut(largest, write, written):
     agent = replace(largest.agent, refused=LONG_WORDS)
     status = channel_report.channel_status(replace(largest, agent=agent))
-    assert await write(largest.channel, status) < STATUS_BYTES
+    assert await write(largest.channel, status) < CHANNEL_BYTES
     condition, *_ = written(largest.channel)["status"]["conditions"]
     assert condition["reason"] == "InvalidTemplate"
     assert condition["message"].endswith("…")
@@ -180,7 +184,7 @@ async def test_a_channel_s_problem_in_someone_else_s_words_is_cut(largest, write
 async def test_a_line_to_paste_is_never_cut(largest, write, written):
     lines = ["kubectl " + "x" * (MAX_LINE - 8)] * 5
     status = {**channel_report.channel_status(largest), "breakGlass": lines}
-    assert await write(largest.channel, status) < STATUS_BYTES
+    assert await write(largest.channel, status) < CHANNEL_BYTES
     assert written(largest.channel)["status"]["breakGlass"] == lines
 
 

@@ -4,7 +4,8 @@ import copy
 
 import pytest
 
-from support.builders import agent_template
+from support.builders import agent_template, layers
+from wavegate.api import MAX_LAYERS
 from wavegate.cluster import paths
 from wavegate.cluster.client import ApiError
 from wavegate.cluster.projections import content_view, revision_view, stored_config_map
@@ -102,8 +103,8 @@ async def test_a_planted_copy_is_seen_for_what_it_is_or_refused(store, objects, 
     assert seen.digest != digest
 
 
-def create(attempt="x1"):
-    revision = Revision(attempt, f"rules-{attempt}", "b", "u", "v", 2, "sha256:d", 0.0)
+def create(attempt="x1", **carries):
+    revision = Revision(attempt, f"rules-{attempt}", "b", "u", "v", 2, "sha256:d", 0.0, **carries)
     return CreateRevision(revision, revision_template(agent_template(), "rules", attempt))
 
 
@@ -273,3 +274,27 @@ async def test_a_sequence_that_someone_garbled_is_none(store, objects, text):
     body = objects.bodies[f"{SETS}/rules-x1"]
     body["metadata"]["annotations"]["wavegate.dev/sequence"] = text
     assert revision_view(body, None, 0.0).sequence is None
+
+
+async def test_a_revision_says_the_layers_of_its_content(store, objects):
+    listed = layers("base", "rules")
+    await store.create_revision(create(layers=listed))
+    assert revision_view(objects.bodies[f"{SETS}/rules-x1"], None, 0.0).layers == listed
+
+
+@pytest.mark.parametrize(
+    ("text", "read"),
+    [
+        ("", ()),
+        ("sha256:short," + layers("a")[0], layers("a")),
+        (layers("a")[0] + "0", ()),
+        (",".join(layers("a", "b", "a")), layers("a", "b")),
+        (",".join(layers(*map(str, range(99)))), layers(*map(str, range(MAX_LAYERS)))),
+    ],
+    ids=["none", "short", "long", "twice", "many"],
+)
+async def test_layers_that_someone_garbled_are_left_out(store, objects, text, read):
+    await store.create_revision(create())
+    body = objects.bodies[f"{SETS}/rules-x1"]
+    body["metadata"]["annotations"]["wavegate.dev/layers"] = text
+    assert revision_view(body, None, 0.0).layers == read

@@ -7,10 +7,10 @@ import pytest
 
 from support.builders import digest, make_channel, make_decision
 from support.invariants import ended, with_stable
-from wavegate.api import Phase, Reason, WaveState
-from wavegate.rollout import report, transitions
+from wavegate.api import MAX_LAYERS, Phase, Reason, WaveState
+from wavegate.rollout import blocks, report, transitions
 from wavegate.rollout.decide import decide
-from wavegate.rollout.record import Blocked
+from wavegate.rollout.record import MAX_BLOCKED_LAYERS, Blocked
 from wavegate.rollout.steps import Target
 
 CHECK = {"name": "crashes", "query": "x", "max": 0, "interval": "1s"}
@@ -497,6 +497,16 @@ FORBIDDEN = [
     pytest.param(lambda r: replace(r, outcomes=()), "outcomes are lost", id="lose outcomes"),
     pytest.param(lambda r: replace(r, blocked=()), "blocked digest", id="lose a block"),
     pytest.param(
+        lambda r: replace(r, blocked=(replace(r.blocked[0], layers=()),)),
+        "layers of blocked sha256:x are lost",
+        id="lose the layers of a block",
+    ),
+    pytest.param(
+        lambda r: replace(r, blocked=(replace(r.blocked[0], layers=("one",)),)),
+        "layers of blocked sha256:x are lost",
+        id="lose a layer of a block",
+    ),
+    pytest.param(
         lambda r: r.ended(Phase.Completed, Reason.Superseded, "", 0.0), "no row", id="end oddly"
     ),
 ]
@@ -504,9 +514,23 @@ FORBIDDEN = [
 
 @pytest.mark.parametrize(("change", "why"), FORBIDDEN)
 def test_what_has_no_row_is_forbidden_and_named(soaking, change, why):
-    before = replace(soaking, blocked=(Blocked("sha256:x", "x", Reason.AgentRestarted, 0.0),))
+    block = Blocked("sha256:x", "x", Reason.AgentRestarted, 0.0, layers=("one", "two"))
+    before = replace(soaking, blocked=(block,))
     assert transitions.check(before, before) == ""
     assert why in transitions.check(before, change(before))
+
+
+def test_layers_that_a_full_list_has_no_room_for_may_be_lost(soaking):
+    def entry(number):
+        names = tuple(f"{number}.{layer}" for layer in range(MAX_LAYERS))
+        return Blocked(f"sha256:{number}", "x", Reason.AgentRestarted, 0.0, layers=names)
+
+    record = soaking
+    for number in range(MAX_BLOCKED_LAYERS // MAX_LAYERS + 3):
+        after = blocks.add(record, entry(number))
+        assert transitions.check(record, after) == ""
+        record = after
+    assert record.blocked[-1].layers == ()
 
 
 def test_a_revert_only_ends(soaking):
