@@ -19,6 +19,7 @@ from wavegate.rollout import (
     exposure,
     groups,
     labels,
+    prepare,
     queue,
     soak,
     succession,
@@ -272,3 +273,13 @@ def takes_the_agent_along(patch) -> None:
 def gives_a_release_the_new_agent(patch) -> None:
     """A release takes the channel's template as it is, whatever stable was made from."""
     patch.setattr(agent_template, "_carried", lambda _obs: None)
+
+
+def gives_a_start_up_without_a_word(patch) -> None:
+    """What kept a release from starting is not stored."""
+    give_up = prepare._give_up
+
+    def silent(obs, rollout, problem, now) -> Step:
+        return give_up(obs, rollout, replace(problem, message=""), now)
+
+    patch.setattr(prepare, "_give_up", silent)

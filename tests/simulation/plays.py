@@ -171,6 +171,21 @@ def rebuilt(sim: Simulation) -> None:
     sim.run(300)
 
 
+def given_up(sim: Simulation) -> None:
+    """A pool selects no node in the moment in which a release starts."""
+    good(sim)
+    pools = sim.channel_spec()["pools"]
+    sim.publish("late")
+    while sim.record.rollout is None:
+        sim.run(0.01)
+    none = {"name": "none", "selector": {"matchLabels": {"pool": "none"}}}
+    sim.patch("Channel", "rules", pools=[*pools, none])
+    sim.run(20)
+    sim.patch("Channel", "rules", pools=pools)
+    sim.until_phase("late", "Completed", 600)
+    assert sim.record.given_up
+
+
 def crash_agent(sim: Simulation, node: str) -> None:
     sim.act(lambda: crash_loops(0.0)(sim.machines, node, sim.pods(node)[0]))
 

@@ -148,3 +148,27 @@ def small_pools_in_steps(story: Story) -> None:
     steps = [after - before for before, after in zip([0, *counts], counts, strict=False)]
     assert max(steps) <= 2, counts
     assert story.everywhere("a")
+
+
+@scenario()
+def start_that_is_given_up(story: Story) -> None:
+    """A pool selects no node in the moment in which a release starts
+    That is nothing about the release: nothing of it was made yet, so it is as if it had not
+    started. It starts again by itself when the pool has nodes.
+    """
+    none = {"name": "none", "selector": {"matchLabels": {"pool": "none"}}}
+    right = story.channel_spec()["pools"]
+    story.publish("b")
+    while story.record.rollout is None:
+        story.run(0.01)
+    story.people(
+        "give the channel a pool that selects no node",
+        lambda: story.patch("Channel", "rules", pools=[*right, none]),
+    )
+    story.run(60)
+    assert story.record.rollout is None
+    assert story.status("b")["phase"] == Phase.Pending
+    assert story.status("b")["reason"] == "PoolMatchesNoNode"
+    story.people("take it away again", lambda: story.patch("Channel", "rules", pools=right))
+    story.until_ended("b", Phase.Completed)
+    assert story.everywhere("b")

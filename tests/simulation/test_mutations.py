@@ -94,6 +94,7 @@ MUTATIONS = (
     Mutation(12, moving.says_the_same_again, promises.a_quiet_cluster_gets_no_writes),
     Mutation(13, moving.forgets_other_channels, on(plays.two_channels)),
     Mutation(14, moving.fails_each_drill, on(plays.drilled)),
+    Mutation(14, moving.gives_a_start_up_without_a_word, on(plays.given_up)),
     Mutation(14, judging.keeps_the_reason_to_itself, on(plays.bad)),
     Mutation(15, moving.forgets_unlabelled_nodes, promises.without_the_operator_all_stays),
     Mutation(16, moving.points_stable_at_the_candidates_nodes, on(plays.good)),
