@@ -172,3 +172,37 @@ def start_that_is_given_up(story: Story) -> None:
     story.people("take it away again", lambda: story.patch("Channel", "rules", pools=right))
     story.until_ended("b", Phase.Completed)
     assert story.everywhere("b")
+
+
+WORKERS = {
+    "waves": [
+        {"name": "canary", "pools": ["canary"], "upTo": "100%"},
+        {"name": "workers", "pools": ["workers"], "upTo": "100%"},
+    ]
+}
+
+
+@scenario(workers=2, spec=WORKERS)
+def pool_that_selects_no_node_any_more(story: Story) -> None:
+    """While the first wave soaks, people give all workers another label
+    The plan is frozen, so the next wave has no node. It is held, and says which pool that is and
+    what to do; labelled again, one of them is enough for it to go on, and a sweep takes the other.
+    """
+    story.publish("b")
+    story.until_wave("canary", WaveState.Soaking)
+    for name in ("workers-1", "workers-2"):
+        set_pool(story, name, "batch")
+    story.run(120)
+    assert "workers (pool=workers)" in story.status("b")["message"]
+    story.people(
+        "label it pool=workers",
+        lambda: story.label_node("workers-1", pool="workers"),
+        ["workers-1"],
+    )
+    story.until_ended("b", Phase.Completed)
+    assert story.everywhere("b")
+
+
+def set_pool(story: Story, node: str, pool: str) -> None:
+    """People move a node to another pool."""
+    story.people(f"label it pool={pool}", lambda: story.label_node(node, pool=pool), [node])
