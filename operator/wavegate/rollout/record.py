@@ -228,6 +228,17 @@ class Record:
         stable = [self.stable.sequence] if self.stable else []
         return max([self.floor, *stable, *(outcome.sequence for outcome in self.outcomes)])
 
+    @property
+    def named(self) -> frozenset[str]:
+        """Names of releases by which a person may still decide something, also when they are gone:
+        those that ended or are blocked here, and the one whose content an agent's change carries.
+        """
+        names = {outcome.release for outcome in self.outcomes}
+        names |= {entry.release for entry in (*self.blocked, *self.failed_agents)}
+        if self.rollout is not None and self.rollout.candidate.is_agent:
+            names.add(self.rollout.candidate.release)
+        return frozenset(names)
+
     def knows(self, attempt: str) -> bool:
         """Whether this attempt is remembered in any way."""
         candidate = self.rollout.candidate if self.rollout else None
