@@ -23,6 +23,7 @@ from wavegate.rollout import (
     queue,
     soak,
     succession,
+    suspects,
     templates,
     way_back,
     workloads,
@@ -283,3 +284,13 @@ def gives_a_start_up_without_a_word(patch) -> None:
         return give_up(obs, rollout, replace(problem, message=""), now)
 
     patch.setattr(prepare, "_give_up", silent)
+
+
+def drills_in_the_plans_first_wave_only(patch) -> None:
+    """Where that has no nodes, there is no drill."""
+    patch.setattr(drill, "is_first", lambda rollout: rollout.wave == 0)
+
+
+def takes_a_name_for_a_machine(patch) -> None:
+    """A stalled node that was rebooted or replaced is what it was."""
+    patch.setattr(suspects, "booted_anew", lambda _obs, _rollout: frozenset())

@@ -8,6 +8,8 @@ from simulation.stored import stored_in
 from wavegate.api import PLURALS, Phase, Reason
 from wavegate.rollout.attempt import Incident, Rollout
 from wavegate.rollout.record import Record
+from wavegate.rollout.transitions import HARM
+from wavegate.rollout.wording import MAX_MESSAGE
 
 RELEASES = PLURALS["SecurityContentRelease"]
 PEOPLE = {Reason.RevertDecided: "decision ", Reason.ReleaseDeleted: "release "}
@@ -45,6 +47,7 @@ def _record(before: Record, after: Record) -> Iterator[str]:
     old, new = before.rollout, after.rollout
     if new is not None and new.phase is Phase.Reverting:
         yield from _incident(new.incident)
+        yield from _forgotten(old, new)
     if new is None and old is not None:
         yield from _end(old, after)
     for block in after.blocked:
@@ -53,6 +56,16 @@ def _record(before: Record, after: Record) -> Iterator[str]:
     for note in after.decisions:
         if not note.uid or not note.release_uid or not note.at:
             yield "a decision is noted without saying whose, on what, and when"
+
+
+def _forgotten(old: Rollout | None, new: Rollout) -> Iterator[str]:
+    """What harm was seen before a person decided; the message of that may be cut."""
+    before = old.incident if old is not None and old.attempt == new.attempt else None
+    if before is None or new.incident is None or new.incident.reason in HARM:
+        return
+    said = before.message[:100]
+    if said not in new.incident.message and len(new.incident.message) < MAX_MESSAGE // 2:
+        yield f"a revert forgets what was seen before: {said}"
 
 
 def _end(old: Rollout, after: Record) -> Iterator[str]:

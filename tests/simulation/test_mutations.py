@@ -59,6 +59,7 @@ MUTATIONS = (
     Mutation(2, moving.soaks_without_its_drill, on(plays.drilled)),
     Mutation(2, moving.does_not_look_at_what_went_back, on(plays.drilled)),
     Mutation(2, moving.drills_when_all_are_moved, on(plays.one_of_three_drilled)),
+    Mutation(2, moving.drills_in_the_plans_first_wave_only, on(plays.drilled_after_an_empty_wave)),
     Mutation(3, moving.moves_all_at_once, on(plays.good)),
     Mutation(3, moving.takes_a_stratum_at_once, on(plays.kinds)),
     Mutation(3, moving.takes_the_control_plane_along, on(plays.kinds)),
@@ -77,6 +78,7 @@ MUTATIONS = (
     Mutation(6, judging.passes_on_time_alone, on(plays.dead_in_the_soak)),
     Mutation(6, judging.believes_in_stable, on(plays.bad_on_stable_too)),
     Mutation(6, judging.passes_on_nothing, on(plays.canary_drained)),
+    Mutation(6, moving.takes_a_name_for_a_machine, promises.a_wave_never_passes_on_a_name),
     Mutation(
         6,
         judging.takes_a_crash_on_a_cordoned_node_for_its_reboot,
@@ -95,6 +97,7 @@ MUTATIONS = (
     Mutation(13, moving.forgets_other_channels, on(plays.two_channels)),
     Mutation(14, moving.fails_each_drill, on(plays.drilled)),
     Mutation(14, moving.gives_a_start_up_without_a_word, on(plays.given_up)),
+    Mutation(14, judging.forgets_the_harm_before_a_decision, on(plays.taken_back_in_a_pause)),
     Mutation(14, judging.keeps_the_reason_to_itself, on(plays.bad)),
     Mutation(15, moving.forgets_unlabelled_nodes, promises.without_the_operator_all_stays),
     Mutation(16, moving.points_stable_at_the_candidates_nodes, on(plays.good)),
