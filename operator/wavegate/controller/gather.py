@@ -218,14 +218,14 @@ class Gatherer:
         """Also those that name a release which is gone: who takes a bad one out of Git deletes it,
         and its block and the breaker are opened by its name all the same.
         """
-        namespace, name = key
+        (namespace, name), remembered = key, record.named
         releases = self._world.ours[Release.plural]
 
         def is_mine(wanted: str) -> bool:
             release = releases.get((namespace, wanted))
             if isinstance(release, Release):
                 return release.spec.channel == name
-            return wanted in record.named
+            return wanted in remembered
 
         return tuple(
             decision
