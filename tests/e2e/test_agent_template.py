@@ -152,3 +152,36 @@ def test_a_parked_daemon_set_that_is_edited_rolls_out_unless_nothing_of_the_agen
     sandbox.request("PUT", f"{path}/vendor", edited)
     until_agent(story, "is complete", lambda now: now.get("phase") == "Completed")
     assert running(story) == everywhere(story, "agent 2", "a")
+
+
+def test_defaults_that_are_written_out_inline_move_no_agent_and_another_value_does(
+    story: Story, sandbox: Sandbox, operators: list[OperatorProcess]
+) -> None:
+    assert operators
+    story.begin()
+    story.publish("a")
+    story.until_phase("a", "Completed")
+    stable, before = story.channel_status()["stable"], agents_of(story)
+    spec = as_served(sandbox, channel_spec(story.namespace))["agent"]
+    pod = spec["template"]["spec"]
+    defaults = {"restartPolicy": "Always", "dnsPolicy": "ClusterFirst", "securityContext": {}}
+    pod |= {**defaults, "terminationGracePeriodSeconds": 30}
+    pod["containers"][0] |= {"terminationMessagePath": "/dev/termination-log"}
+    story.patch("channels", story.channel, {"agent": spec})
+
+    def renamed() -> bool:
+        return bool(story.channel_status()["stable"]["agent"] != stable["agent"])
+
+    sandbox.wait_for("the edit to be seen", renamed, 60)
+    assert story.channel_status()["stable"]["attempt"] == stable["attempt"]
+    assert current(story) == ("True", "Accepted")
+    assert agents_of(story) == before
+    pod["terminationGracePeriodSeconds"] = 31
+    story.patch("channels", story.channel, {"agent": spec})
+    until_agent(story, "is complete", lambda now: now.get("phase") == "Completed")
+    assert not agents_of(story) & before
+
+
+def agents_of(story: Story) -> set[str]:
+    """UIDs of the agents that run."""
+    return {pod["metadata"]["uid"] for pod in story.pods() if is_running(pod)}

@@ -88,7 +88,11 @@ def real(
             kubelet=FIELDS,
         ) as node:
             story.apply_channel({"agent": {"template": {"spec": agent_spec(image)}}})
-            yield Real(story, node, registry)
+            story.patch("channels", "rules", {"rollout": {"breaker": {"reverts": 0}}})
+            real = Real(story, node, registry)
+            real.publish("first", "rules of yesterday")  # so that each chapter can be run alone
+            story.until_phase("first", "Completed", PATIENCE)
+            yield real
 
 
 def agent_spec(image: str) -> dict[str, Any]:

@@ -90,8 +90,15 @@ def not_in_order(story: Story) -> None:
     story.run(30)
 
 
+def not_newer(story: Story) -> None:
+    """Somebody publishes with a sequence that was tried before."""
+    story.publish("late", sequence=1)
+    story.until("it is passed over", lambda: story.status("late"))
+
+
 MORE: dict[str, Callable[[], str]] = {
     "bad-bake": Scenario(bad_bake, {"before": ""}).tell,
+    "not-newer": Scenario(not_newer, {}).tell,
     "not-in-order": Scenario(not_in_order, {}).tell,
 }
 """What no golden story shows, and these scripts tell apart."""

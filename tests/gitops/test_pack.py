@@ -73,6 +73,22 @@ def test_the_message_is_the_operators_own(asked) -> None:
             assert status["phase"] in message
 
 
+@pytest.mark.parametrize(
+    ("name", "why"),
+    [
+        ("release-superseded", "release better is newer"),
+        ("release-superseded-not-newer", "its sequence 1 is not higher than 1"),
+    ],
+)
+def test_what_was_passed_over_troubles_nobody_and_says_that_it_is_not_rolled_out(
+    asked, name: str, why: str
+) -> None:
+    """Old releases stay in Git: Degraded, they would keep their Application so for ever."""
+    (health, message), _ = asked[name]
+    assert health == "Healthy"
+    assert f": it is not rolled out: {why}" in message
+
+
 def test_a_message_says_which_wave_of_how_many(overrides: Overrides) -> None:
     _, message = overrides.health(FOLDER / "release-rolling-awaiting-approval.yaml")
     assert message.startswith("Rolling, AwaitingApproval, wave 2 of 2: Wave all (2): not open yet")

@@ -174,3 +174,13 @@ def blames_what_never_ran(patch) -> None:
 def leaves_it_where_it_cannot_start(patch) -> None:
     """A node that can't fetch the content is not given back."""
     patch.setattr(stalls, "note", lambda _obs, rollout, _findings, _now: rollout)
+
+
+def forgets_the_harm_before_a_decision(patch) -> None:
+    """What a person decides takes the place of what was seen."""
+    begin = revert.begin
+
+    def forgetful(obs, rollout, reason, message, now) -> Step:
+        return begin(obs, replace(rollout, incident=None), reason, message, now)
+
+    patch.setattr(revert, "begin", forgetful)

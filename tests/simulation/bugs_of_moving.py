@@ -21,9 +21,11 @@ from wavegate.rollout import (
     groups,
     labels,
     prefetch,
+    prepare,
     queue,
     soak,
     succession,
+    suspects,
     templates,
     way_back,
     workloads,
@@ -324,3 +326,23 @@ def pulls_while_it_moves(patch) -> None:
         return due(replace(obs, record=replace(obs.record, rollout=soaking)), now)
 
     patch.setattr(prefetch, "due", early)
+
+
+def gives_a_start_up_without_a_word(patch) -> None:
+    """What kept a release from starting is not stored."""
+    give_up = prepare._give_up
+
+    def silent(obs, rollout, problem, now) -> Step:
+        return give_up(obs, rollout, replace(problem, message=""), now)
+
+    patch.setattr(prepare, "_give_up", silent)
+
+
+def drills_in_the_plans_first_wave_only(patch) -> None:
+    """Where that has no nodes, there is no drill."""
+    patch.setattr(drill, "is_first", lambda rollout: rollout.wave == 0)
+
+
+def takes_a_name_for_a_machine(patch) -> None:
+    """A stalled node that was rebooted or replaced is what it was."""
+    patch.setattr(suspects, "booted_anew", lambda _obs, _rollout: frozenset())

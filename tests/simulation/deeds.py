@@ -16,6 +16,7 @@ from simulation.cluster import another_agent
 from simulation.critical import serve
 from simulation.deeds_agent import edit_agent, unblock_agent
 from simulation.deeds_drill import spoil_drill
+from simulation.deeds_starts import empty_a_pool
 from simulation.line import LOST_BEFORE, Faulty, Weather
 from simulation.machines import crash_loops, kills, only_on
 from wavegate.rollout.names import HANDS_OFF_ANNOTATION, record_name
@@ -550,7 +551,7 @@ PEOPLE: tuple[Deed, ...] = (
         apply_channel,
     ),
     *(point_set, delete_set, hands_off, neighbour, neighbour),
-    *(edit_agent, edit_agent, edit_agent, unblock_agent, spoil_drill, spoil_drill),
+    *(edit_agent, edit_agent, edit_agent, unblock_agent, spoil_drill, spoil_drill, empty_a_pool),
 )
 BACKUPS: tuple[Deed, ...] = (restore_record, restore_namespace, delete_record)
 CARRIED: tuple[Deed, ...] = (

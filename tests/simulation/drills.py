@@ -49,6 +49,11 @@ class Drills:
             self.drilled[now].add(node)
 
 
+def _has_passed(rollout: Rollout) -> bool:
+    """Whether a wave that had nodes has passed: what comes after it needs no drill."""
+    return any(wave.nodes and wave.state is WaveState.Passed for wave in rollout.waves)
+
+
 def what_is_drilled_was_back(guard: Any, sim: Any, change: Change) -> Iterator[str]:
     """2: the node of a drill gets the candidate again only when stable's agent was Ready there."""
     rollout, after, node = guard.rollout, change.after, change.key[1]
@@ -77,7 +82,7 @@ def no_soak_without_its_drill(guard: Any, sim: Any, change: Change) -> Iterator[
     if not change.actor.startswith("operator") or guard.books.hands.travelled:
         return
     soaks = bool(rollout.waves) and rollout.waves[-1].state is WaveState.Soaking
-    if not soaks or rollout.wave != 0 or rollout.plan.drill is not DrillMode.Always:
+    if not soaks or _has_passed(rollout) or rollout.plan.drill is not DrillMode.Always:
         return
     guard.counted[2] += 1
     if not guard.books.drills.drilled[rollout.attempt]:
@@ -94,8 +99,8 @@ def nothing_else_moves_before_a_drill(guard: Any, sim: Any, change: Change) -> I
     attempt, stable = side(after, sim.key), guard.books.record.stable
     if attempt != rollout.attempt or attempt == side(change.before or {}, sim.key):
         return
-    wanted = rollout.plan.drill is DrillMode.Always and rollout.wave == 0 and stable is not None
-    if not wanted or guard.books.drills.drilled[attempt]:
+    wanted = rollout.plan.drill is DrillMode.Always and stable is not None
+    if not wanted or _has_passed(rollout) or guard.books.drills.drilled[attempt]:
         return
     guard.counted[2] += 1
     others = guard.books.on_side[attempt] - {node} - set(hands.labelled) - set(rollout.excused)

@@ -38,6 +38,30 @@ def one_of_three_drilled(sim: Simulation) -> None:
     drilled(sim)
 
 
+def drilled_after_an_empty_wave(sim: Simulation) -> None:
+    """The same, where all nodes of the first wave come last, as they are critical."""
+    selector = {"matchLabels": {"pool": "canary"}}
+    pools = [
+        *sim.channel_spec()["pools"],
+        {"name": "pay", "selector": selector, "critical": True},
+    ]
+    waves = [{"name": "early", "pools": ["canary"], "upTo": 1}, {"name": "all", "upTo": "100%"}]
+    sim.patch("Channel", "rules", pools=pools, waves=waves)
+    drilled(sim)
+
+
+def taken_back_in_a_pause(sim: Simulation) -> None:
+    """Harm only pauses; a person takes the release back."""
+    sim.patch("Channel", "rules", rollout={**ROLLOUT, "onFailure": "Pause"})
+    sim.publish("a")
+    sim.until_phase("a", "Completed", 600)
+    sim.harm("bad", crash_loops())
+    sim.publish("bad")
+    sim.until_phase("bad", "Paused", 600)
+    sim.decide("back", "bad", "Revert")
+    sim.until_phase("bad", "Reverted", 600)
+
+
 def bad(sim: Simulation) -> None:
     """A good release, then one whose agent crashes on some workers only, in the second wave."""
     sim.publish("a")
@@ -198,6 +222,21 @@ def layer_blocked_under_way(sim: Simulation) -> None:
     promises.until_moved(sim, 1)
     sim.decide("heard", "older", "Block")
     sim.run(300)
+
+
+def given_up(sim: Simulation) -> None:
+    """A pool selects no node in the moment in which a release starts."""
+    good(sim)
+    pools = sim.channel_spec()["pools"]
+    sim.publish("late")
+    while sim.record.rollout is None:
+        sim.run(0.01)
+    none = {"name": "none", "selector": {"matchLabels": {"pool": "none"}}}
+    sim.patch("Channel", "rules", pools=[*pools, none])
+    sim.run(20)
+    sim.patch("Channel", "rules", pools=pools)
+    sim.until_phase("late", "Completed", 600)
+    assert sim.record.given_up
 
 
 def crash_agent(sim: Simulation, node: str) -> None:

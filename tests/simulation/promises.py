@@ -226,6 +226,27 @@ def what_cannot_be_fetched_leaves_no_node_bare() -> None:
         sim.until_phase("b", "Completed", 1_200)
 
 
+def a_wave_never_passes_on_a_name() -> None:
+    """6: the canary can't fetch the content and is replaced under its name, so quickly that nobody
+    sees a moment without it. No other node gets the content before it soaked there.
+    """
+    with running() as sim:
+        sim.watchers.append(Guard())
+        sim.machines.unpullable.add(digest("b"))
+        sim.publish("b")
+        sim.until("the canary goes back", lambda: sim.record.rollout and sim.record.rollout.stalls)
+        sim.run(20)
+        sim.remove_node("canary-1")
+        sim.run(0.5)
+        sim.act(lambda: sim.machines.add("canary-1", {"pool": "canary"}))
+        sim.run(60)
+        sim.machines.unpullable.clear()
+        sim.until("a node runs b", lambda: digest("b") in sim.agents().values())
+        if sim.agents().get("canary-1") != digest("b"):
+            raise BrokenInvariant(6, f"the first wave passed, and {moved(sim)} have the content")
+        sim.until_phase("b", "Completed", 1_200)
+
+
 HOLDS: dict[str, Callable[[Simulation], None]] = {
     "release suspended": lambda sim: sim.patch("Release", "bad", suspend=True),
     "channel suspended": lambda sim: sim.patch("Channel", "rules", suspend=True),

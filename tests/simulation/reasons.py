@@ -6,8 +6,10 @@ from typing import Any
 from simulation.apiserver import Body, Change
 from simulation.stored import stored_in
 from wavegate.api import PLURALS, Phase, Reason
-from wavegate.rollout.attempt import Incident
+from wavegate.rollout.attempt import Incident, Rollout
 from wavegate.rollout.record import Record
+from wavegate.rollout.transitions import HARM
+from wavegate.rollout.wording import MAX_MESSAGE
 
 RELEASES = PLURALS["SecurityContentRelease"]
 PEOPLE = {Reason.RevertDecided: "decision ", Reason.ReleaseDeleted: "release "}
@@ -45,18 +47,38 @@ def _record(before: Record, after: Record) -> Iterator[str]:
     old, new = before.rollout, after.rollout
     if new is not None and new.phase is Phase.Reverting:
         yield from _incident(new.incident)
+        yield from _forgotten(old, new)
     if new is None and old is not None:
-        outcome = after.outcomes[0]
-        if not outcome.message or not outcome.finished_at or outcome.attempt != old.attempt:
-            yield f"the end of {old.candidate.release} is stored without reason, time or attempt"
-        if outcome.phase is Phase.Reverted and outcome.reason is not Reason.StateLost:
-            yield from _incident(outcome.incident)
+        yield from _end(old, after)
     for block in after.blocked:
         if not block.digest or not block.release or not block.since:
             yield "a digest is blocked without saying since when and by which release"
     for note in after.decisions:
         if not note.uid or not note.release_uid or not note.at:
             yield "a decision is noted without saying whose, on what, and when"
+
+
+def _forgotten(old: Rollout | None, new: Rollout) -> Iterator[str]:
+    """What harm was seen before a person decided; the message of that may be cut."""
+    before = old.incident if old is not None and old.attempt == new.attempt else None
+    if before is None or new.incident is None or new.incident.reason in HARM:
+        return
+    said = before.message[:100]
+    if said not in new.incident.message and len(new.incident.message) < MAX_MESSAGE // 2:
+        yield f"a revert forgets what was seen before: {said}"
+
+
+def _end(old: Rollout, after: Record) -> Iterator[str]:
+    release, start = old.candidate.release, after.given_up_start(old.attempt)
+    if start is not None:
+        if not start.message or not start.at or old.phase is not Phase.Pending:
+            yield f"the start of {release} is given up without a reason, or too late"
+        return
+    outcome = after.outcomes[0]
+    if not outcome.message or not outcome.finished_at or outcome.attempt != old.attempt:
+        yield f"the end of {release} is stored without reason, time or attempt"
+    if outcome.phase is Phase.Reverted and outcome.reason is not Reason.StateLost:
+        yield from _incident(outcome.incident)
 
 
 def _incident(incident: Incident | None) -> Iterator[str]:

@@ -94,3 +94,31 @@ def drained_in_a_drill(story: Story) -> None:
     story.set_node(node, "{}: uncordoned", unschedulable=False)
     story.until_ended("b", Phase.Completed)
     assert story.everywhere("b")
+
+
+@scenario(
+    spec={
+        **ALWAYS["spec"],
+        "pools": [
+            {"name": "canary", "selector": {"matchLabels": {"pool": "canary"}}, "critical": True},
+            {"name": "workers", "selector": {"matchLabels": {"pool": "workers"}}},
+            {"name": "early", "selector": {"matchLabels": {"pool": "canary"}}},
+        ],
+        "waves": [
+            {"name": "early", "pools": ["early"], "upTo": 1},
+            {"name": "all", "upTo": "100%"},
+        ],
+    }
+)
+def drill_after_a_wave_without_nodes(story: Story) -> None:
+    """All nodes of the first wave are critical, so they come last and it has none
+    A wave without nodes proves nothing and tries no way back: the drill is made in the first wave
+    that has some.
+    """
+    story.publish("b")
+    story.until("a node is away", lambda: away(story))
+    assert story.record.rollout is not None
+    assert story.record.rollout.drill is not None
+    assert story.record.rollout.drill.node.startswith("workers")
+    story.until_ended("b", Phase.Completed)
+    assert story.everywhere("b")

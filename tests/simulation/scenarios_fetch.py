@@ -175,3 +175,27 @@ def operator_dies_while_images_are_pulled(story: Story) -> None:
 
 def _pulls(verb: str, plural: str, body: Body) -> bool:
     return (verb, plural) == ("POST", "pods") and pulls(body)
+
+
+@scenario()
+def canary_replaced_while_it_cannot_fetch(story: Story) -> None:
+    """A person replaces the canary's machine, as it can't fetch the content
+    It is another machine under the same name, so what the ledger knows is of another one. The first
+    wave takes it by a new ledger when the registry has the content: it does not pass on no node.
+    """
+    story.say("given", "the registry has no content late")
+    story.machines.unpullable.add(story.digest_of("late"))
+    story.publish("late")
+    story.until("it is to go back", story.stalled)
+    story.run(20)
+    story.remove_node("canary-1")
+    story.run(0.5)
+    story.replace_node("canary-1")
+    story.run(150)
+    assert story.agents()["canary-1"] == story.digest_of("a")
+    story.say("people", "push content late")
+    story.machines.unpullable.clear()
+    story.until_wave("all", WaveState.Moving)
+    assert story.agents()["canary-1"] == story.digest_of("late")
+    story.until_ended("late", Phase.Completed)
+    assert story.everywhere("late")

@@ -1,6 +1,6 @@
 """Stories about people, and about the operator's own end: nothing depends on it being there."""
 
-from simulation.machines import kills
+from simulation.machines import crash_loops, kills
 from simulation.scenarios import scenario
 from simulation.scenarios_good import CHECKED
 from simulation.story import Story
@@ -357,3 +357,28 @@ def failure_that_only_pauses(story: Story) -> None:
     story.boot("canary-1")
     story.until_ended("bad", Phase.Reverted)
     assert story.everywhere("a")
+
+
+@scenario(spec={"rollout": {"coolDown": "30m"}})
+def decided_when_its_release_is_gone(story: Story) -> None:
+    """A bad release is taken out of Git and its repair is published; people decide by its name
+    Deleting it deletes nothing of what is remembered: a Resume that names it ends the cool-down,
+    and an Unblock lets its content run again.
+    """
+    story.harm("bad", crash_loops())
+    story.publish("bad")
+    story.until_ended("bad", Phase.Reverted)
+    incident = story.record.blocked[0].incident
+    story.people("delete release bad", lambda: story.delete("Release", "bad"))
+    story.publish("repair")
+    story.run(60)
+    assert story.status("repair")["reason"] == "CoolingDown"
+    story.people("decide: Resume bad", lambda: story.decide("go", "bad", "Resume"))
+    story.until_ended("repair", Phase.Completed)
+    story.people(
+        "decide: Unblock bad, with the incident",
+        lambda: story.decide("trust", "bad", "Unblock", incident=incident),
+    )
+    story.run(20)
+    assert not story.record.blocked
+    assert story.everywhere("repair")

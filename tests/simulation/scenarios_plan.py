@@ -148,3 +148,94 @@ def small_pools_in_steps(story: Story) -> None:
     steps = [after - before for before, after in zip([0, *counts], counts, strict=False)]
     assert max(steps) <= 2, counts
     assert story.everywhere("a")
+
+
+@scenario()
+def start_that_is_given_up(story: Story) -> None:
+    """A pool selects no node in the moment in which a release starts
+    That is nothing about the release: nothing of it was made yet, so it is as if it had not
+    started. It starts again by itself when the pool has nodes.
+    """
+    none = {"name": "none", "selector": {"matchLabels": {"pool": "none"}}}
+    right = story.channel_spec()["pools"]
+    story.publish("b")
+    while story.record.rollout is None:
+        story.run(0.01)
+    story.people(
+        "give the channel a pool that selects no node",
+        lambda: story.patch("Channel", "rules", pools=[*right, none]),
+    )
+    story.run(60)
+    assert story.record.rollout is None
+    assert story.status("b")["phase"] == Phase.Pending
+    assert story.status("b")["reason"] == "PoolMatchesNoNode"
+    story.people("take it away again", lambda: story.patch("Channel", "rules", pools=right))
+    story.until_ended("b", Phase.Completed)
+    assert story.everywhere("b")
+
+
+WORKERS = {
+    "waves": [
+        {"name": "canary", "pools": ["canary"], "upTo": "100%"},
+        {"name": "workers", "pools": ["workers"], "upTo": "100%"},
+    ]
+}
+
+
+@scenario(workers=2, spec=WORKERS)
+def pool_that_selects_no_node_any_more(story: Story) -> None:
+    """While the first wave soaks, people give all workers another label
+    The plan is frozen, so the next wave has no node. It is held, and says which pool that is and
+    what to do; labelled again, one of them is enough for it to go on, and a sweep takes the other.
+    """
+    story.publish("b")
+    story.until_wave("canary", WaveState.Soaking)
+    for name in ("workers-1", "workers-2"):
+        set_pool(story, name, "batch")
+    story.run(120)
+    assert "workers (pool=workers)" in story.status("b")["message"]
+    set_pool(story, "workers-1", "workers")
+    story.until_ended("b", Phase.Completed)
+    assert story.everywhere("b")
+
+
+def set_pool(story: Story, node: str, pool: str) -> None:
+    """People move a node to another pool."""
+    story.people(f"{{}}: labelled pool={pool}", lambda: story.label_node(node, pool=pool), [node])
+
+
+@scenario(canaries=1, workers=3)
+def second_wave_of_spared_nodes(story: Story) -> None:
+    """People spare all nodes but the canary, and the second wave is about those
+    Who spares them means: after the first two waves. The wave is passed over, not held for ever,
+    and the nodes come in the next one.
+    """
+    for name in ("workers-1", "workers-2", "workers-3"):
+        spare = lambda name=name: story.label_node(name, **{CANARY_LABEL: "never"})  # noqa: E731
+        story.people("{}: spared", spare, [name])
+    waves = [
+        {"name": "canary", "pools": ["canary"], "upTo": "100%"},
+        {"name": "one", "pools": ["workers"], "upTo": 1},
+        {"name": "all", "upTo": "100%"},
+    ]
+    story.people(
+        "give the channel three waves", lambda: story.patch("Channel", "rules", waves=waves)
+    )
+    story.publish("b")
+    story.until_ended("b", Phase.Completed)
+    assert story.everywhere("b")
+
+
+@scenario(canaries=0, workers=16, before="")
+def critical_pool_inside_another(story: Story) -> None:
+    """A critical pool whose nodes another pool selects as well
+    They come after all others, and in steps of their own: one, half, all.
+    """
+    story.add_nodes("workers", 4, "pay", labels={"tier": "pay"})
+    inside = {"name": "pay", "selector": {"matchLabels": {"tier": "pay"}}, "critical": True}
+    story.apply_channel(waves=[], pools=[*pools()[1:2], inside])
+    story.publish("a")
+    story.until_ended("a", Phase.Completed)
+    moved = [name.startswith("pay") for name in story.moves]
+    assert moved == sorted(moved), story.moves
+    assert story.everywhere("a")

@@ -44,6 +44,8 @@ class Reverts:
             self._forget()  # a backup: what was in the record before, nobody knows any more
         elif record is None:
             return
+        elif guard.rollout is not None and record.given_up_start(guard.rollout.attempt):
+            return  # it is as if it had not started
         elif guard.rollout is not None and record.rollout is None and record.outcomes:
             newest = record.outcomes[0]
             if newest.reason is Reason.StableSuspect:

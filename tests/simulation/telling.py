@@ -299,7 +299,10 @@ def tell_record(before: Record | None, after: Record) -> Iterable[str]:
             more = f", and its layers {', '.join(block.layers)}" if block.layers else ""
             yield f"blocks the content of {block.release}{more}: {block.reason}"
     if new is None:
-        if old is not None:
+        start = after.given_up_start(old.attempt) if old is not None else None
+        if old is not None and start is not None:
+            yield f"gives up the start of {called(old)}: {start.reason}"
+        elif old is not None:
             outcome = after.outcomes[0]
             yield f"ends the rollout of {called(outcome)}: {outcome.phase} ({outcome.reason})"
         return

@@ -52,7 +52,7 @@ from wavegate.rollout.observation import ContentView, PrefetchPod, RevisionView
 from wavegate.rollout.prefetch import is_ours
 from wavegate.rollout.record import Outcome, Record
 from wavegate.rollout.refused import fenced_attempts, refused_copies, refused_digests
-from wavegate.rollout.templates import untargeted
+from wavegate.rollout.templates import own_template
 
 MAX_LEDGER_BYTES = 4 << 20
 """Four times what 5,000 nodes take unpacked."""
@@ -206,17 +206,16 @@ def _reason(state: Mapping[str, Any]) -> str:
 def revision_view(body: Mapping[str, Any], _old: RevisionView | None, _now: float) -> RevisionView:
     """Project one of our DaemonSets."""
     metadata, spec = body["metadata"], body["spec"]
-    template = spec["template"]
-    affinity = template["spec"].get("affinity") or {}
-    own, said = untargeted(affinity), metadata.get("annotations") or {}
+    template, said = own_template(body), metadata.get("annotations") or {}
+    own = template["spec"]["affinity"]
     observed = (body.get("status") or {}).get("observedGeneration", 0)
     return RevisionView(
         attempt=(metadata.get("labels") or {}).get(ATTEMPT_LABEL, ""),
         name=metadata["name"],
         observed=observed >= metadata.get("generation", 0),
         own_affinity=own,
-        affinity=affinity,
-        template={**template, "spec": {**template["spec"], "affinity": own}},
+        affinity=spec["template"]["spec"].get("affinity") or {},
+        template=template,
         channel=(metadata.get("labels") or {}).get(CHANNEL_LABEL, ""),
         version=metadata["resourceVersion"],
         release=said.get(RELEASE_ANNOTATION, ""),

@@ -36,7 +36,7 @@ from wavegate.rollout.names import (
 from wavegate.rollout.observation import RevisionView
 from wavegate.rollout.record import Record
 from wavegate.rollout.steps import CopyContent, CreateRevision, Retarget, Target
-from wavegate.rollout.templates import targeted
+from wavegate.rollout.templates import own_template, targeted
 from wavegate.rollout.trial import lost_content, retarget_patch
 
 Body = dict[str, Any]
@@ -112,7 +112,7 @@ class Store:
         would be stored without its content is refused (ApiError 422): its agents would be Ready.
         """
         try:
-            lost = await self.try_revision(action)
+            lost, _ = await self.try_revision(action)
         except ApiError as error:
             if error.status != 409:  # it is there already, by us before a crash
                 raise
@@ -122,13 +122,13 @@ class Store:
         body = self._revision(action)
         await self._create("daemonsets", paths.daemon_sets(self._namespace), body)
 
-    async def try_revision(self, action: CreateRevision) -> str:
+    async def try_revision(self, action: CreateRevision) -> tuple[str, Body]:
         """Let the apiserver check a revision's DaemonSet without storing it. Returns what it would
-        take away from it; raises ApiError when it refuses it.
+        take away from it, and the template as it would show it; raises ApiError when it refuses it.
         """
         sent = self._revision(action)
         answer = await self._client.try_create(paths.daemon_sets(self._namespace), sent)
-        return lost_content(sent, answer)
+        return lost_content(sent, answer), own_template(answer)
 
     def _revision(self, action: CreateRevision) -> Body:
         """A DaemonSet with OnDelete, no history, and no owner, so that neither the deletion of a

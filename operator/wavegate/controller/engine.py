@@ -36,6 +36,7 @@ from wavegate.rollout import (
     drill,
     excerpts,
     forecast,
+    prepare,
     report,
     suspect_report,
 )
@@ -43,7 +44,7 @@ from wavegate.rollout.attempt import Rollout, WaveRun
 from wavegate.rollout.bake_report import Told
 from wavegate.rollout.decide import decide
 from wavegate.rollout.observation import Observation
-from wavegate.rollout.record import Record
+from wavegate.rollout.record import Outcome, Record
 from wavegate.rollout.steps import CopyContent, CreateRevision, Step, StoreLedger, describe
 from wavegate.telemetry.metrics import Metrics
 
@@ -238,13 +239,7 @@ class Engine:
         elif after is not None and before is None and after.phase is not Phase.Reverting:
             told = (Reason.RolloutStarted, f"{after.candidate.title} starts", False)
         elif after is None and before is not None:
-            outcome = record.outcomes[0]
-            warn = outcome.phase is not Phase.Completed and outcome.reason is not Reason.Replaced
-            told = (outcome.reason, outcome.message, warn)
-            if outcome.phase is Phase.Reverted and outcome.incident:
-                self._metrics.reverts.labels(
-                    obs.namespace, obs.name, outcome.incident.reason.value
-                ).inc()
+            told = prepare.given_up(obs.record, record) or self._ended(obs, record.outcomes[0])
         elif after is not None:
             told = _difference(before, after)
         if told is not None:
@@ -258,6 +253,12 @@ class Engine:
         opened = cooldown.news(obs.channel, obs.record, record)
         if opened is not None:
             self._emit(obs, obs.channel, opened)
+
+    def _ended(self, obs: Observation, outcome: Outcome) -> Told:
+        if outcome.phase is Phase.Reverted and outcome.incident:
+            self._metrics.reverts.labels(obs.namespace, obs.name, outcome.incident.reason).inc()
+        warn = outcome.phase is not Phase.Completed and outcome.reason is not Reason.Replaced
+        return outcome.reason, outcome.message, warn
 
     def _emit(self, obs: Observation, subject: Resource | None, told: Told) -> None:
         log.info("%s/%s: %s: %s", obs.namespace, obs.name, told[0].value, told[1])

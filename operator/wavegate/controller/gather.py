@@ -94,7 +94,7 @@ class Gatherer:
             if forbidden
             else await self._sources.agent(channel, known, revisions, kept),
             releases=releases,
-            decisions=self._decisions(namespace, releases, known),
+            decisions=self._decisions(key, known),
             revisions=revisions,
             pods=kept.of(_pods_of, world.pods.shown()[0], namespace, name),
             leases=world.leases,
@@ -214,21 +214,26 @@ class Gatherer:
             and release.spec.channel == name
         )
 
-    def _decisions(
-        self, namespace: str, releases: tuple[Release, ...], record: Record
-    ) -> tuple[Decision, ...]:
-        """Also those on an agent's change, which names a release that may be gone."""
-        names = {release.name for release in releases}
-        names |= {entry.release for entry in record.failed_agents}
-        if record.rollout is not None and record.rollout.candidate.is_agent:
-            names.add(record.rollout.candidate.release)
+    def _decisions(self, key: Key, record: Record) -> tuple[Decision, ...]:
+        """Also those that name a release which is gone: who takes a bad one out of Git deletes it,
+        and its block and the breaker are opened by its name all the same.
+        """
+        (namespace, name), remembered = key, record.named
+        releases = self._world.ours[Release.plural]
+
+        def is_mine(wanted: str) -> bool:
+            release = releases.get((namespace, wanted))
+            if isinstance(release, Release):
+                return release.spec.channel == name
+            return wanted in remembered
+
         return tuple(
             decision
             for decision in self._world.ours[Decision.plural].values()
             if isinstance(decision, Decision)
             and decision.namespace == namespace
-            and decision.spec.release in names
             and decision.name != FORGED
+            and is_mine(decision.spec.release)
         )
 
     def _ledgers(self, key: Key, record: Record) -> dict[str, Any]:

@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Callable, Mapping
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 from wavegate.api import Channel, ContentKind, Release
@@ -34,13 +34,23 @@ TRY_AGAIN_SECONDS = 60.0
 MAX_LOOKED = 2_000
 
 
+@dataclass(frozen=True, slots=True)
+class _Tried:
+    """What the apiserver said of a template, and when."""
+
+    said: str = ""
+    refused: str = ""
+    completed: Mapping[str, Any] | None = None
+    at: float = 0.0
+
+
 class Sources:
     """Reads them for all channels, each no more often than it has to be."""
 
     def __init__(self, client: Client, world: World, clock: Callable[[], float]) -> None:
         self._client, self._world, self._clock = client, world, clock
-        self._tried: dict[str, tuple[str, str, float]] = {}
-        """By channel UID: the template that was tried last, why it was refused, and when."""
+        self._tried: dict[str, _Tried] = {}
+        """By channel UID: the template that was tried last, and what the apiserver said of it."""
         self._looked: dict[Key, tuple[ContentView | None, float]] = {}
         """By namespace and name of a ConfigMap: what it was when it was read last, and when."""
 
@@ -76,29 +86,31 @@ class Sources:
             return agent
         if agent.template is None or _problem(agent, channel, kept) is not None:
             return agent
-        return replace(agent, refused=await self._refusal(channel, agent.template))
+        tried = await self._try(channel, agent.template)
+        return replace(agent, refused=tried.refused, completed=tried.completed)
 
-    async def _refusal(self, channel: Channel, template: Mapping[str, Any]) -> str:
-        """What the apiserver would refuse of a revision, or take away from it. It is asked once for
-        each template.
-        """
+    async def _try(self, channel: Channel, template: Mapping[str, Any]) -> _Tried:
+        """What the apiserver would make of a revision. It is asked once for each template."""
         said = json.dumps([template, channel.spec.content.dump()], sort_keys=True)
-        tried, refusal, at = self._tried.get(channel.uid, ("", "", 0.0))
-        if tried == said and (not refusal or self._clock() - at < TRY_AGAIN_SECONDS):
-            return refusal
+        tried = self._tried.get(channel.uid, _Tried())
+        again = tried.refused and self._clock() - tried.at >= TRY_AGAIN_SECONDS
+        if tried.said == said and not again:
+            return tried
         bound = bind(template, channel.spec, _ANY_CONTENT[channel.spec.content.kind])
         trial = Revision("trial", "", "", "", "", 0, "", 0.0)
         action = CreateRevision(trial, revision_template(bound, channel.name, trial.attempt))
         store = Store(self._client, channel.namespace, channel.name, self._world.fresh)
+        completed: Mapping[str, Any] | None = None
         try:
-            refusal = await store.try_revision(action)
+            refusal, completed = await store.try_revision(action)
         except ApiError as error:
             if error.status not in (400, 403, 409, 422):
                 raise
             said_no = f"the apiserver refuses a DaemonSet with this template: {error}"
             refusal = "" if error.status == 409 else said_no
-        self._tried[channel.uid] = (said, refusal, self._clock())
-        return refusal
+        tried = _Tried(said, refusal, completed, self._clock())
+        self._tried[channel.uid] = tried
+        return tried
 
     async def _agent(self, channel: object, record: Record) -> AgentSource:
         if not isinstance(channel, Channel):

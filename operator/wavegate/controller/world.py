@@ -154,9 +154,19 @@ class World:
             return (resource.namespace, resource.spec.channel)
         if isinstance(resource, Decision):
             release = self.ours[Release.plural].get((resource.namespace, resource.spec.release))
-            name = release.spec.channel if isinstance(release, Release) else ""
+            name = (
+                release.spec.channel if isinstance(release, Release) else self._who_named(resource)
+            )
             return (resource.namespace, name)
         return (resource.namespace, resource.name)
+
+    def _who_named(self, decision: Decision) -> str:
+        """The channel that remembers the release of a decision, which is gone; empty: none does."""
+        for (namespace, _), stored in self.stored.items.items():
+            record = stored.record if namespace == decision.namespace else None
+            if record is not None and decision.spec.release in record.named:
+                return stored.channel
+        return ""
 
     def fresh(self, kind: str, body: Mapping[str, Any]) -> None:
         """Take in what one of our own writes gave back."""

@@ -4,7 +4,7 @@ from wavegate.evidence.agents import judge_agent, standing
 from wavegate.evidence.background import is_beyond_chance, most_by_chance
 from wavegate.evidence.control import is_cluster_wide, smallest_effect
 from wavegate.evidence.corroboration import SOON_SECONDS, is_corroborated, most_soon
-from wavegate.evidence.findings import Finding, Verdict, worst
+from wavegate.evidence.findings import Finding, Verdict, how_often, worst
 from wavegate.evidence.gates import Gate
 from wavegate.evidence.loaded import (
     LoadedProof,
@@ -80,6 +80,7 @@ __all__ = [
     "announcement",
     "assess_check",
     "bad_conditions",
+    "how_often",
     "is_beyond_chance",
     "is_cluster_wide",
     "is_corroborated",

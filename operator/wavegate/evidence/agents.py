@@ -8,7 +8,7 @@ ended by what the content did: past the deadline that fails, without a block.
 from collections.abc import Iterator, Sequence
 
 from wavegate.api import GateKind, Reason
-from wavegate.evidence.findings import Finding, Verdict
+from wavegate.evidence.findings import Finding, Verdict, how_often
 from wavegate.evidence.observation import PodView
 
 CANNOT_FETCH = frozenset(
@@ -68,7 +68,8 @@ def _harm(node: str, pod: PodView, who: str) -> Finding:
     oom = "OOMKilled" in pod.last_exit
     reason = Reason.AgentOOMKilled if oom else Reason.AgentRestarted
     detail = pod.last_exit or pod.waiting or pod.phase
-    message = f"{who} on node {node} restarted {pod.restarts} times ({detail})"
+    did = f"restarted {how_often(pod.restarts)}" if pod.restarts else "does not start"
+    message = f"{who} on node {node} {did} ({detail})"
     return Finding(Verdict.FAIL, reason, message, node, blocks=True, gate=GateKind.Agents)
 
 

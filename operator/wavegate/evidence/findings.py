@@ -41,3 +41,8 @@ def worst(findings: Iterable[Finding]) -> Verdict:
     no finding means that all evidence was there and good.
     """
     return max((finding.verdict for finding in findings), default=Verdict.PASS)
+
+
+def how_often(times: int) -> str:
+    """A count as people say it."""
+    return "once" if times == 1 else f"{times} times"

@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from statistics import median
 
 from wavegate.api import GateKind, Reason
-from wavegate.evidence.findings import Finding, Verdict
+from wavegate.evidence.findings import Finding, Verdict, how_often
 from wavegate.evidence.observation import CheckResult, CheckSpec, Sample
 
 LOST_SECONDS, LOST_INTERVALS = 180.0, 3
@@ -256,7 +256,7 @@ def _proof(
     elif missing is not None:
         yield missing
     elif result.passes < check.consecutive:
-        what = f"was good {result.passes} times in a row; {check.consecutive} are needed"
+        what = f"was good {how_often(result.passes)} in a row; {check.consecutive} are needed"
         yield _finding(check, Verdict.WAIT, Reason.CheckNoData, what)
 
 

@@ -3,8 +3,10 @@
 A parked DaemonSet is read as the apiserver shows it, with its defaults, and a newer apiserver may
 add one: then the digest is another, and nobody has changed anything. Two things tell: nobody wrote
 its spec since we looked last (uid and generation, which defaults don't change), or what we would
-send for stable now is what stable's DaemonSet holds, which the same apiserver completes. So the
-digest by which the record knows the template is replaced by the new one, also where it failed.
+send for stable now is what stable's DaemonSet holds, which the same apiserver completes. In a
+template that is written inline a person may write out a default: then what a dry run would make of
+it is what stable's DaemonSet holds. So the digest by which the record knows the template is
+replaced by the new one, also where it failed.
 """
 
 from collections.abc import Iterator
@@ -12,6 +14,7 @@ from dataclasses import replace
 
 from wavegate.rollout.agent_template import current, stable_reference
 from wavegate.rollout.attempt import Revision
+from wavegate.rollout.names import ATTEMPT_LABEL
 from wavegate.rollout.observation import Observation
 from wavegate.rollout.record import Record
 from wavegate.rollout.templates import bind, find_problem, revision_template
@@ -42,7 +45,7 @@ def assumed(obs: Observation) -> bool:
     stable, view = obs.record.stable, obs.revision(obs.record.stable)
     if stable is None or not stable.agent or view is None or view.agent:
         return False
-    return stable.agent == current(obs) and not _is_what_stable_runs(obs)
+    return stable.agent == current(obs) and not _is_what_stable_holds(obs)
 
 
 def _digests_of_the_same(obs: Observation) -> Iterator[str]:
@@ -63,6 +66,29 @@ def _source(obs: Observation) -> str:
 
 
 def _is_what_stable_runs(obs: Observation) -> bool:
+    """Whether a revision of the present template would be what stable's is."""
+    return _is_what_stable_holds(obs) or _is_completed_to_it(obs)
+
+
+def _is_completed_to_it(obs: Observation) -> bool:
+    """Whether the apiserver, by a dry run, makes of it what it shows of stable's DaemonSet; but for
+    attempt and content, which the dry run had others of.
+    """
+    stable, channel, completed = obs.record.stable, obs.channel, obs.agent.completed
+    view = obs.revision(stable)
+    if stable is None or channel is None or completed is None or view is None:
+        return False
+    if obs.agent.refused:  # what is completed may lack what content binds to
+        return False
+    reference = stable_reference(obs, channel.spec)
+    if not reference:
+        return False
+    bound = bind(completed, channel.spec, reference)
+    bound["metadata"]["labels"][ATTEMPT_LABEL] = stable.attempt
+    return bound == view.template
+
+
+def _is_what_stable_holds(obs: Observation) -> bool:
     """Whether stable's DaemonSet, as the apiserver shows it, is what we would make of it now."""
     stable, channel, template = obs.record.stable, obs.channel, obs.agent.template
     view = obs.revision(stable)

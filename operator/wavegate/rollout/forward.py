@@ -190,6 +190,9 @@ def _held(obs: Observation, rollout: Rollout, message: str, now: float) -> Step:
 
 
 def _nobody(obs: Observation, rollout: Rollout, wave: PlannedWave) -> str:
+    unselected = waves.unselected(obs, rollout, wave)
+    if unselected:
+        return unselected
     stuck = movable.describe(movable.not_movable(obs, rollout))
     spared = choice.spared(rollout, wave, movable.fleet(obs, rollout).values())
     full = workloads.full(obs, rollout)

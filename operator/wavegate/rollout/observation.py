@@ -78,6 +78,9 @@ class AgentSource:
     refused: str = ""
     """What the apiserver would refuse of a DaemonSet with this template, or take away from it, for
     a person; empty if nothing."""
+    completed: Mapping[str, Any] | None = None
+    """The pod template of a revision made of it, with other content, as the apiserver would show
+    it: with its defaults, and what admission adds. None while it is not known."""
     ungated: tuple[str, ...] | None = None
     """Kind and name of what it reads that can change without a wave; None when not known."""
 

@@ -1,6 +1,8 @@
 """Prepare: candidate and stable in the position from which a node label moves a node.
 
 No node is moved before that, and no wave opens: what goes wrong here ends the rollout without one.
+What is wrong with the channel does not end it, as it may pass and is not the release's fault: the
+start is given up, and comes again when the channel is fine.
 """
 
 from dataclasses import replace
@@ -10,9 +12,11 @@ from wavegate.evidence import Finding, Verdict
 from wavegate.rollout import agent_template, queue, revert
 from wavegate.rollout.attempt import Revision, Rollout
 from wavegate.rollout.observation import Observation
+from wavegate.rollout.record import MAX_HISTORY, GivenUp, Record
 from wavegate.rollout.steps import (
     CopyContent,
     CreateRevision,
+    Problem,
     Retarget,
     Step,
     Target,
@@ -35,6 +39,9 @@ def advance(obs: Observation, rollout: Rollout, now: float) -> Step:
         anew = _anew(obs, rollout, now)
         if anew is not None:
             return Step(record=replace(obs.record, rollout=anew, attempts=obs.record.attempts + 1))
+    problem = queue.channel_problem(obs)
+    if view is None and problem is not None:
+        return _give_up(obs, rollout, problem, now)
     aside = _stable_aside(obs, rollout, stable, now) if stable is not None else None
     if aside is not None:
         return aside
@@ -46,6 +53,25 @@ def advance(obs: Observation, rollout: Rollout, now: float) -> Step:
     if not view.observed:
         return wait(f"the controller to see DaemonSet {view.name}")
     return save(obs.record, replace(rollout.with_next_wave(), phase=Phase.Rolling))
+
+
+def given_up(before: Record, after: Record) -> tuple[Reason, str, bool] | None:
+    """What people are told of a start that was given up between two records; None: none was."""
+    start = after.given_up_start(before.rollout.attempt) if before.rollout else None
+    if start is None or before.rollout is None:
+        return None
+    title = before.rollout.candidate.title
+    return start.reason, f"{title} starts later, nothing of it was made: {start.message}", True
+
+
+def _give_up(obs: Observation, rollout: Rollout, problem: Problem, now: float) -> Step:
+    """As if it had not started. The attempt is remembered, should another process have made its
+    DaemonSet in the same moment: that one is nobody's, and is tidied away.
+    """
+    record, reason = obs.record, Reason[problem.reason]
+    start = GivenUp(rollout.attempt, rollout.candidate.release, reason, problem.message, now)
+    given_up = (start, *record.given_up)[:MAX_HISTORY]
+    return Step(record=replace(record, rollout=None, given_up=given_up))
 
 
 def _stable_aside(obs: Observation, rollout: Rollout, stable: Revision, now: float) -> Step | None:
@@ -72,12 +98,11 @@ def _create(obs: Observation, rollout: Rollout, now: float) -> Step:
     """Create the candidate's DaemonSet, its content bound by digest."""
     candidate, channel = rollout.candidate, obs.channel
     release, agent = obs.release(candidate.release_uid), candidate.is_agent
-    problem = queue.channel_problem(obs)
     gone = channel is None or (release is None and not agent)
     if obs.unreadable and gone:
         return _unreadable(obs, rollout)
-    if obs.refused or problem or gone or obs.agent.template is None:
-        why = obs.refused or (problem.message if problem else "the channel or release is gone")
+    if obs.refused or gone or obs.agent.template is None:
+        why = obs.refused or "the channel or release is gone"
         return revert.begin(obs, rollout, Reason.InvalidTemplate, why, now)
     reference = queue.content_reference(release, candidate.digest) if release else ""
     if release is not None and release.spec.content.config_map is not None:
@@ -90,8 +115,8 @@ def _create(obs: Observation, rollout: Rollout, now: float) -> Step:
             return revert.begin(obs, rollout, Reason.ContentMutable, why, now)
     bound = agent_template.bound(obs, candidate, reference)
     if bound is None:
-        why = "stable's content is not found in its DaemonSet, or the channel binds another kind"
-        return revert.begin(obs, rollout, Reason.InvalidTemplate, why, now)
+        unfit = Problem(Reason.ContentMismatch, "stable's content can't be bound as it was")
+        return _give_up(obs, rollout, agent_template.problem(obs) or unfit, now)
     return act(CreateRevision(candidate, revision_template(bound, obs.name, candidate.attempt)))
 
 

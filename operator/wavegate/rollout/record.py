@@ -119,6 +119,21 @@ class Blocked:
 
 
 @dataclass(frozen=True, slots=True)
+class GivenUp:
+    """A start that was given up before anything was made; its release may start again."""
+
+    attempt: str
+    release: str
+    reason: Reason
+    message: str
+    at: float
+
+    def __post_init__(self) -> None:
+        """Keep the message short, whoever's words it quotes."""
+        object.__setattr__(self, "message", brief(self.message, MAX_OLD_MESSAGE))
+
+
+@dataclass(frozen=True, slots=True)
 class DecisionNote:
     """A person's decision that was accepted: each acts once, on one release UID."""
 
@@ -177,6 +192,8 @@ class Record:
 
     drilled: tuple[str, ...] = ()
     """Versions of the agent with which the way back was drilled, the newest first."""
+    given_up: tuple[GivenUp, ...] = ()
+    """The last starts that were given up: see `prepare`."""
 
     def ended(self, phase: Phase, reason: Reason, message: str, now: float) -> Self:
         """Return a copy in which the running rollout has ended so; without one, an equal copy."""
@@ -226,15 +243,31 @@ class Record:
         stable = [self.stable.sequence] if self.stable else []
         return max([self.floor, *stable, *(outcome.sequence for outcome in self.outcomes)])
 
+    @property
+    def named(self) -> frozenset[str]:
+        """Names of releases by which a person may still decide something, also when they are gone:
+        those that ended or are blocked here, and the one whose content an agent's change carries.
+        """
+        names = {outcome.release for outcome in self.outcomes}
+        names |= {entry.release for entry in (*self.blocked, *self.failed_agents)}
+        if self.rollout is not None and self.rollout.candidate.is_agent:
+            names.add(self.rollout.candidate.release)
+        return frozenset(names)
+
     def knows(self, attempt: str) -> bool:
         """Whether this attempt is remembered in any way."""
         candidate = self.rollout.candidate if self.rollout else None
         revisions = (self.stable, candidate, self.last_baked, *self.history)
         return (
             attempt in self.adopted
+            or self.given_up_start(attempt) is not None
             or any(revision is not None and revision.attempt == attempt for revision in revisions)
             or any(outcome.attempt == attempt for outcome in self.outcomes)
         )
+
+    def given_up_start(self, attempt: str) -> GivenUp | None:
+        """Why the start of this attempt was given up, if it was."""
+        return next((start for start in self.given_up if start.attempt == attempt), None)
 
     def outcome_of(self, release_uid: str) -> Outcome | None:
         """How this release ended, if it did."""

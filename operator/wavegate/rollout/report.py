@@ -162,19 +162,28 @@ def _queue_place(
         digest, loaded = queue.digest_of(obs, release), queue.loaded_of(release)
         message = refused.told(blocked, digest, loaded, its.layers)
         return Phase.Rejected, Reason.DigestBlocked, message, WaitingFor.Nothing
-    lowest = obs.record.highest_sequence
     running = obs.record.rollout
-    if release.spec.sequence <= lowest or (
-        running is not None and release.spec.sequence <= running.candidate.sequence
-    ):
+    highest = max(obs.record.highest_sequence, running.candidate.sequence if running else -1)
+    if release.spec.sequence <= highest:
         newer = queue.overtaken_by(obs.record, release)
-        late = f"sequence {release.spec.sequence} is not newer than what ran here before"
-        message = f"release {newer} is newer" if newer else late
         reason = Reason.Superseded if newer else Reason.NotNewer
-        return Phase.Superseded, reason, message, WaitingFor.Nothing
+        return Phase.Superseded, reason, _passed_by(release, newer, highest), WaitingFor.Nothing
     if release.spec.suspend:
         return Phase.Pending, Reason.Suspended, Reason.Suspended.meaning, WaitingFor.Person
     return _turn(obs, release, now)
+
+
+def _passed_by(release: Release, newer: str, highest: int = 0) -> str:
+    """What is said of a release that ends without a rollout. Argo CD shows it as Healthy, as it
+    must not trouble anybody for ever; so this has to say plainly that nothing of it is applied.
+    """
+    if newer:
+        return f"it is not rolled out: release {newer} is newer"
+    return (
+        f"it is not rolled out: its sequence {release.spec.sequence} is not higher than {highest}, "
+        "which was tried here before. If this content is to run, publish it in a new release with "
+        "a higher spec.sequence"
+    )
 
 
 def _turn(obs: Observation, release: Release, now: float) -> tuple[Phase, str, str, WaitingFor]:
@@ -187,7 +196,7 @@ def _turn(obs: Observation, release: Release, now: float) -> tuple[Phase, str, s
         return Phase.Pending, Reason.ChannelSuspended, meaning, WaitingFor.Person
     newest = next(iter(queue.eligible(obs)), None)
     if newest is not None and newest.uid != release.uid:
-        message = f"release {newest.name} is newer"
+        message = _passed_by(release, newest.name)
         return Phase.Superseded, Reason.Superseded, message, WaitingFor.Nothing
     stop = cooldown.stop(obs, now) if obs.record.rollout is None else None
     if stop is not None:

@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 
 from wavegate.api import GateKind, Reason
-from wavegate.evidence import Finding, NodeView, Verdict, standing
+from wavegate.evidence import Finding, NodeView, Verdict, how_often, standing
 from wavegate.rollout import exposure, suspects, way_back
 from wavegate.rollout.attempt import Rollout, Stall
 from wavegate.rollout.movable import fleet, not_movable
@@ -33,7 +33,7 @@ def judge(obs: Observation, rollout: Rollout) -> Iterator[Finding]:
     """A Hold for each node that went back and did not start the candidate since."""
     for stall in _open(obs, rollout):
         away = "is tried again just now" if stall.retrying else "is back on stable, to be retried"
-        message = f"{stall.message}; the node {away} ({_times(stall.tries)} so far)"
+        message = f"{stall.message}; the node {away} ({how_often(stall.tries)} so far)"
         yield Finding(Verdict.HOLD, stall.reason, message, stall.node, gate=GateKind.Agents)
 
 
@@ -164,7 +164,3 @@ def _attempt_of(obs: Observation, stall: Stall) -> str | None:
 
 def _back_off(stall: Stall) -> float:
     return float(min(MAX_BACK_OFF_SECONDS, BACK_OFF_SECONDS * 2.0 ** (stall.tries - 1)))
-
-
-def _times(tries: int) -> str:
-    return "once" if tries == 1 else f"{tries} times"

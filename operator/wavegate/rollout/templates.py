@@ -155,6 +155,13 @@ def untargeted(affinity: Mapping[str, Any]) -> dict[str, Any]:
     return own
 
 
+def own_template(daemon_set: Mapping[str, Any]) -> dict[str, Any]:
+    """The pod template of a revision's DaemonSet before any targeting."""
+    template = daemon_set["spec"]["template"]
+    own = untargeted(template["spec"].get("affinity") or {})
+    return {**template, "spec": {**template["spec"], "affinity": own}}
+
+
 def _strip(term: Mapping[str, Any]) -> dict[str, Any] | None:
     """A term without our expressions; None when it held nothing else."""
     expressions = term.get("matchExpressions") or []

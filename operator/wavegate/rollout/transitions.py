@@ -65,6 +65,11 @@ def _releases() -> Iterator[Row]:
     reverting, reverted, done = Phase.Reverting, Phase.Reverted, Phase.Completed
     yield Row(None, pending, "it is created", (Reason.Queued,), stored=False)
     yield Row(pending, rolling, "its turn; the attempt is stored", (Reason.RolloutStarted,))
+    again = (
+        "before anything of it was made, something is wrong with the channel; it starts again when "
+        "that is mended"
+    )
+    yield Row(rolling, pending, again, ())
     yield Row(
         pending, Phase.Rejected, "its content is blocked", (Reason.DigestBlocked,), stored=False
     )
@@ -207,6 +212,8 @@ def _problems(before: Record, after: Record) -> Iterator[str]:
         if was is not now and _release_row(before, after, uid) is None:
             yield f"release {uid}: no row from {was} to {now} for {_reason(after, uid)}"
     yield from _kept(before, after)
+    if _is_given_up(before, after) and before.rollout.phase is not Phase.Pending:  # type: ignore[union-attr]
+        yield "a rollout that was prepared ends without an outcome"
     if before.rollout is not None and after.rollout is not None:
         yield from _same_attempt(before.rollout, after.rollout)
     elif after.rollout is not None and after.rollout.waves and not _is_taken_back(before, after):
@@ -244,6 +251,14 @@ def _kept(before: Record, after: Record) -> Iterator[str]:
         left = kept.get(replace(b, layers=()), b.layers)
         if left != b.layers and (left or len(b.layers) <= room):
             yield f"layers of blocked {b.digest} are lost"
+
+
+def _is_given_up(before: Record, after: Record) -> bool:
+    """Whether the attempt is gone, and nothing says how it ended."""
+    rollout = before.rollout
+    if rollout is None or after.rollout is not None or rollout.attempt == _attempt(after):
+        return False
+    return all(outcome.attempt != rollout.attempt for outcome in after.outcomes)
 
 
 def _is_taken_back(before: Record, after: Record) -> bool:

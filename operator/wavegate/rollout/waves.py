@@ -17,6 +17,7 @@ from wavegate.rollout.movable import fleet, not_movable
 from wavegate.rollout.observation import Observation
 from wavegate.rollout.placement import membership
 from wavegate.rollout.strata import code_of
+from wavegate.rollout.wording import some
 
 SOAKED_SWEEPS = 2
 """So many sweeps are soaked whatever is left."""
@@ -94,6 +95,24 @@ def _is_empty(obs: Observation, rollout: Rollout, wave: PlannedWave) -> bool:
         return False
     pools_of = membership(pool for pool in plan.pools if pool.name in wave.pools)
     return wave.added or any(map(pools_of, there))
+
+
+def unselected(obs: Observation, rollout: Rollout, wave: PlannedWave) -> str:
+    """Why a wave has no nodes whose pools select none on which the agent runs, and what a person
+    can do; empty when they select one.
+    """
+    pools = [pool for pool in rollout.plan.pools if pool.name in wave.pools]
+    pools_of = membership(pools)
+    if wave.added or any(map(pools_of, fleet(obs, rollout).values())):
+        return ""
+    named = some([f"{pool.name} ({pool.selector.query or 'all nodes'})" for pool in pools])
+    elsewhere = any(map(pools_of, obs.nodes.values()))
+    what = "only nodes on which the agent does not run" if elsewhere else "no node any more"
+    return (
+        f"the pools of wave {wave.name} select {what}: {named}. They are frozen in the plan: label "
+        "a node so, and the wave goes on by itself; or decide Revert, correct spec.pools, and "
+        "publish a new release"
+    )
 
 
 def rest(obs: Observation, rollout: Rollout) -> list[NodeView]:

@@ -131,7 +131,9 @@ async def test_a_revision_that_is_there_already_is_read_back(store, objects, fre
 
 
 async def test_a_trial_is_a_dry_run(store, objects):
-    assert await store.try_revision(create()) == ""
+    lost, template = await store.try_revision(create())
+    assert lost == ""
+    assert template == create().template
     assert objects.queries[-1]["dryRun"] == "All"
     assert objects.bodies == {}
 
@@ -146,7 +148,7 @@ async def test_a_revision_that_would_be_stored_without_its_content_is_not_create
         return body
 
     objects.admit = without_image_volumes
-    assert "image of volume content" in await store.try_revision(create())
+    assert "image of volume content" in (await store.try_revision(create()))[0]
     with pytest.raises(ApiError, match="without: image of volume content") as caught:
         await store.create_revision(create())
     assert caught.value.status == 422

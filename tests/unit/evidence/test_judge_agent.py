@@ -76,10 +76,19 @@ def test_an_agent_that_is_not_ready_waits_and_past_the_deadline_fails_and_blocks
     assert found(pod, overdue=True) == [("FAIL", "AgentNotReady", True)]
 
 
-def test_a_message_names_node_count_and_exit():
-    pod = replace(POD, restarts=2, last_exit="OOMKilled, exit code 137")
+@pytest.mark.parametrize(
+    ("restarts", "waiting", "did"),
+    [
+        (1, "", "restarted once"),
+        (2, "", "restarted 2 times"),
+        (0, "RunContainerError", "does not start"),
+    ],
+)
+def test_a_message_names_node_count_and_exit(restarts, waiting, did):
+    exited = "OOMKilled, exit code 137"
+    pod = replace(POD, restarts=restarts, waiting=waiting, last_exit=exited)
     (finding,) = judge_agent("n", [pod], overdue=False)
-    assert finding.message == "the agent on node n restarted 2 times (OOMKilled, exit code 137)"
+    assert finding.message == f"the agent on node n {did} ({exited})"
 
 
 def kubelet(phase, **status):

@@ -12,6 +12,7 @@ from wavegate.rollout import agent_template as agents
 from wavegate.rollout.decide import LOOK_AT_PARKED, decide
 from wavegate.rollout.observation import AgentSource
 from wavegate.rollout.record import Blocked
+from wavegate.rollout.templates import bind, revision_template
 
 FIRST, SECOND = "uid/1", "uid/2"
 
@@ -129,3 +130,75 @@ def test_a_parked_daemon_set_is_looked_at_again_as_nobody_tells_of_its_edits(par
     assert decide(replace(obs, record=record), 1_000_000.0).requeue == LOOK_AT_PARKED
     inline = parked("", agent_template(), record)
     assert decide(inline, 1_000_000.0).requeue is None
+
+
+def completed_by(template, spec, extra=None):
+    """As a dry run shows a revision of it: other content, other attempt, and both defaults."""
+    trial = revision_template(bind(template, spec, f"trial.invalid/x@{digest('x')}"), "rules", "t")
+    return {**trial, "spec": {**trial["spec"], **DEFAULTS, **(extra or {})}}
+
+
+DEFAULTS = {"newDefault": "Always", "otherDefault": 30}
+
+
+@pytest.fixture
+def inline(parked):
+    """As `parked`, of a template that is written inline; the apiserver completes what it stores."""
+
+    def seen(template, record=None, extra=None):
+        obs = parked("", template, record)
+        completed = completed_by(template, obs.channel.spec, extra)
+        view = obs.revision(obs.record.stable)
+        shown = {**view.template, "spec": {**view.template["spec"], **DEFAULTS}}
+        revisions = {**obs.revisions, view.attempt: replace(view, template=shown)}
+        agent = replace(obs.agent, completed=completed)
+        return replace(obs, agent=agent, revisions=revisions)
+
+    return seen
+
+
+def test_a_default_that_a_person_writes_out_inline_starts_nothing(inline):
+    record = settled(inline(agent_template()))
+    written = inline(with_default(agent_template()), record)
+    assert agents.differs(written)
+    record = settled(written)
+    assert record.rollout is None
+    assert record.stable.agent == agents.current(written)
+    assert not agents.differs(replace(written, record=record))
+
+
+def test_a_person_who_takes_the_default_out_again_starts_nothing(inline):
+    record = settled(inline(agent_template()))
+    record = settled(inline(with_default(agent_template()), record))
+    assert record.rollout is None
+    assert settled(inline(agent_template(), record)).rollout is None
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        with_image("agent 2"),
+        {"spec": {**agent_template()["spec"], "newDefault": "Never"}},
+        {"spec": {**agent_template()["spec"], "hostNetwork": True}},
+        {"metadata": {"labels": {"more": "1"}}, **agent_template()},
+    ],
+    ids=["image", "other value", "another field", "label"],
+)
+def test_a_change_inline_starts_a_rollout_however_the_apiserver_completes_it(inline, change):
+    record = settled(inline(agent_template()))
+    extra = {"newDefault": change["spec"].get("newDefault", "Always")}
+    assert settled(inline(change, record, extra)).rollout.candidate.is_agent
+
+
+def test_what_the_dry_run_did_not_tell_is_taken_for_a_change(inline):
+    record = settled(inline(agent_template()))
+    obs = inline(with_default(agent_template()), record)
+    unknown = replace(obs, agent=replace(obs.agent, completed=None))
+    assert settled(unknown).rollout.candidate.is_agent
+
+
+def test_another_binding_is_no_default(inline):
+    record = settled(inline(agent_template()))
+    obs = inline(agent_template(), record)
+    channel = make_channel(content={"containerImage": {"containerName": "agent"}})
+    assert not agent_same._is_completed_to_it(replace(obs, channel=channel))

@@ -120,6 +120,30 @@ def test_a_wave_of_nodes_that_can_t_be_moved_says_so_and_is_paused_in_the_end(ma
     assert "canary-0: it has no label" in status(sim)["message"]
 
 
+def test_a_wave_whose_pools_select_no_node_any_more_says_so_and_goes_on_when_one_is_labelled(sim):
+    sim.publish("b", 2)
+    sim.step_until(lambda: sim.record.rollout and sim.record.rollout.waves)
+    sim.nodes["canary-0"].labels["pool"] = "workers"
+    sim.run(30)
+    said = status(sim)["message"]
+    assert "the pools of wave canary select no node any more: canary (pool=canary)" in said
+    assert "label a node so" in said
+    assert sim.record.rollout.waves[-1].held_since is not None
+    sim.nodes["canary-0"].labels["pool"] = "canary"
+    sim.run(400, until=lambda: sim.record.rollout is None)
+    assert sim.record.stable.release == "b"
+
+
+def test_a_wave_whose_pools_select_nodes_without_an_agent_only_says_that(make_sim):
+    sim = make_sim()
+    sim.publish("b", 1)
+    sim.step_until(lambda: sim.record.rollout and sim.record.rollout.waves)
+    sim.nodes["canary-0"].taints = (TAINT,)
+    sim.run(30)
+    said = status(sim)["message"]
+    assert "of wave canary select only nodes on which the agent does not run" in said
+
+
 def test_nodes_that_can_t_be_moved_are_shown_while_waves_go_on(sim):
     label(sim, "workers-4", host=None)
     sim.publish("b", 2)

@@ -34,6 +34,21 @@ def test_suspending_a_release_that_failed_and_paused_does_not_write_for_ever(mak
     assert len([pod for pod in sim.pods if pod.attempt == sim.record.rollout.attempt]) == 1
 
 
+def test_a_revert_that_is_decided_in_a_pause_says_what_harm_was_seen_before(make_sim):
+    """The incident of the pause is not shown any more, and nothing else keeps it."""
+    sim = with_stable(make_sim(rollout={"onFailure": "Pause"}))
+    sim.harms[digest("b")] = "loop"
+    sim.publish("b", 2)
+    sim.run(600, until=lambda: sim.record.rollout and sim.record.rollout.paused)
+    harm = sim.record.rollout.incident.message
+    sim.decisions.append(make_decision("back", "b", "Revert", reason="it smells"))
+    sim.run(600, until=ended(sim, "b"))
+    outcome = sim.record.outcomes[0]
+    assert outcome.incident.reason == "RevertDecided"
+    assert "it smells" in outcome.incident.message
+    assert f"; before that: {harm}" in outcome.incident.message
+
+
 # Was: `overdue` is measured from the move, not from when the pod was last well. Ten minutes after
 # a node was moved, any eviction, deletion or flap of its agent is an instant Fail. (An unready one
 # even blocks the digest.)

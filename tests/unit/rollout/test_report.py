@@ -279,3 +279,31 @@ def test_a_refused_daemon_set_ends_the_release_with_the_words_of_the_apiserver(s
 def test_an_empty_record_has_a_status_too(sim):
     obs = replace(sim.observe(), record=Record("agents", "rules"), revisions={})
     assert ready(obs)["message"] == "nothing yet is stable"
+
+
+@pytest.mark.parametrize(
+    ("sequence", "made", "message"),
+    [
+        (
+            1,
+            1_500_000,
+            "it is not rolled out: its sequence 1 is not higher than 1, which was tried",
+        ),
+        (1, 0, "it is not rolled out: release a is newer"),
+    ],
+)
+def test_a_release_that_is_passed_over_says_that_it_is_not_rolled_out(sim, sequence, made, message):
+    """Argo CD shows it as Healthy, and this beside it."""
+    release = make_release("b", sequence, **({"made": made} if made else {}))
+    status = report.release_status(sim.observe(), release, Step(), sim.now)
+    assert status["message"].startswith(message)
+    [complete] = [c for c in status["conditions"] if c["type"] == "Complete"]
+    assert complete["status"] == "False"
+
+
+def test_a_late_release_is_told_the_sequence_that_runs_now(sim):
+    sim.publish("b", 7)
+    sim.step_until(lambda: sim.record.rollout is not None)
+    late = make_release("late", 5, made=int(sim.now) + 2)
+    status = report.release_status(sim.observe(), late, Step(), sim.now)
+    assert "its sequence 5 is not higher than 7" in status["message"]

@@ -214,6 +214,15 @@ def a_template_that_is_refused(sim):
     a_good_release(sim)
 
 
+def a_pool_that_is_empty_at_the_start(sim):
+    sim.publish("b", 2)
+    sim.step_until(lambda: sim.record.rollout is not None)
+    sim.nodes["canary-0"].labels["pool"] = "none"
+    sim.step_until(lambda: sim.record.rollout is None)
+    sim.nodes["canary-0"].labels["pool"] = "canary"
+    sim.run(400, until=ended(sim, "b"))
+
+
 def a_node_that_stays_down(sim):
     sim.harms[digest("b")] = "kill"
     sim.publish("b", 2)
@@ -400,6 +409,7 @@ STORIES = [
     rolling_then(delete_release),
     agent_changed_back,
     a_template_that_is_refused,
+    a_pool_that_is_empty_at_the_start,
     a_node_that_stays_down,
     an_eviction_in_the_soak,
     a_clock_that_goes_back,
