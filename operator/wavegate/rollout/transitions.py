@@ -212,7 +212,8 @@ def _problems(before: Record, after: Record) -> Iterator[str]:
         if was is not now and _release_row(before, after, uid) is None:
             yield f"release {uid}: no row from {was} to {now} for {_reason(after, uid)}"
     yield from _kept(before, after)
-    if _is_given_up(before, after) and before.rollout.phase is not Phase.Pending:  # type: ignore[union-attr]
+    given_up = _given_up(before, after)
+    if given_up is not None and given_up.phase is not Phase.Pending:
         yield "a rollout that was prepared ends without an outcome"
     if before.rollout is not None and after.rollout is not None:
         yield from _same_attempt(before.rollout, after.rollout)
@@ -253,12 +254,13 @@ def _kept(before: Record, after: Record) -> Iterator[str]:
             yield f"layers of blocked {b.digest} are lost"
 
 
-def _is_given_up(before: Record, after: Record) -> bool:
-    """Whether the attempt is gone, and nothing says how it ended."""
+def _given_up(before: Record, after: Record) -> Rollout | None:
+    """The rollout that is gone, where nothing says how it ended; None: none is."""
     rollout = before.rollout
     if rollout is None or after.rollout is not None or rollout.attempt == _attempt(after):
-        return False
-    return all(outcome.attempt != rollout.attempt for outcome in after.outcomes)
+        return None
+    ended = any(outcome.attempt == rollout.attempt for outcome in after.outcomes)
+    return None if ended else rollout
 
 
 def _is_taken_back(before: Record, after: Record) -> bool:
