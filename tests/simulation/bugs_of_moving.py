@@ -30,6 +30,7 @@ from wavegate.rollout import (
     way_back,
     workloads,
 )
+from wavegate.rollout.attempt import Revision
 from wavegate.rollout.record import Blocked, Record
 from wavegate.rollout.steps import Forget, Step, Target, save
 
@@ -200,7 +201,8 @@ def starts_without_layers(patch) -> None:
 
 def blocks_the_base_too(patch) -> None:
     """Of what is blocked, also what it shares with content that runs well may not return."""
-    patch.setattr(blocks, "_running_well", lambda *_: ())
+    other = Revision("", "", "", "", "", 0, "", 0.0, layers=("sha256:other",))
+    patch.setattr(blocks, "_running_well", lambda *_: (other,))
 
 
 def by_digest(record: Record, digest: str) -> Blocked | None:

@@ -70,5 +70,5 @@ def nothing_moves_to_what_is_blocked(guard: Any, sim: Any, change: Change) -> It
         yield f"{change.key[1]} gets {its.release}, whose content is blocked"
     images = guard.books.images
     listed = images.layers.get(its.digest, frozenset())
-    if any(listed & images.at_fault(entry) for entry in entries):
+    if any(images.is_kept_out(listed, entry) for entry in entries):
         yield f"{change.key[1]} gets {its.release}, which has a layer that is blocked"

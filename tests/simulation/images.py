@@ -28,6 +28,13 @@ class Images:
             digest = str(content.get("image", "")).partition("@")[2]
             self.layers[digest] = self.layers.get(digest, frozenset()) | listed
 
+    def is_kept_out(self, listed: frozenset[str], entry: Blocked) -> bool:
+        """Whether an image with these layers brings what is blocked: one of its layers, or all,
+        where nothing told which.
+        """
+        fault = self.at_fault(entry)
+        return bool(listed & fault) and (not entry.together or fault <= listed)
+
     def at_fault(self, entry: Blocked) -> frozenset[str]:
         """Layers of what is blocked that no other content had which was ever stable: these at least
         may not come again.

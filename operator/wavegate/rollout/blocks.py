@@ -3,7 +3,7 @@
 Content may come again in another image, so its entry also keeps what its release says of it: what
 agents report that have loaded it, and its layers. No registry is read. A layer that content which
 runs well has too (a base image) is not at fault, and would keep every later release out: it is left
-out of the entry.
+out of the entry. Where nothing tells them apart, only all layers together are at fault.
 """
 
 from collections.abc import Iterator
@@ -26,7 +26,8 @@ def add(record: Record, entry: Blocked) -> Record:
     """The record with this entry on its block list, at fault for the layers that it alone has."""
     well = {layer for revision in _running_well(record, entry) for layer in revision.layers}
     layers = tuple(x for x in entry.layers if x not in well and x not in EMPTY_LAYERS)
-    blocked = (replace(entry, layers=layers), *record.blocked)[:MAX_BLOCKED]
+    entry = replace(entry, layers=layers, together=not well)
+    blocked = (entry, *record.blocked)[:MAX_BLOCKED]
     return replace(record, blocked=tuple(_bounded(blocked)))
 
 

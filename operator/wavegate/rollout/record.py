@@ -106,6 +106,8 @@ class Blocked:
     """What its agents report as loaded, where the release said so: other images may bring it."""
     layers: tuple[str, ...] = ()
     """Layers of its image that no other image may bring either; see `blocks`."""
+    together: bool = False
+    """Which of them is at fault is not known: only an image with all of them is kept out."""
 
     def is_of(self, digest: str, loaded: str = "") -> bool:
         """Whether it is about content with this digest, or that agents report as this."""
@@ -115,7 +117,8 @@ class Blocked:
 
     def shared(self, layers: Iterable[str]) -> tuple[str, ...]:
         """Those of these layers that it keeps from the channel."""
-        return tuple(layer for layer in layers if layer in self.layers)
+        found = tuple(layer for layer in layers if layer in self.layers)
+        return () if self.together and len(found) < len(self.layers) else found
 
 
 @dataclass(frozen=True, slots=True)

@@ -91,9 +91,20 @@ def test_content_that_agents_report_as_the_same_clears_no_layer(sim):
     assert blocked_layers(record) == layers("base", "bad")
 
 
-def test_with_nothing_to_compare_all_layers_are_blocked():
+@pytest.mark.parametrize(
+    ("listed", "out"),
+    [(["base", "bad"], True), (["base", "bad", "more"], True), (["base", "b"], False), ([], False)],
+)
+def test_with_nothing_to_compare_only_all_layers_together_are_at_fault(listed, out):
+    """Which of them did it is not known; a base that is in every image must not end all repairs."""
     record = blocks.add(Record("agents", "rules"), entry_of("bad", "base", "bad"))
     assert blocked_layers(record) == layers("base", "bad")
+    assert (record.block_of(digest("b"), "", layers(*listed)) is not None) is out
+
+
+def test_the_only_layer_of_an_image_is_at_fault_also_with_nothing_to_compare():
+    record = blocks.add(Record("agents", "rules"), entry_of("bad", "bad"))
+    assert record.block_of(digest("b"), "", layers("base", "bad")) is not None
 
 
 def test_a_layer_without_files_is_never_blocked(sim):
