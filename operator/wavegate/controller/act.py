@@ -1,6 +1,7 @@
 """Carries out the actions of a step, in their order."""
 
 import asyncio
+import contextlib
 from collections.abc import Callable
 
 from wavegate.api import Phase
@@ -9,6 +10,7 @@ from wavegate.cluster.store import Store
 from wavegate.controller.work import Key
 from wavegate.controller.world import World
 from wavegate.rollout.observation import Observation
+from wavegate.rollout.record import Record
 from wavegate.rollout.steps import (
     Action,
     CopyContent,
@@ -18,6 +20,7 @@ from wavegate.rollout.steps import (
     MoveNodes,
     Retarget,
     StoreLedger,
+    Target,
     UnlabelNodes,
 )
 from wavegate.telemetry.metrics import Metrics
@@ -25,6 +28,9 @@ from wavegate.telemetry.metrics import Metrics
 CONFIRMED_SECONDS = 1.0
 """A batch that takes longer, as when the apiserver is slow, asks again whether the record is still
 the one that was decided on: another process may have fenced it, or moved others, meanwhile."""
+
+
+_WRITTEN = "another process wrote the record meanwhile; it is read anew"
 
 
 class NotLeader(Exception):  # noqa: N818 (a state, not an error)
@@ -50,6 +56,8 @@ class Actor:
         await self._confirm(store, obs)
         failed: ApiError | None = None
         for together in _groups(actions):
+            if _is_way_back(together[0]):
+                await self._confirm_revert(store, obs)
             self.check()
             done = await asyncio.gather(
                 *(self._do(store, obs, action) for action in together), return_exceptions=True
@@ -75,7 +83,22 @@ class Actor:
             return
         self.check()
         if await store.read_record() != obs.record:
-            raise ApiError(409, "another process wrote the record meanwhile; it is read anew")
+            raise ApiError(409, _WRITTEN)
+
+    async def _confirm_revert(self, store: Store, obs: Observation) -> None:
+        """Raise ApiError 409 if this revert is over by now. What was stable then may have been
+        fenced since, and must not get nodes again. No revert is stopped by an answer that does
+        not come, or by a record that is gone.
+        """
+        reverted, record = obs.record.rollout, None
+        with contextlib.suppress(ApiError, TimeoutError):
+            async with asyncio.timeout(CONFIRMED_SECONDS):
+                record = await store.read_record()
+        if reverted is None or record in (None, Record(obs.namespace, obs.name)):
+            return
+        now = record.rollout if record else None
+        if now is None or (now.attempt, now.phase) != (reverted.attempt, Phase.Reverting):
+            raise ApiError(409, _WRITTEN)
 
     def check(self) -> None:
         """Raise NotLeader unless this process may act."""
@@ -143,6 +166,11 @@ def _groups(actions: tuple[Action, ...]) -> list[list[Action]]:
         else:
             groups.append([action])
     return groups
+
+
+def _is_way_back(action: Action) -> bool:
+    """Whether stable gets all nodes, in a revert."""
+    return isinstance(action, Retarget) and action.fence and action.target is Target.ALL
 
 
 def _is_of_one_node(action: Action) -> bool:

@@ -8,6 +8,7 @@ from support.builders import make_channel
 from support.fake_apiserver import until
 from support.invariants import with_stable
 from support.world import SimCluster
+from wavegate.api import Phase
 from wavegate.cluster import paths
 from wavegate.cluster.client import ApiError
 from wavegate.cluster.projections import encode_record
@@ -18,7 +19,8 @@ from wavegate.rollout.decide import decide
 from wavegate.rollout.steps import DeletePods, MoveNodes, Retarget, Target
 from wavegate.telemetry.metrics import Metrics
 
-DONE = ("PATCH", "DELETE", "PATCH", "DELETE")
+DONE = ("PATCH", "DELETE", "GET", "PATCH", "DELETE")
+"""The record is read before stable gets all nodes."""
 
 
 @pytest.fixture
@@ -75,10 +77,47 @@ def affinities(objects):
 async def test_a_fence_is_done_in_its_order(actor, fence, objects):
     obs, actions = fence
     await actor.act(obs, actions)
-    assert tuple(verb for verb, _ in objects.requests[:4]) == DONE
+    assert tuple(verb for verb, _ in objects.requests) == DONE
     candidate, stable = obs.record.rollout.candidate, obs.record.stable
     assert objects.requests[0][1].endswith(candidate.daemon_set)
-    assert objects.requests[2][1].endswith(stable.daemon_set)
+    assert objects.requests[3][1].endswith(stable.daemon_set)
+
+
+@pytest.mark.parametrize(
+    "now", ["over", "of another attempt", "rolling", "as it was", "gone", "unreadable", "no answer"]
+)
+async def test_stable_gets_all_nodes_only_by_a_revert_that_is_not_over(
+    actor, fence, objects, client, now
+):
+    """What was stable then may have been fenced since, and a leader of the past repeats itself."""
+    obs, actions = fence
+    rollout = obs.record.rollout
+    of_another = replace(rollout, candidate=replace(rollout.candidate, attempt="x9"))
+    stored = {
+        "over": replace(obs.record, rollout=None, attempts=9),
+        "of another attempt": replace(obs.record, rollout=of_another),
+        "rolling": replace(obs.record, rollout=replace(rollout, phase=Phase.Rolling)),
+        "as it was": obs.record,
+    }
+    path = paths.config_maps("agents", "wavegate-record-rules")
+    labels = {"wavegate.dev/kind": "record", "wavegate.dev/channel": "rules"}
+    if now != "gone":
+        data = encode_record(stored.get(now, obs.record))
+        data = {"record": "{"} if now == "unreadable" else data
+        name = {"name": "wavegate-record-rules", "labels": labels}
+        objects.put(path, {"metadata": name, "data": data})
+    if now == "no answer":
+        objects.refuse = lambda verb, at: 500 if (verb, at) == ("GET", path) else 0
+    candidate, stable = rollout.attempt, obs.record.stable.attempt
+    if now in ("over", "of another attempt", "rolling"):
+        with pytest.raises(ApiError) as caught:
+            await actor.act(obs, actions)
+        assert caught.value.status == 409
+    else:
+        await actor.act(obs, actions)
+    objects.bodies.pop(path, None)
+    goes_on = now in ("as it was", "gone", "unreadable", "no answer")
+    assert affinities(objects) == {candidate: True, stable: goes_on}
 
 
 async def test_deletes_that_fail_do_not_stop_the_fence_but_the_pass_is_taken_up_again(
@@ -89,7 +128,7 @@ async def test_deletes_that_fail_do_not_stop_the_fence_but_the_pass_is_taken_up_
     with pytest.raises(ApiError) as caught:
         await actor.act(obs, actions)
     assert caught.value.status == 500
-    assert len(objects.requests) == len(actions)
+    assert tuple(verb for verb, _ in objects.requests) == DONE
     assert affinities(objects) == {view.attempt: True for view in obs.revisions.values()}
 
 
