@@ -5,6 +5,7 @@ The stories are played side by side, as the first takes four minutes: a node tha
 back after two, and is tried again two later. No setting shortens these.
 """
 
+import re
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any
@@ -88,7 +89,8 @@ def stable_in_doubt(sandbox: Sandbox) -> None:
     status = story.until_phase("bad", "Reverted")
 
     assert status["reason"] == "StableSuspect"
-    assert "2 of 7 nodes fail on stable release a as well" in status["message"]
+    # The first that crashed may have gone back alone, as a suspect, before the second did.
+    assert re.search("2 of [67] nodes fail on stable release a as well", status["message"])
     assert all(name in status["message"] for name in (dead, *others[:2]))
     sandbox.boot(dead)
     assert "release: a" in not_ready(story)["message"]
