@@ -23,7 +23,7 @@ RETRY_SECONDS = 15.0
 
 TRYING = "a dry run of the way back"
 
-_BEFORE_THE_FIRST_LABEL = (WaveState.Pending, WaveState.Moving, WaveState.Held)
+_OPENED = (WaveState.Moving, WaveState.Held)
 
 
 def is_due(obs: Observation, rollout: Rollout, now: float) -> bool:
@@ -74,7 +74,10 @@ def uids(of: Iterable[RevisionView | None]) -> frozenset[str]:
 
 
 def _is_unmoved(obs: Observation, rollout: Rollout) -> bool:
+    """Whether the current wave has its first node before it."""
     if rollout.phase is not Phase.Rolling or rollout.promoting or not rollout.waves:
         return False
-    waiting = rollout.waves[-1].state in _BEFORE_THE_FIRST_LABEL
-    return waiting and not has_moved_any(obs, rollout)
+    state = rollout.waves[-1].state
+    # By a record from a backup nodes of a wave that is not open may have been moved: it opens by a
+    # proof all the same, and would wait for it for ever.
+    return state is WaveState.Pending or (state in _OPENED and not has_moved_any(obs, rollout))

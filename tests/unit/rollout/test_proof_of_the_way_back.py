@@ -5,6 +5,8 @@ from dataclasses import replace
 import pytest
 
 from support.invariants import about_to_open
+from wavegate.api import WaveState
+from wavegate.evidence import Ledger, LedgerNode, Side
 from wavegate.rollout import way_back
 from wavegate.rollout.observation import RevertProof
 
@@ -31,3 +33,20 @@ def test_it_counts_only_if_both_were_tried_as_they_are_now(obs):
     assert not proven(obs, both[1:]), "stable was not there"
     assert not proven(obs, ["another", both[1]]), "stable was made anew since"
     assert not proven(obs, [])
+
+
+# Was: after a record from a backup, a wave that is not open had nodes already; it waited for a
+# proof that nobody asked for, and for ever (random story, CI's seed).
+@pytest.mark.parametrize(
+    ("state", "due"),
+    [(WaveState.Pending, True), (WaveState.Moving, False), (WaveState.Held, False)],
+)
+def test_a_wave_that_is_not_open_asks_for_it_whoever_has_its_nodes_already(obs, state, due):
+    rollout = obs.record.rollout.with_wave(state=state)
+    canary = obs.nodes["canary-0"]
+    nodes = {**obs.nodes, "canary-0": replace(canary, sides={obs.key: Side(rollout.attempt, 0.0)})}
+    number = rollout.waves[-1].ledger
+    entry = LedgerNode("canary-0", canary.uid, canary.boot_id, healthy=True)
+    ledgers = {number: Ledger(rollout.attempt, number, (entry,))}
+    moved = replace(obs, nodes=nodes, ledgers=ledgers)
+    assert way_back.is_due(moved, rollout, 1.0) is due
