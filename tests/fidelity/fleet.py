@@ -77,6 +77,7 @@ class Fleet(Stage):
         one = {"name": "all", "pools": ["workers", "payments"], "upTo": "100%"}
         self.join(*firsts)
         self.create("Channel", CHANNEL, spec | {"waves": [one]})
+        self.until_channel_ready()
         self.publish("a")
         self.until_phase("a", "Completed")
         self.edit_channel(spec)

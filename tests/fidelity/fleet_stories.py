@@ -8,7 +8,7 @@ from typing import Any
 
 from fidelity import fleet_waves, orders
 from fidelity.fleet import NEW_KERNEL, Fleet, kind_of
-from fidelity.trace import Trace
+from fidelity.trace import Life, Trace
 
 BOMBED = 4
 """So many machines of a wave stop."""
@@ -119,8 +119,11 @@ def seen(story: FleetStory, trace: Trace) -> dict[str, Any]:
     taken = fleet_waves.waves(trace, story.release)
     fleet_waves.check(taken)
     told = {"waves": [wave.told() for wave in taken], **trace.observable()}
-    record = [state for state in told["record"] if not state.endswith(" Held")]
-    return told | {"record": record, "nodes": _folded(told["nodes"], story.release)}
+    record = Life()
+    for state in told["record"]:
+        if not state.endswith(" Held"):
+            record.add(state)
+    return told | {"record": record.states, "nodes": _folded(told["nodes"], story.release)}
 
 
 def _folded(nodes: list[dict[str, Any]], release: str) -> list[dict[str, Any]]:

@@ -123,6 +123,7 @@ class Stage(ABC):
         """Nodes, channel and a first release `a`, that everything runs."""
         self.join(*self.nodes)
         self.create("Channel", CHANNEL, channel_spec(self.space, QUICK, QUICK))
+        self.until_channel_ready()
         self.publish("a")
         self.until_phase("a", "Completed")
 
@@ -134,14 +135,23 @@ class Stage(ABC):
     def edit_channel(self, spec: Mapping[str, Any]) -> None:
         """Replace these fields of the channel, and wait until the operator has seen it."""
         self.change("Channel", CHANNEL, spec)
+        self.until_channel_ready()
 
-        def taken_in() -> bool:
-            channel = next(iter(self.bodies("securitycontentchannels")))
-            status = channel.get("status") or {}
-            return bool(status.get("observedGeneration") == channel["metadata"]["generation"])
+    def until_channel_ready(self) -> None:
+        """Wait until the operator has seen the channel as it is now, and that it is ready, before a
+        release is published: both are watched apart, and one that is seen first waits, Pending.
+        """
 
-        # Channels and releases are watched apart: a release may be seen first.
-        self.until("the operator has seen the channel", taken_in)
+        def ready() -> bool:
+            channel = next(iter(self.bodies("securitycontentchannels")), {})
+            now = {"type": "Ready", "status": "True"}
+            return any(
+                now.items() <= condition.items()
+                and condition["observedGeneration"] == channel["metadata"]["generation"]
+                for condition in (channel.get("status") or {}).get("conditions") or []
+            )
+
+        self.until("the operator has seen the channel, and that it is ready", ready)
 
     def publish(self, name: str, content: str = "", **more: Any) -> None:
         """Create the next release; its content is named like it. more = other fields."""
