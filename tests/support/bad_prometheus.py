@@ -13,6 +13,8 @@ from urllib.parse import parse_qs
 
 NODES = ("n1", "n2")
 JSON = "application/json"
+LONG = 10_000
+"""So many bytes more take a server that drips minutes."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -179,13 +181,13 @@ def _cut_chunk(handler: _Handler, _query: str) -> None:
 
 
 def _drips(handler: _Handler, _query: str) -> None:
-    raw = of_nodes("0").encode()
+    raw = of_nodes("0").encode() + b" " * LONG
     handler.begin(200, JSON, len(raw))
     handler.drip(raw)
 
 
 def _drips_headers(handler: _Handler, _query: str) -> None:
-    handler.drip(b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\n" + b"X-A: b\r\n" * 50)
+    handler.drip(b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nX-A: " + b"b" * LONG)
 
 
 def _tells_all(handler: _Handler, _query: str) -> None:

@@ -14,6 +14,8 @@ from wavegate.cluster.client import Client
 from wavegate.cluster.reviews import RULES
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
+PATIENCE = 30.0
+"""Seconds after which what did not happen will not: no machine of ours stands still for so long."""
 
 
 class FakeServer:
@@ -44,13 +46,17 @@ async def server() -> AsyncIterator[FakeServer]:
     await runner.cleanup()
 
 
-@pytest.fixture
-async def client(server: FakeServer) -> AsyncIterator[Client]:
+def connected(server: FakeServer, timeout: float) -> Client:
     configuration = Configuration()
     configuration.host = server.url
-    connected = Client(configuration, timeout=0.5)
-    yield connected
-    await connected.close()
+    return Client(configuration, timeout=timeout)
+
+
+@pytest.fixture
+async def client(server: FakeServer) -> AsyncIterator[Client]:
+    patient = connected(server, PATIENCE)
+    yield patient
+    await patient.close()
 
 
 @pytest.fixture
@@ -69,7 +75,7 @@ async def background() -> AsyncIterator[Callable[..., asyncio.Task[None]]]:
             await task
 
 
-async def until(reached: Callable[[], object], seconds: float = 3.0) -> None:
+async def until(reached: Callable[[], object], seconds: float = PATIENCE) -> None:
     """Wait for a condition, without a fixed pause."""
     async with asyncio.timeout(seconds):
         while not reached():

@@ -4,6 +4,7 @@ import asyncio
 
 import pytest
 
+from support.fake_apiserver import PATIENCE
 from wavegate import app
 from wavegate.cluster.client import ApiError, Client
 from wavegate.cluster.served import KINDS
@@ -62,14 +63,14 @@ def run(client):
 
 
 async def test_kopf_is_ended_once_a_crd_is_gone(deaf):
-    await asyncio.wait_for(run(Discovery(ALL, GONE)), 5)
+    await asyncio.wait_for(run(Discovery(ALL, GONE)), PATIENCE)
     assert deaf.is_set()
 
 
 async def test_kopf_goes_on_while_the_apiserver_does_not_answer(deaf):
     silent = Discovery(ALL, SILENT, SILENT)
     running = run(silent)
-    await asyncio.wait_for(silent.at_last.wait(), 5)
+    await asyncio.wait_for(silent.at_last.wait(), PATIENCE)
     assert not deaf.is_set()
     assert not running.done()
     running.cancel()

@@ -5,7 +5,16 @@ import asyncio
 import pytest
 from aiohttp import web
 
+from support.fake_apiserver import PATIENCE, connected
 from wavegate.cluster.client import ApiError
+
+
+@pytest.fixture
+async def impatient(server):
+    """A client that waits for half a second only."""
+    client = connected(server, timeout=0.5)
+    yield client
+    await client.close()
 
 
 async def failure(client):
@@ -26,13 +35,13 @@ async def test_too_many_requests_carry_the_server_s_wish(client, server):
     assert "slow down" in str(error)
 
 
-async def test_a_server_that_says_nothing_ends_in_status_0_within_the_time_out(client, server):
+async def test_a_server_that_says_nothing_ends_in_status_0_within_the_time_out(impatient, server):
     async def answer(_request):
-        await asyncio.sleep(30)
+        await asyncio.sleep(10 * PATIENCE)
 
     server.handler = answer
-    async with asyncio.timeout(2.0):
-        assert (await failure(client)).status == 0
+    async with asyncio.timeout(PATIENCE):
+        assert (await failure(impatient)).status == 0
 
 
 async def test_an_answer_that_ends_in_the_middle_is_status_0(client, server):
@@ -75,15 +84,15 @@ async def test_a_connection_that_breaks_in_a_refusal_is_an_api_error(client, ser
 
 
 # Was: the same place, when the body of a refusal never comes.
-async def test_a_refusal_whose_body_never_comes_is_an_api_error(client, server):
+async def test_a_refusal_whose_body_never_comes_is_an_api_error(impatient, server):
     async def answer(request):
         response = web.StreamResponse(status=500, headers={"Content-Length": "100"})
         await response.prepare(request)
-        await asyncio.sleep(30)
+        await asyncio.sleep(10 * PATIENCE)
         return response
 
     server.handler = answer
-    assert (await failure(client)).status in (0, 500)
+    assert (await failure(impatient)).status in (0, 500)
 
 
 async def test_what_is_already_gone_is_deleted(client, server):

@@ -6,7 +6,7 @@ import logging
 import pytest
 from aiohttp import web
 
-from support.fake_apiserver import until
+from support.fake_apiserver import PATIENCE, until
 from wavegate.api import Channel
 from wavegate.api.needed import needed_fields
 from wavegate.cluster import selfcheck
@@ -100,7 +100,7 @@ async def test_nothing_is_known_before_the_first_look_and_nothing_is_missing_aft
 
 async def test_who_waits_for_the_first_look_knows_what_it_found(start, cluster):
     check = start()
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(PATIENCE):
         await check.first_look(30)
     assert check.problem == ""
 

@@ -5,6 +5,7 @@ import contextlib
 
 import pytest
 
+from support.fake_apiserver import PATIENCE
 from wavegate.cluster.client import ApiError
 from wavegate.controller.act import NotLeader
 from wavegate.controller.engine import SIDE_BY_SIDE, Engine
@@ -46,7 +47,7 @@ async def test_a_channel_is_not_held_up_by_another_s_hanging_write():
 
     engine = Passes(work)
     async with running(engine, [SLOW, QUICK]):
-        await asyncio.wait_for(quick.wait(), 5)
+        await asyncio.wait_for(quick.wait(), PATIENCE)
         engine._queue.add(SLOW)
         await asyncio.sleep(0.3)
         assert begun == [SLOW, QUICK], "a channel that is worked on gets no second pass"
@@ -64,7 +65,7 @@ async def test_ten_at_a_time_and_each_has_its_turn():
         now -= 1
 
     async with running(Passes(work), KEYS):
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(PATIENCE):
             while len(seen) < len(KEYS):
                 await asyncio.sleep(0.01)
     assert most == SIDE_BY_SIDE
@@ -83,7 +84,7 @@ async def test_a_pass_that_fails_stops_no_other_and_is_tried_again(error):
             done.set()
 
     async with running(Passes(work), [SLOW, QUICK]) as task:
-        await asyncio.wait_for(done.wait(), 5)
+        await asyncio.wait_for(done.wait(), PATIENCE)
         assert not task.done()
     assert len(tries) == 2
 
@@ -102,6 +103,6 @@ async def test_who_does_not_lead_any_more_stops_all_passes():
 
     async with running(Passes(work), [SLOW, QUICK]) as task:
         with pytest.raises(ExceptionGroup) as raised:
-            await asyncio.wait_for(task, 5)
+            await asyncio.wait_for(task, PATIENCE)
     assert raised.group_contains(NotLeader)
     assert stopped == [SLOW]

@@ -4,6 +4,7 @@ import asyncio
 
 import pytest
 
+from support.fake_apiserver import PATIENCE
 from wavegate.controller.work import WorkQueue
 
 A, B = ("ns", "a"), ("ns", "b")
@@ -89,7 +90,7 @@ async def test_who_waits_for_a_key_gets_it_as_soon_as_nobody_works_on_it(queue, 
     await asyncio.sleep(0.01)
     assert not waiting.done()
     queue.done(A)
-    assert await asyncio.wait_for(waiting, 1.0) == A
+    assert await asyncio.wait_for(waiting, PATIENCE) == A
 
 
 async def test_an_earlier_time_wins_over_a_later_one(queue, clock):
@@ -110,7 +111,7 @@ async def test_who_waits_is_woken_by_a_new_key(queue):
     waiting = asyncio.create_task(queue.next())
     await asyncio.sleep(0)
     queue.add(B)
-    assert await asyncio.wait_for(waiting, 1.0) == B
+    assert await asyncio.wait_for(waiting, PATIENCE) == B
 
 
 @pytest.mark.parametrize(("failures", "longest"), [(1, 0.5), (2, 1.0), (5, 8.0), (50, 10.0)])

@@ -6,6 +6,7 @@ from dataclasses import replace
 import pytest
 
 from support.builders import make_channel
+from support.fake_apiserver import PATIENCE
 from support.invariants import with_stable
 from support.world import SimCluster
 from wavegate.api import Reason
@@ -72,7 +73,7 @@ async def test_nodes_that_change_wake_an_idle_channel_once_and_later(
         metadata = {"name": "n", "uid": version, "resourceVersion": version}
         world.nodes.apply({"metadata": metadata})
     assert woken == []
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(PATIENCE):
         while not woken:
             await asyncio.sleep(0)
     await asyncio.sleep(0.05)  # another one would come by then

@@ -4,14 +4,13 @@ import asyncio
 import contextlib
 import gc
 import threading
-import time
 import tracemalloc
 from pathlib import Path
 
 import pytest
 
 from support.bad_prometheus import BEHAVIOURS, NODES, BadPrometheus
-from support.fake_apiserver import until
+from support.fake_apiserver import PATIENCE, until
 from wavegate.evidence import CheckSpec, judge_check
 from wavegate.telemetry import prometheus
 from wavegate.telemetry.connections import Source
@@ -45,6 +44,8 @@ BAD = [
     ("cut chunk", "CheckUnreachable", "IncompleteRead"),
     ("tells all", "CheckUnreachable", "500"),
 ]
+SILENT = ("hangs", "drips", "drips headers")
+"""Only these are asked with a short time-out; the others answer, on however slow a machine."""
 
 
 def open_sockets(url):
@@ -90,14 +91,14 @@ async def verdict(reader, bad, **changes):
 
 @pytest.mark.parametrize(("mood", "reason", "words"), BAD)
 async def test_what_is_no_evidence_holds_in_words_and_resumes(reader, bad, mood, reason, words):
-    longer = {"timeout": 5.0} if mood in ("huge", "nested") else {}
+    timeout = 0.3 if mood in SILENT else PATIENCE
     bad.behave(mood)
-    ((name, why, message),) = await verdict(reader, bad, **longer)
+    ((name, why, message),) = await verdict(reader, bad, timeout=timeout)
     assert (name, why) == ("HOLD", reason)
     assert words in message
     assert message.startswith("check c ")
     bad.behave("well")
-    assert await verdict(reader, bad, timeout=5.0) == []
+    assert await verdict(reader, bad, timeout=PATIENCE) == []
 
 
 def test_all_moods_but_the_good_and_the_harmful_are_tried():
@@ -106,7 +107,7 @@ def test_all_moods_but_the_good_and_the_harmful_are_tried():
 
 
 async def test_what_is_only_odd_passes_per_node(reader, bad):
-    check = spec(timeout=5.0)
+    check = spec(timeout=PATIENCE)
     for mood in ("infos", "duplicates"):
         bad.behave(mood)
         result = await reader.ask(Source(bad.url), check, "up", MOVED, 100.0)
@@ -123,28 +124,29 @@ async def test_a_server_that_drips_is_ended_and_its_thread_is_free_again(reader,
     """No single read takes long, so that no time-out of a socket ever ends it."""
     for mood in ("drips", "drips headers"):
         bad.behave(mood)
-        began = time.monotonic()
-        await verdict(reader, bad)
+        async with asyncio.timeout(PATIENCE):
+            await verdict(reader, bad)
         await until(lambda: not reader._running)
-        assert time.monotonic() - began < 1.5
 
 
 async def test_one_prometheus_that_hangs_does_not_keep_another_waiting(reader, bad):
     """Was: four threads for all, so that one slow Prometheus starved the checks of all channels."""
     bad.behave("hangs")
     slow = [
-        asyncio.create_task(reader.ask(Source(bad.url), spec(timeout=20.0), "q", MOVED, 1.0))
+        asyncio.create_task(
+            reader.ask(Source(bad.url), spec(timeout=10 * PATIENCE), "q", MOVED, 1.0)
+        )
         for _ in range(prometheus.THREADS)
     ]
     await until(lambda: len(bad.asked) == prometheus.THREADS_EACH)
     with BadPrometheus() as other:
-        assert await verdict(reader, other, timeout=5.0) == []
+        assert await verdict(reader, other, timeout=PATIENCE) == []
     assert len(bad.asked) == prometheus.THREADS_EACH, "the others wait for their turn"
     assert not any(task.done() for task in slow)
     slow.pop().cancel()
     bad.behave("well")
     bad.release.set()
-    results = await asyncio.wait_for(asyncio.gather(*slow), 5.0)
+    results = await asyncio.wait_for(asyncio.gather(*slow), PATIENCE)
     good = [result for result in results if not result.error]
     assert len(good) == prometheus.THREADS - 1 - prometheus.THREADS_EACH, "each had its turn"
     assert not reader._running
@@ -152,7 +154,7 @@ async def test_one_prometheus_that_hangs_does_not_keep_another_waiting(reader, b
 
 
 async def test_two_hundred_bad_answers_leave_no_thread_no_socket_and_no_memory(reader, bad):
-    moods = [mood for mood, _, _ in BAD if mood not in ("hangs", "drips", "drips headers")]
+    moods = [mood for mood, _, _ in BAD if mood not in SILENT]
     moods += ["well", "harm", "duplicates", "hangs"]
 
     async def all_of_them(times):

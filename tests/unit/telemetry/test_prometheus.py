@@ -3,11 +3,11 @@
 import asyncio
 import json
 import math
-import time
 
 import pytest
 from aiohttp import web
 
+from support.fake_apiserver import PATIENCE
 from wavegate.evidence import CheckSpec, judge_check
 from wavegate.telemetry import prometheus
 from wavegate.telemetry.connections import Source
@@ -131,9 +131,8 @@ async def test_a_prometheus_that_is_down_is_an_error_in_words(reader):
 
 
 async def test_a_slow_prometheus_is_an_error_after_the_check_s_time_out(ask):
-    began = time.monotonic()
-    result = await ask(vector(), delay=3.0, timeout=0.3)
-    assert time.monotonic() - began < 1.5
+    async with asyncio.timeout(PATIENCE):
+        result = await ask(vector(), delay=10 * PATIENCE, timeout=0.3)
     assert result.error
     assert not result.refused
 
