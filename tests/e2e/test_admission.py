@@ -16,7 +16,7 @@ import pytest
 from support.chart import CHART, IMAGE, apply
 from support.operator_process import OperatorProcess
 from support.served import has_image_volumes
-from support.story import Story, digest, let_agents_run
+from support.story import Story, bind_operators, digest, let_agents_run
 from support.tools import Tool
 from wavegate.rollout.names import (
     ATTEMPT_LABEL,
@@ -333,6 +333,7 @@ MAY_RUN = {
     "another program": changed(command=["/agent"]),
     "its image's own program": changed(command=[]),
     "a program of another attempt": changed(command=["/wavegate-runs-nothing-1"]),
+    "a hook": changed(lifecycle={"postStart": {"exec": {"command": ["/agent"]}}}),
     "arguments": changed(args=["-c"]),
     "a sidecar of a webhook": puller(containers=[*puller()["spec"]["containers"], SIDECAR]),
     "an init container": puller(initContainers=[SIDECAR]),
@@ -382,6 +383,14 @@ def test_the_operator_account_stores_no_pod_that_may_run_something(
     let_agents_run(sandbox, namespace)
     assert_refused(store(operator_api, MAY_RUN[what], namespace))
     assert sandbox.request("GET", PODS.format(namespace))["items"] == []
+
+
+def test_nothing_is_pulled_in_a_namespace_that_is_not_one_for_agents(
+    sandbox: Sandbox, operator_api: Api, namespace: str
+) -> None:
+    bind_operators(sandbox, namespace)
+    answer = store(operator_api, puller(), namespace)
+    assert_refused(answer, f"kubectl label namespace {namespace} wavegate.dev/agents=allowed")
 
 
 def test_nothing_of_a_fenced_attempt_is_pulled(

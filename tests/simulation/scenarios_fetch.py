@@ -55,13 +55,11 @@ def one_node_that_cannot_fetch(story: Story) -> None:
     story.until_wave("all", WaveState.Moving)
     story.until_moved(1)
     deaf = story.unmoved()[0]
-    story.say("machine", "{}: reaches no registry", [deaf])
-    story.machines.unreachable.add(deaf)
+    story.deafen(deaf)
     story.until("it is set aside", lambda: story.suspects() == [deaf])
     story.run(60)
     assert story.agents()[deaf] == story.digest_of("a")
-    story.say("machine", "{}: reaches the registry again", [deaf])
-    story.machines.unreachable.clear()
+    story.hear(deaf)
     story.until_ended("b", Phase.Completed)
     assert story.everywhere("b")
 
@@ -114,14 +112,12 @@ def a_node_that_cannot_pull_ahead(story: Story) -> None:
     blamed. Here it is mended before its turn.
     """
     deaf = "workers-2"
-    story.say("machine", "{}: reaches no registry", [deaf])
-    story.machines.unreachable.add(deaf)
+    story.deafen(deaf)
     story.publish("b")
     story.until("it is told", lambda: f"not on {deaf} (ErrImagePull" in _message(story, "b"))
     story.run(10)
     assert story.agents()[deaf] == story.digest_of("a")
-    story.say("machine", "{}: reaches the registry again", [deaf])
-    story.machines.unreachable.clear()
+    story.hear(deaf)
     story.until_ended("b", Phase.Completed)
     assert story.everywhere("b")
 

@@ -98,14 +98,7 @@ def a_wave_in_three_zones(story: Story) -> None:
     for zone in zones:
         story.add_nodes("workers", 3, zone, labels={ZONE_LABEL: zone})
     story.run(30)
-    waves = [
-        {"name": "canary", "pools": ["canary"], "upTo": "100%"},
-        {"name": "four", "pools": ["workers"], "upTo": 4},
-        {"name": "all", "upTo": "100%"},
-    ]
-    story.people(
-        "give the channel three waves", lambda: story.patch("Channel", "rules", waves=waves)
-    )
+    _give_three_waves(story, "four", 4)
     story.publish("b")
     story.until_ended("b", Phase.Completed)
     moved = [n.partition("-")[0] for n in story.moves if not n.startswith("canary")]
@@ -213,14 +206,7 @@ def second_wave_of_spared_nodes(story: Story) -> None:
     for name in ("workers-1", "workers-2", "workers-3"):
         spare = lambda name=name: story.label_node(name, **{CANARY_LABEL: "never"})  # noqa: E731
         story.people("{}: spared", spare, [name])
-    waves = [
-        {"name": "canary", "pools": ["canary"], "upTo": "100%"},
-        {"name": "one", "pools": ["workers"], "upTo": 1},
-        {"name": "all", "upTo": "100%"},
-    ]
-    story.people(
-        "give the channel three waves", lambda: story.patch("Channel", "rules", waves=waves)
-    )
+    _give_three_waves(story, "one", 1)
     story.publish("b")
     story.until_ended("b", Phase.Completed)
     assert story.everywhere("b")
@@ -239,3 +225,15 @@ def critical_pool_inside_another(story: Story) -> None:
     moved = [name.startswith("pay") for name in story.moves]
     assert moved == sorted(moved), story.moves
     assert story.everywhere("a")
+
+
+def _give_three_waves(story: Story, name: str, up_to: int) -> None:
+    """The canary, so many workers, and all."""
+    waves = [
+        {"name": "canary", "pools": ["canary"], "upTo": "100%"},
+        {"name": name, "pools": ["workers"], "upTo": up_to},
+        {"name": "all", "upTo": "100%"},
+    ]
+    story.people(
+        "give the channel three waves", lambda: story.patch("Channel", "rules", waves=waves)
+    )

@@ -155,6 +155,16 @@ class Story(Simulation):
         for node in nodes:
             self.act(lambda node=node: self.machines.reappear(node))
 
+    def deafen(self, node: str) -> None:
+        """This machine reaches no registry any more."""
+        self.say("machine", "{}: reaches no registry", [node])
+        self.machines.unreachable.add(node)
+
+    def hear(self, node: str) -> None:
+        """It reaches the registry again."""
+        self.say("machine", "{}: reaches the registry again", [node])
+        self.machines.unreachable.discard(node)
+
     def bring(self, content: str, what: str, deed: Harm) -> None:
         """Content that does harm; `what` says which."""
         self.say("given", f"{content} {what}")

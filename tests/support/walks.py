@@ -31,15 +31,16 @@ def walk(
 ) -> list[Walked]:
     """All waves of a release, with the nodes that each took, in the order in which they came."""
     obs, rollout = begun(channel, nodes, critical or CriticalWorkloads(), own_node)
-    plan, found = rollout.plan, list[Walked]()
+    found = list[Walked]()
     for _ in range(MOST_WAVES):
         planned = rollout.planned
         chosen = waves.choose(obs, rollout, planned)[0] if planned else waves.sweep(obs, rollout)
         obs, rollout = _moved(obs, rollout, chosen)
         found.append(Walked(rollout.waves[-1].name, tuple(chosen)))
-        if len(rollout.waves) >= len(plan.waves) and not waves.rest(obs, rollout):
+        following = waves.next_wave(obs, rollout)
+        if following is None:
             return found
-        rollout = waves.next_wave(obs, rollout)
+        rollout = following
         obs = replace(obs, record=replace(obs.record, rollout=rollout))
     raise AssertionError(f"no end after {MOST_WAVES} waves: {[w.name for w in found[-5:]]}")
 

@@ -176,7 +176,7 @@ def prefetch_pod(body: Mapping[str, Any], _old: PrefetchPod | None, _now: float)
     ]
     pulled = bool(states) and all(map(_has_images, states))
     ended = status.get("phase") in ("Failed", "Succeeded")
-    waits = next((w for state in states if (w := _reason(state)) not in _NO_PROBLEM), "")
+    waits = next((why for why in map(_why_waits, states) if why not in _NO_PROBLEM), "")
     why = waits or (str(status.get("reason") or "Failed") if ended else "")
     return PrefetchPod(
         name=metadata["name"],
@@ -196,11 +196,7 @@ def _has_images(state: Mapping[str, Any]) -> bool:
     program is in none. containerd finds that out when it starts it, CRI-O as it makes it.
     """
     made = (state.get("terminated") or {}).get("containerID")
-    return bool(made) or _reason(state) in ("CreateContainerError", "RunContainerError")
-
-
-def _reason(state: Mapping[str, Any]) -> str:
-    return str((state.get("waiting") or {}).get("reason", ""))
+    return bool(made) or _why_waits(state) in ("CreateContainerError", "RunContainerError")
 
 
 def revision_view(body: Mapping[str, Any], _old: RevisionView | None, _now: float) -> RevisionView:
@@ -361,10 +357,15 @@ def _lost_at(same: NodeView | None, now: float, *, ready: bool, boot_id: str) ->
 
 def _waiting(containers: Iterable[Mapping[str, Any]]) -> str:
     for container in containers:
-        reason = ((container.get("state") or {}).get("waiting") or {}).get("reason", "")
+        reason = _why_waits(container.get("state") or {})
         if reason not in ("", "ContainerCreating", "PodInitializing"):
-            return str(reason)
+            return reason
     return ""
+
+
+def _why_waits(state: Mapping[str, Any]) -> str:
+    """Why a container in this state does not run yet, in the kubelet's word; empty if it does."""
+    return str((state.get("waiting") or {}).get("reason", ""))
 
 
 def _last_exit(containers: Sequence[Mapping[str, Any]]) -> str:

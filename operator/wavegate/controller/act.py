@@ -94,9 +94,9 @@ class Actor:
         with contextlib.suppress(ApiError, TimeoutError):
             async with asyncio.timeout(CONFIRMED_SECONDS):
                 record = await store.read_record()
-        if reverted is None or record in (None, Record(obs.namespace, obs.name)):
+        if reverted is None or record is None or record == Record(obs.namespace, obs.name):
             return
-        now = record.rollout if record else None
+        now = record.rollout
         if now is None or (now.attempt, now.phase) != (reverted.attempt, Phase.Reverting):
             raise ApiError(409, _WRITTEN)
 

@@ -6,6 +6,7 @@ a pass has seen a pause, a fence, or another wave.
 
 import logging
 from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
 from typing import Any
 
 from wavegate.cluster import paths
@@ -33,6 +34,25 @@ RETRY_SECONDS = 60.0
 """What can't be made or deleted is tried again after so long."""
 
 
+@dataclass(slots=True)
+class _Pulling:
+    """What is known of a soak in which images are pulled."""
+
+    soak: Soak
+    wanted: bool = True
+    """The newest pass wants it to go on."""
+    asked: set[str] = field(default_factory=set)
+    """Names of the pods that were made: each is made once, whoever deletes it."""
+    about: tuple[object, ...] = ()
+    chosen: dict[str, Body] = field(default_factory=dict)
+    """What `due` said, when it was asked about these."""
+    failed: str = ""
+
+    def rest(self) -> None:
+        """Keep what must not be done again, while it is not wanted."""
+        self.wanted, self.about, self.chosen, self.failed = False, (), {}, ""
+
+
 class PrefetchRunner:
     """`may_act` is asked before each pod; `wake` is called with the channel of one that changed."""
 
@@ -47,14 +67,12 @@ class PrefetchRunner:
         self._pods: Mirror[PrefetchPod] = Mirror(client, paths.PODS, prefetch_pod, clock, OURS)
         self._pods.on_change = lambda key, old, new: _changed(wake, key, old, new)
         self._tasks = Tasks[Key]()
-        self._wanted: dict[Key, Soak | None] = {}
-        """What the newest pass wants."""
-        self._chosen: dict[Key, tuple[tuple[object, ...], dict[str, Body]]] = {}
-        """What `due` said, and what it was asked about."""
-        self._asked: dict[Key, tuple[Soak, set[str]]] = {}
-        """Names of the pods of a soak that were made: each is made once, whoever deletes it."""
-        self._failed: dict[Key, dict[Soak, str]] = {}
-        self._not_before: dict[Key, float] = {}
+        self._pulling: dict[Key, _Pulling] = {}
+        self._make_after: dict[Key, float] = {}
+        self._end_after: dict[Key, float] = {}
+        """When the next try is due. Apart: a quota that lets no more be made is no reason to leave
+        those there that fill it.
+        """
 
     async def watch(self) -> None:
         """Keep its pods in sight until cancelled."""
@@ -68,67 +86,58 @@ class PrefetchRunner:
         """What is known of a channel's pods."""
         pods = self._pods.shown()[0].values()
         mine = tuple(pod for pod in pods if (pod.namespace, pod.channel) == key)
-        return Prefetched(mine, self._failed.get(key, {}))
+        pulling = self._pulling.get(key)
+        failed = {pulling.soak: pulling.failed} if pulling is not None and pulling.failed else {}
+        return Prefetched(mine, failed)
 
     def ensure(self, key: Key, obs: Observation, *, idle: bool) -> None:
         """Take in what is wanted by now; and begin what is due, if the pass has nothing else to do:
         no request comes before those of a fence.
         """
         now = self._clock()
-        wanted = self._wanted[key] = prefetch.soak(obs, now)
-        if wanted is None:
-            for known in (self._wanted, self._chosen, self._failed):
-                known.pop(key, None)
-        if obs.record.rollout is None:
-            self._asked.pop(key, None)
-        stops = obs.hands_off or obs.forbidden or now < self._not_before.get(key, now)
-        if stops or not idle or self._tasks.is_running(key):
+        pulling = self._heed(key, obs, prefetch.soak(obs, now))
+        if obs.hands_off or obs.forbidden or not idle or self._tasks.is_running(key):
             return
         over = prefetch.over(obs, now)
         if over:
-            self._tasks.start(key, self._end(key, over))
-        elif wanted is not None and self._sees():
-            pods = self._missing(key, obs, wanted, now)
+            if now >= self._end_after.get(key, now):
+                self._tasks.start(key, self._end(key, over))
+        elif pulling is not None and self._sees() and now >= self._make_after.get(key, now):
+            pods = _missing(pulling, obs, now)
             if pods:
-                self._tasks.start(key, self._begin(key, wanted, pods))
+                self._tasks.start(key, self._begin(key, pulling, pods))
+
+    def _heed(self, key: Key, obs: Observation, soak: Soak | None) -> _Pulling | None:
+        """What is known of the soak that is wanted; None when none is."""
+        known = self._pulling.get(key)
+        if known is not None and known.soak != soak:
+            known.rest()
+        if soak is None:
+            if obs.record.rollout is None:
+                self._pulling.pop(key, None)
+            return None
+        if known is None or known.soak != soak:
+            known = self._pulling[key] = _Pulling(soak)
+        known.wanted = True
+        return known
 
     def _sees(self) -> bool:
         """Whether what is known of pods is how they are: else the same ones were made anew."""
         return self._pods.live and self._clock() - self._pods.contact <= BLIND_SECONDS
 
-    def _missing(self, key: Key, obs: Observation, soak: Soak, now: float) -> list[Body]:
-        """The pods to be made now. Nodes are chosen anew only when they, or agents, changed: in a
-        large fleet that takes a while.
-        """
-        asked = self._asked_in(key, soak)
-        about = (obs.nodes, obs.pods, obs.record.rollout, obs.blind, obs.channel)
-        known = self._chosen.get(key)
-        if known is None or any(a is not b for a, b in zip(known[0], about, strict=True)):
-            known = self._chosen[key] = (about, prefetch.due(obs, now))
-        there = asked | {pod.name for pod in obs.prefetched.pods}
-        room = max(0, prefetch.room(obs, now))
-        return [pod for name, pod in known[1].items() if name not in there][:room]
-
-    def _asked_in(self, key: Key, soak: Soak) -> set[str]:
-        known = self._asked.get(key)
-        if known is None or known[0] != soak:
-            known = self._asked[key] = (soak, set())
-        return known[1]
-
-    async def _begin(self, key: Key, soak: Soak, pods: Iterable[Body]) -> None:
-        asked = self._asked_in(key, soak)
+    async def _begin(self, key: Key, pulling: _Pulling, pods: Iterable[Body]) -> None:
         for pod in pods:
-            if self._wanted.get(key) != soak or not self._may_act():
+            if not pulling.wanted or not self._may_act():
                 return
             try:
                 self._pods.apply(await self._client.create(paths.pods(key[0]), pod))
             except ApiError as error:
                 if error.status != 409:  # it is there already, and soon seen
-                    self._pause(key, "Images can't be pulled ahead", error)
-                    self._failed.setdefault(key, {})[soak] = str(error)
+                    self._make_after[key] = self._retry(key, "Images can't be pulled ahead", error)
+                    pulling.failed = str(error)
                     return
-            asked.add(pod["metadata"]["name"])
-            self._failed.pop(key, None)
+            pulling.asked.add(pod["metadata"]["name"])
+            pulling.failed = ""
 
     async def _end(self, key: Key, over: Iterable[Soak]) -> None:
         """Delete the pods of soaks that are over, of each by one request."""
@@ -140,14 +149,28 @@ class PrefetchRunner:
             try:
                 await self._client.delete(paths.pods(key[0]), {"labelSelector": f"{OURS},{of}"})
             except ApiError as error:
-                self._pause(key, "Pods that pulled images ahead can't be deleted", error)
+                what = "Pods that pulled images ahead can't be deleted"
+                self._end_after[key] = self._retry(key, what, error)
                 return
-        self._not_before[key] = self._clock() + 1.0  # until the watch has shown it
+        self._end_after[key] = self._clock() + 1.0  # until the watch has shown it
 
-    def _pause(self, key: Key, what: str, error: ApiError) -> None:
+    def _retry(self, key: Key, what: str, error: ApiError) -> float:
         wait = max(RETRY_SECONDS, error.retry_after or 0.0)
         log.warning("%s/%s: %s (again in %.0f s): %s", *key, what, wait, error)
-        self._not_before[key] = self._clock() + wait
+        return self._clock() + wait
+
+
+def _missing(pulling: _Pulling, obs: Observation, now: float) -> list[Body]:
+    """The pods to be made now. Nodes are chosen anew only when they, or agents, changed: in a large
+    fleet that takes a while.
+    """
+    about = (obs.nodes, obs.pods, obs.record.rollout, obs.blind, obs.channel)
+    known = pulling.about
+    if not known or any(a is not b for a, b in zip(known, about, strict=True)):
+        pulling.about, pulling.chosen = about, prefetch.due(obs, now)
+    there = pulling.asked | {pod.name for pod in obs.prefetched.pods}
+    room = max(0, prefetch.room(obs, now))
+    return [pod for name, pod in pulling.chosen.items() if name not in there][:room]
 
 
 def _changed(

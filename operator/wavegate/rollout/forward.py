@@ -204,9 +204,7 @@ def _next(obs: Observation, rollout: Rollout, now: float) -> Step:
     """After a passed wave: the plan's next one, a sweep over the rest, or promotion."""
     if workloads.is_unread(obs, rollout, now):
         return wait(workloads.READING)
-    if rollout.wave + 1 < len(rollout.plan.waves) or waves.rest(obs, rollout):
-        return save(obs.record, waves.next_wave(obs, rollout))
-    return save(obs.record, replace(rollout, promoting=True))
+    return save(obs.record, waves.next_wave(obs, rollout) or replace(rollout, promoting=True))
 
 
 def _move(obs: Observation, rollout: Rollout, findings: tuple[Finding, ...], now: float) -> Step:
@@ -289,13 +287,11 @@ def _repair(obs: Observation, rollout: Rollout) -> Retarget | UnlabelNodes | Non
     """What others changed of ours is put right, towards stable. Where the candidate is for all
     nodes already, promotion goes on.
     """
-    view = obs.revision(rollout.candidate)
-    if rollout.promoting and view is not None and view.targets(obs.key, Target.ALL):
-        return None
-    drift = _drift(obs, rollout)
     if rollout.promoting:
-        return drift
-    return drift or suspects.take_back(obs, rollout) or labels.repair(obs, rollout)
+        view = obs.revision(rollout.candidate)
+        for_all = view is not None and view.targets(obs.key, Target.ALL)
+        return None if for_all else _drift(obs, rollout)
+    return _drift(obs, rollout) or suspects.take_back(obs, rollout) or labels.repair(obs, rollout)
 
 
 def _drift(obs: Observation, rollout: Rollout) -> Retarget | None:

@@ -10,15 +10,16 @@ the kubelet does not collect them (source: Kubernetes 1.37.2, `pkg/kubelet/image
 What is pulled where is read off these pods, so there is nothing to remember.
 """
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from typing import Any
 
-from wavegate.api import GROUP, VERSION, Channel, Phase, PrefetchMode, WaveState
+from wavegate.api import GROUP, VERSION, Channel, ContentKind, Phase, PrefetchMode, WaveState
 from wavegate.evidence import NodeView
 from wavegate.rollout import proven, waves
-from wavegate.rollout.attempt import Revision, Rollout
+from wavegate.rollout.attempt import Rollout
 from wavegate.rollout.decide import pause_reason
+from wavegate.rollout.exposure import MAX_NOT_RUNNING
 from wavegate.rollout.names import (
     ATTEMPT_LABEL,
     KIND_LABEL,
@@ -27,14 +28,16 @@ from wavegate.rollout.names import (
     prefetch_name,
 )
 from wavegate.rollout.observation import Observation, Soak
+from wavegate.rollout.templates import images
 from wavegate.rollout.trial import tolerations
 from wavegate.rollout.wording import some
 
-AT_ONCE = 20
+AT_ONCE = MAX_NOT_RUNNING
 """So many nodes of a channel pull at a time: as many as may start a candidate's pod at a time."""
 DEADLINE_SECONDS = 3600
 """The kubelet pulls for no longer, whatever became of the operator."""
 _KEPT = (WaveState.Moving, WaveState.Soaking, WaveState.Judging)
+_OF_CONTAINERS = ContentKind.ContainerImage
 _OURS = "prefetch-"
 _NOBODY = 65534
 Body = dict[str, Any]
@@ -63,7 +66,8 @@ def over(obs: Observation, now: float) -> list[Soak]:
 
 def due(obs: Observation, now: float) -> dict[str, Body]:
     """The pods that pull, by name: all that this soak needs, also those that there are."""
-    rollout, view = obs.record.rollout, obs.revision(_candidate(obs))
+    rollout = obs.record.rollout
+    view = obs.revision(rollout.candidate) if rollout is not None else None
     if rollout is None or obs.channel is None or view is None or soak(obs, now) is None:
         return {}
     if rollout.waves[-1].state is not WaveState.Soaking or obs.blind:
@@ -104,19 +108,15 @@ def is_ours(container: str) -> bool:
     return container.startswith(_OURS)
 
 
-def _candidate(obs: Observation) -> Revision | None:
-    return obs.record.rollout.candidate if obs.record.rollout else None
-
-
 def _next(obs: Observation, rollout: Rollout) -> Iterator[NodeView]:
     """The nodes that the next wave would take if this one passed now, as far as they are there to
     stay, and no other channel has them in a wave.
     """
     passed = rollout.with_wave(state=WaveState.Passed)
     passed = replace(passed, proven=proven.by_now(obs, rollout))
-    if rollout.wave + 1 >= len(rollout.plan.waves) and not waves.rest(obs, passed):
-        return
     following = waves.next_wave(obs, passed)
+    if following is None:
+        return
     seen = replace(obs, record=replace(obs.record, rollout=following))
     planned = following.planned
     if planned is None:
@@ -131,20 +131,24 @@ def _next(obs: Observation, rollout: Rollout) -> Iterator[NodeView]:
 
 def pulled_by(template: Template, stable: Template) -> Body | None:
     """The spec of a pod that pulls what a template needs and stable's does not have; without its
-    node, and None when that is nothing. It has no rights, and what it names is not there to be run.
+    node and its program, and None when that is nothing. It has the agent's way to the registry, and
+    none of its rights.
     """
     spec = template["spec"]
-    known = {*_images(stable.get("spec") or {}), *_volumes(stable.get("spec") or {})}
-    images = [image for image in dict.fromkeys(_images(spec)) if image not in known]
-    volumes = [image for image in dict.fromkeys(_volumes(spec)) if image not in known]
-    if not images and not volumes:
+    known = {image for *_, image in images(stable.get("spec") or {})}
+    needed = dict.fromkeys((kind, image) for kind, _, image in images(spec) if image not in known)
+    if not needed:
         return None
+    volumes = [image for kind, image in needed if kind is ContentKind.ImageVolume]
+    others = [image for kind, image in needed if kind is _OF_CONTAINERS]
     pod: Body = {
         field: spec[field]
         for field in ("serviceAccountName", "imagePullSecrets", "hostNetwork", "runtimeClassName")
         if field in spec
     }
-    containers = [_container(n, image) for n, image in enumerate(images or [next(_images(spec))])]
+    if not others:  # one that stable has too, so that it is there
+        others = [next(image for kind, _, image in images(spec) if kind is _OF_CONTAINERS)]
+    containers = [_container(n, image) for n, image in enumerate(others)]
     containers[0]["volumeMounts"] = [
         {"name": f"image-{n}", "mountPath": f"/image-{n}", "readOnly": True}
         for n, _ in enumerate(volumes)
@@ -210,16 +214,3 @@ def _pod(channel: Channel, rollout: Rollout, pull: Body, node: NodeView) -> Body
             "containers": [{**c, "command": command} for c in pull["containers"]],
         },
     }
-
-
-def _images(spec: Mapping[str, Any]) -> Iterator[str]:
-    containers: Iterable[Mapping[str, Any]] = (
-        *(spec.get("initContainers") or []),
-        *(spec.get("containers") or []),
-    )
-    return (str(container["image"]) for container in containers if container.get("image"))
-
-
-def _volumes(spec: Mapping[str, Any]) -> Iterator[str]:
-    volumes = (v.get("image") or {} for v in spec.get("volumes") or [])
-    return (str(volume["reference"]) for volume in volumes if volume.get("reference"))

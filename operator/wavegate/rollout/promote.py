@@ -29,10 +29,11 @@ def advance(obs: Observation, rollout: Rollout, now: float) -> Step:
         held = Finding(Verdict.HOLD, Reason.NotMovable, message)
         return replace(soak.hold(obs, rollout, message, now), findings=(held,))
     if not begun:
-        if waves.rest(obs, rollout):
+        sweep = waves.next_wave(obs, rollout)
+        if sweep is not None:
             if workloads.is_unread(obs, rollout, now):
                 return wait(workloads.READING)
-            return save(obs.record, replace(waves.next_wave(obs, rollout), promoting=False))
+            return save(obs.record, replace(sweep, promoting=False))
         return act(Retarget(rollout.attempt, Target.ALL))
     if not view.observed:
         return wait(f"the controller to see DaemonSet {view.name}")

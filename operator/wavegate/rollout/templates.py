@@ -236,22 +236,24 @@ def _missing_binding(pod: Mapping[str, Any], spec: ChannelSpec) -> Problem | Non
 
 def _unpinned(pod: Mapping[str, Any], spec: ChannelSpec) -> Problem | None:
     """An image by tag may be another one tomorrow: a revert must not ask a tag."""
-    for field, name, reference in _images(pod):
-        bound = name == spec.content.target and spec.content.kind in field
+    for kind, name, reference in images(pod):
+        bound = name == spec.content.target and spec.content.kind is kind
         if not bound and "@sha256:" not in reference:
+            what = "container" if kind is ContentKind.ContainerImage else "volume"
             return Problem(
                 Reason.ImageNotPinned,
-                f"spec.agent: {field.partition(' ')[2]} {name!r} uses {reference!r}. "
+                f"spec.agent: {what} {name!r} uses {reference!r}. "
                 "Pin it by digest (name@sha256:…), so that a revert can't fetch another image.",
             )
     return None
 
 
-def _images(pod: Mapping[str, Any]) -> Iterator[tuple[str, str, str]]:
-    """All images of a pod: (content kind and what it is, name, reference)."""
+def images(pod: Mapping[str, Any]) -> Iterator[tuple[ContentKind, str, str]]:
+    """All images of a pod's spec: of which kind, the name of the container or volume, reference."""
+    kind = ContentKind.ContainerImage
     for container in [*_containers(pod), *(pod.get("ephemeralContainers") or [])]:
-        yield "containerImage container", container.get("name", ""), container.get("image", "")
+        yield kind, container.get("name", ""), container.get("image", "")
     for volume in pod.get("volumes") or []:
         if "image" in volume:
             reference = (volume["image"] or {}).get("reference", "")
-            yield "imageVolume volume", volume.get("name", ""), reference
+            yield ContentKind.ImageVolume, volume.get("name", ""), reference

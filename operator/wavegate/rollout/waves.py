@@ -126,15 +126,19 @@ def rest(obs: Observation, rollout: Rollout) -> list[NodeView]:
     return in_order(left, order_of(rollout.candidate))
 
 
-def next_wave(obs: Observation, rollout: Rollout) -> Rollout:
-    """The plan's next wave, or a sweep over what is left. Where nodes come and go all the time,
-    soaked sweeps would never end: after two, what is left and is few goes into a last ledger, and
-    after four whatever is left, so many at a time.
+def next_wave(obs: Observation, rollout: Rollout) -> Rollout | None:
+    """The plan's next wave, or a sweep over what is left; None when nothing is. Where nodes come
+    and go all the time, soaked sweeps would never end: after two, what is left and is few goes into
+    a last ledger, and after four whatever is left, so many at a time.
     """
     sweeps = rollout.wave + 1 - len(rollout.plan.waves)
-    left = rest(obs, rollout) if sweeps >= SOAKED_SWEEPS else []
+    if sweeps < 0:
+        return rollout.with_next_wave()
+    left = rest(obs, rollout)
+    if not left:
+        return None
     enough = sweeps >= MAX_SOAKED_SWEEPS or len(left) <= most_at_last(obs, rollout)
-    few = bool(left) and enough and _is_plain(obs, rollout, left)
+    few = sweeps >= SOAKED_SWEEPS and enough and _is_plain(obs, rollout, left)
     return rollout.with_next_wave(last=few)
 
 

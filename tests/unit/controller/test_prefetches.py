@@ -1,6 +1,7 @@
 """Pulling ahead in the background: what is asked of the apiserver, when, and how often."""
 
 import asyncio
+import math
 from contextlib import suppress
 from dataclasses import replace
 
@@ -20,11 +21,14 @@ AHEAD = {"rollout": {"prefetch": "NextWave"}}
 
 
 class FakeClient:
-    """Keeps pods; `error` is what the next requests are answered with, `held` keeps one back."""
+    """Keeps pods, as many as `quota` has room for; `error` is what the next requests are answered
+    with, `held` keeps one back.
+    """
 
     def __init__(self):
         self.pods, self.made, self.deleted, self.version = {}, [], [], 1
         self.error, self.held, self.listens = None, None, True
+        self.quota = math.inf
 
     async def list(self, path, params=None):
         if not self.listens:
@@ -42,6 +46,8 @@ class FakeClient:
             await self.held.wait()
         if self.error is not None:
             raise self.error
+        if len(self.pods) >= self.quota:
+            raise ApiError(403, "exceeded quota")
         self.version += 1
         metadata = {**body["metadata"], "resourceVersion": str(self.version)}
         self.pods[metadata["name"]] = {**body, "metadata": metadata}
@@ -192,6 +198,16 @@ async def test_what_can_t_be_deleted_is_tried_once_a_minute(pulling):
     pulling.look(**pulling.reverting())
     await pulling.rest()
     assert len(pulling.client.deleted) == 2
+
+
+async def test_a_quota_that_is_full_keeps_none_from_being_deleted_in_time(pulling):
+    pulling.client.quota = 2
+    pulling.look()
+    await pulling.rest()
+    assert "exceeded quota" in str(pulling.runner.seen(KEY).failed)
+    pulling.look(**pulling.reverting())
+    await pulling.rest()
+    assert len(pulling.client.deleted) == 1
 
 
 async def test_nothing_is_written_for_a_channel_that_is_left_alone(pulling):

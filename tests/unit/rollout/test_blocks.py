@@ -102,6 +102,12 @@ def test_with_nothing_to_compare_only_all_layers_together_are_at_fault(listed, o
     assert (record.block_of(digest("b"), "", layers(*listed)) is not None) is out
 
 
+@pytest.mark.parametrize("listed", ["bad", "worse"])
+def test_each_layer_that_nothing_good_has_is_at_fault_by_itself(sim, listed):
+    record = blocks.add(sim.record, entry_of("bad", "base", "bad", "worse"))
+    assert record.block_of(digest("b"), "", layers("base", listed)) is not None
+
+
 def test_the_only_layer_of_an_image_is_at_fault_also_with_nothing_to_compare():
     record = blocks.add(Record("agents", "rules"), entry_of("bad", "bad"))
     assert record.block_of(digest("b"), "", layers("base", "bad")) is not None

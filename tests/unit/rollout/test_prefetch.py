@@ -215,16 +215,32 @@ def test_so_many_pull_at_a_time_and_no_more(obs):
     assert room(seeing(obs, pulling, *others), NOW) == AT_ONCE - 1
 
 
-def test_behind_the_last_wave_there_is_nothing_to_pull(obs):
+def in_the_last_wave(obs, *left):
+    """The last wave soaks, and all nodes have the content but those that are left."""
     rollout = obs.record.rollout
     wave = replace(rollout.waves[-1], name="all")
     side = obs.nodes["canary-0"].sides[obs.key]
-    nodes = {name: replace(n, sides={obs.key: side}) for name, n in obs.nodes.items()}
+    moved = {name: replace(n, sides={obs.key: side}) for name, n in obs.nodes.items()}
+    moved |= {name: obs.nodes[name] for name in left}
     entries = obs.ledgers[wave.ledger]
-    more = [replace(entries.nodes[0], name=n.name, uid=n.uid) for n in nodes.values()]
+    more = [
+        replace(entries.nodes[0], name=n.name, uid=n.uid)
+        for n in moved.values()
+        if n.name not in left
+    ]
     ledgers = {wave.ledger: replace(entries, nodes=tuple(more))}
     record = replace(obs.record, rollout=replace(rollout, waves=(wave, wave)))
-    assert due(replace(obs, nodes=nodes, ledgers=ledgers, record=record), NOW) == {}
+    return replace(obs, nodes=moved, ledgers=ledgers, record=record)
+
+
+def test_behind_the_last_wave_there_is_nothing_to_pull(obs):
+    assert due(in_the_last_wave(obs), NOW) == {}
+
+
+def test_a_sweep_is_the_next_wave_too_but_not_its_nodes_that_may_leave(obs):
+    last = in_the_last_wave(obs, "workers-2", "workers-3")
+    assert nodes_of(last) == ["workers-2", "workers-3"]
+    assert nodes_of(with_node(last, "workers-2", unschedulable=True)) == ["workers-3"]
 
 
 # What is said
