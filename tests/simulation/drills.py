@@ -26,6 +26,8 @@ class Drills:
         self.away: dict[str, set[str]] = defaultdict(set)
         self.well: set[tuple[str, str]] = set()
         """Node and attempt of the agents that are Ready."""
+        self.unwell_at: dict[tuple[str, str], float] = {}
+        """When they ceased to be, last."""
         self.drilled: dict[str, set[str]] = defaultdict(set)
         self.taken_at: dict[tuple[str, str], float] = {}
         """By attempt and node: when its label was taken from it."""
@@ -36,8 +38,11 @@ class Drills:
             pod = change.after or change.before
             if pod is not None and is_agent(pod):
                 at = (target_of(pod), attempt_of(pod))
-                ready = change.after is not None and is_ready(change.after)
-                (self.well.add if ready else self.well.discard)(at)
+                if change.after is not None and is_ready(change.after):
+                    self.well.add(at)
+                elif at in self.well:
+                    self.well.discard(at)
+                    self.unwell_at[at] = sim.now
         if change.plural != "nodes" or change.after is None or change.before is None:
             return
         was, now, node = side(change.before, sim.key), side(change.after, sim.key), change.key[1]
@@ -66,7 +71,9 @@ def what_is_drilled_was_back(guard: Any, sim: Any, change: Change) -> Iterator[s
     if guard.books.hands.travelled or guard.books.record.stable is None:
         return
     guard.counted[2] += 1
-    if (node, guard.books.record.stable.attempt) not in guard.books.drills.well:
+    drills, at = guard.books.drills, (node, guard.books.record.stable.attempt)
+    since = drills.unwell_at.get(at, -guard.lag)
+    if at not in drills.well and sim.now - since >= guard.lag:
         yield f"{node} gets {rollout.candidate.release} again, and was not back on stable"
 
 

@@ -1,13 +1,13 @@
 """A plan walked through without a cluster: each wave takes its nodes, soaks well and passes."""
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 
 from support.builders import CHANNEL, KEY, SPACE, agent_template
 from wavegate.api import Channel, Phase, WaveState
 from wavegate.evidence import NodeView, Side
 from wavegate.rollout import proven, queue, waves
-from wavegate.rollout.attempt import Revision, Rollout
+from wavegate.rollout.attempt import Plan, Revision, Rollout
 from wavegate.rollout.observation import AgentSource, CriticalWorkloads, Observation, RevisionView
 from wavegate.rollout.record import Record
 
@@ -28,16 +28,21 @@ def walk(
     nodes: Iterable[NodeView],
     critical: CriticalWorkloads | None = None,
     own_node: str = "",
+    *,
+    frozen: Callable[[Plan], Plan] = lambda plan: plan,
 ) -> list[Walked]:
-    """All waves of a release, with the nodes that each took, in the order in which they came."""
+    """All waves of a release, with the nodes that each took, in the order in which they came.
+    `frozen` makes another plan of the one that the channel means.
+    """
     obs, rollout = begun(channel, nodes, critical or CriticalWorkloads(), own_node)
-    plan, found = rollout.plan, list[Walked]()
+    rollout = replace(rollout, plan=frozen(rollout.plan))
+    obs, found = replace(obs, record=replace(obs.record, rollout=rollout)), list[Walked]()
     for _ in range(MOST_WAVES):
         planned = rollout.planned
         chosen = waves.choose(obs, rollout, planned)[0] if planned else waves.sweep(obs, rollout)
         obs, rollout = _moved(obs, rollout, chosen)
         found.append(Walked(rollout.waves[-1].name, tuple(chosen)))
-        if len(rollout.waves) >= len(plan.waves) and not waves.rest(obs, rollout):
+        if len(rollout.waves) >= len(rollout.plan.waves) and not waves.rest(obs, rollout):
             return found
         rollout = waves.next_wave(obs, rollout)
         obs = replace(obs, record=replace(obs.record, rollout=rollout))
