@@ -45,6 +45,12 @@ SPEC = {
     "checks": [CHECK],
 }
 
+POOLS = [
+    {"name": name, "selector": {"matchLabels": {"pool": name}}, "critical": name == "till"}
+    for name in ("canary", "workers", "till")
+]
+"""Those of a channel with the default plan."""
+
 OTHER = {"kernelVersion": "6.18.1"}
 """A kind of machine that no canary is."""
 
@@ -66,6 +72,7 @@ class Chaos:
         carrier: bool = False,
         drill: bool | None = None,
         prefetch: bool | None = None,
+        default: bool | None = None,
     ) -> None:
         self.sim = Simulation(seed, operators=2)
         self.guard = Guard()
@@ -76,6 +83,10 @@ class Chaos:
         if seed % 2 == 0 if prefetch is None else prefetch:
             asked["prefetch"] = "NextWave"
         self.spec = self.spec | {"rollout": SPEC["rollout"] | asked}
+        self.default = seed % 5 == 0 if default is None else default
+        """The channel has the default plan, and there are a small pool and a critical one."""
+        if self.default:
+            self.spec = self.spec | {"waves": [], "pools": POOLS}
         self.carrier = carrier
         """Our pods only carry the content; an agent of someone else loads it."""
         if carrier:
@@ -106,6 +117,9 @@ class Chaos:
         self.sim.add_nodes("workers", 1)
         self.sim.add_nodes("workers", 2, **OTHER)
         self.sim.add_nodes("workers", 1, labels={CONTROL_PLANE_LABEL: ""})
+        if self.default:
+            self.sim.add_nodes("workers", 3)
+            self.sim.add_nodes("till", 2)
         serve(self.sim, "kube-system/kube-dns", ["workers-1", "workers-2"])
         if self.carrier:
             carried.install(self.sim)
@@ -292,7 +306,7 @@ class Chaos:
             self.sim.retarget(attempt, [] if attempt == most else none)
 
     def _revive(self) -> None:
-        for pool in ("canary", "workers"):
+        for pool in ("canary", "workers", *(["till"] if self.default else [])):
             if not any(_pool(node) == pool for node in self.sim.server.all("nodes")):
                 self.sim.add_nodes(pool, 1)
         for name in self.nodes():

@@ -300,7 +300,7 @@ def take_back(c: Chaos, pick: int) -> None:
 def approval(c: Chaos, pick: int) -> None:
     """The second wave is to be approved, or is not any more."""
     channel = c.channel()
-    if channel is not None:
+    if channel is not None and channel["spec"]["waves"]:
         *others, last = channel["spec"]["waves"]
         last = {name: value for name, value in last.items() if name != "approval"}
         wanted = {"approval": "Required"} if pick % 2 else {}
@@ -345,7 +345,7 @@ def edit_channel(c: Chaos, pick: int) -> None:
     )
     rollout = {**channel["spec"]["rollout"], **changes[pick % len(changes)]}
     waves = channel["spec"]["waves"]
-    if pick % 3 == 0:  # another share of the last wave: fewer nodes, or all again
+    if pick % 3 == 0 and waves:  # another share of the last wave: fewer nodes, or all again
         waves = [*waves[:-1], {**waves[-1], "upTo": ("50%", "100%", 2)[pick % 9 // 3]}]
     c.sim.patch("Channel", "rules", rollout=rollout, waves=waves)
 

@@ -1,6 +1,7 @@
 """Invariants about people who edit a channel, or block content, while a release rolls out."""
 
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Any
 
 from simulation.apiserver import Change
@@ -25,13 +26,17 @@ def a_running_plan_never_loosens(guard: Any, sim: Any, change: Change) -> Iterat
 
 
 def _looser(old: Plan, new: Plan) -> Iterator[str]:
-    """Held against fleets and by field, and not by the order of the operator itself."""
+    """Held against fleets and by field, and not by the order of the operator itself. A wave that
+    comes again is one more, and no other one.
+    """
     if any(old.max_unavailable.resolve(n) < new.max_unavailable.resolve(n) for n in FLEETS):
         yield "a higher maxUnavailable"
     if new.settle < old.settle or new.bake < old.bake:
         yield "a shorter settle or bake"
     if (old.on_failure, new.on_failure) == (OnFailure.Revert, OnFailure.Pause):
         yield "another onFailure"
+    known = {wave.name for wave in old.waves}
+    new = replace(new, waves=tuple(w for w in new.waves if w.name in known or not w.again))
     same = [
         (p.pools, p.agents, p.loaded_proof, p.drill, [w.name for w in p.waves]) for p in (old, new)
     ]

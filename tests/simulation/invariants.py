@@ -33,6 +33,7 @@ from simulation.drills import (
     what_is_drilled_was_back,
 )
 from simulation.edited import a_running_plan_never_loosens, nothing_moves_to_what_is_blocked
+from simulation.expensive import Takeable, nobody_waits_for_expensive_nodes
 from simulation.fences import a_fence_stays, the_way_back_is_proven
 from simulation.hands import Hands, drained
 from simulation.images import Images
@@ -122,6 +123,7 @@ class Books:
     published: Published = field(default_factory=Published)
     drills: Drills = field(default_factory=Drills)
     images: Images = field(default_factory=Images)
+    takeable: Takeable = field(default_factory=Takeable)
     begun: set[tuple[str, int]] = field(default_factory=set)
     """Waves of which a node was labelled: attempt and number of the ledger."""
     late_pulls: dict[tuple[str, str], int] = field(default_factory=lambda: defaultdict(int))
@@ -194,6 +196,7 @@ class Guard:
         self.books.published.note(change)
         self.books.drills.note(sim, change)
         self.books.images.note(change)
+        self.books.takeable.note(sim, change)
         if change.plural == "configmaps":
             self._note_stored(sim, change)
         elif change.plural == "pods":
@@ -346,10 +349,9 @@ def _no_evidence(guard: Guard, sim: Simulation, rollout: Rollout, index: int) ->
     ledger = guard.books.ledgers.get((rollout.attempt, wave.ledger))
     entries = [e for e in (ledger.nodes if ledger else ()) if e.name not in rollout.excused]
     planned = plan.waves[rollout.wave] if rollout.wave < len(plan.waves) else None
-    # One that was added for nodes which were all removed as announced has nothing to prove.
-    over = planned is None or (
-        planned.added and not any(groups.members(plan, planned, guard.nodes(sim)))
-    )
+    # One that was added for nodes which were all removed as announced has nothing to prove; nor has
+    # one that comes again for what was left, as a sweep would.
+    over = planned is None or planned.again or (planned.added and _all_have_it(guard, sim, rollout))
     if not over and not any(sim.server.find("nodes", entry.name) for entry in entries):
         yield f"wave {wave.name} passed on nothing"
     kept = {suspect.node for suspect in rollout.suspects if suspect.kept}
@@ -360,6 +362,12 @@ def _no_evidence(guard: Guard, sim: Simulation, rollout: Rollout, index: int) ->
         if side(node, sim.key) == rollout.attempt and node["metadata"]["uid"] == entry.uid:
             for lack in _lacks(guard, sim, rollout, wave, entry.name):
                 yield f"wave {wave.name} passed; {lack}"
+
+
+def _all_have_it(guard: Guard, sim: Simulation, rollout: Rollout) -> bool:
+    """Whether nobody of the current planned wave's nodes is left that could prove something."""
+    members = groups.members(rollout.plan, rollout.plan.waves[rollout.wave], guard.nodes(sim))
+    return all(node.name in guard.books.on_side[rollout.attempt] for node in members)
 
 
 def _lacks(
@@ -627,6 +635,7 @@ CHECKS: tuple[tuple[int, Check], ...] = (
     (3, control_plane_comes_alone),
     (3, critical_workloads_stay),
     (3, critical_pools_come_last),
+    (3, nobody_waits_for_expensive_nodes),
     (3, small_pools_go_in_steps),
     (3, zones_take_turns),
     (3, canaries_go_by_label),

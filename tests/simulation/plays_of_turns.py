@@ -3,8 +3,8 @@
 import pytest
 
 from simulation.cluster import Simulation
-from wavegate.rollout import choice, groups
-from wavegate.rollout.names import CANARY_LABEL, ZONE_LABEL
+from wavegate.rollout import choice, groups, waves
+from wavegate.rollout.names import CANARY_LABEL, CONTROL_PLANE_LABEL, ZONE_LABEL
 
 ZONES = ("east", "south", "west")
 
@@ -29,6 +29,17 @@ def a_small_pool(sim: Simulation) -> None:
     sim.add_nodes("workers", 8)
     sim.add_nodes("payments", 6)
     _completes(sim, pools=_pools("workers", "payments"), waves=[])
+
+
+def a_small_pool_beside_expensive_nodes(sim: Simulation) -> None:
+    """A good release by the default plan: five nodes beside a dozen, a critical pool and a node of
+    the control plane.
+    """
+    sim.add_nodes("workers", 8)
+    sim.add_nodes("payments", 5)
+    sim.add_nodes("till", 2)
+    sim.add_nodes("workers", 1, "master", labels={CONTROL_PLANE_LABEL: ""})
+    _completes(sim, pools=_pools("workers", "payments", "till", critical="till"), waves=[])
 
 
 def three_zones(sim: Simulation) -> None:
@@ -82,6 +93,11 @@ def takes_a_small_pool_at_once(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(choice, "in_steps", lambda *args: list(args[-1]))
 
 
+def takes_each_wave_once(patch: pytest.MonkeyPatch) -> None:
+    """What small pools, strata and critical workloads keep from a wave comes in a sweep."""
+    patch.setattr(waves, "_comes_again", lambda *_: False)
+
+
 def asks_no_zone(patch: pytest.MonkeyPatch) -> None:
     """One zone after the other."""
     patch.setattr(choice, "spread", lambda nodes: sorted(nodes, key=lambda node: node.zone))
@@ -105,6 +121,7 @@ BUGS = (
     (brings_the_expensive_first, a_critical_pool),
     (mixes_them, a_critical_pool),
     (takes_a_small_pool_at_once, a_small_pool),
+    (takes_each_wave_once, a_small_pool_beside_expensive_nodes),
     (asks_no_zone, three_zones),
     (asks_no_label, canaries_of_people),
     (takes_the_spared, canaries_of_people),

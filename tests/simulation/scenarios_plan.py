@@ -143,6 +143,27 @@ def small_pools_in_steps(story: Story) -> None:
     assert story.everywhere("a")
 
 
+@scenario(canaries=0, workers=20, before="")
+def small_pool_before_a_critical_one(story: Story) -> None:
+    """A pool of nine beside one of twenty, a critical pool, and a node of the control plane
+    The nine go one, one, and then by halves. Those that the last wave over ordinary pools leaves
+    behind come in that wave once more, and again, until none is left: only then the critical pool
+    has its turn. A node that joins meanwhile keeps nobody waiting: it is swept at the end.
+    """
+    nine = story.add_nodes("canary", 9)
+    story.add_nodes("payments", 2)
+    story.add_nodes("workers", 1, "master", labels={CONTROL_PLANE_LABEL: ""})
+    story.apply_channel(waves=[], pools=pools("payments"))
+    story.publish("a")
+    story.until_wave("all-2", WaveState.Soaking)
+    late = story.add_nodes("workers", 1, "late")
+    story.until_ended("a", Phase.Completed)
+    first = min(place for place, name in enumerate(story.moves) if name.startswith("payments"))
+    assert {*nine} <= {*story.moves[:first]}
+    assert story.moves[-1:] == late
+    assert story.everywhere("a")
+
+
 @scenario()
 def start_that_is_given_up(story: Story) -> None:
     """A pool selects no node in the moment in which a release starts

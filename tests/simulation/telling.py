@@ -111,7 +111,7 @@ class Teller:
     def name(self, node: str) -> str:
         """What a node is called: `worker B`. Other words stay as they are."""
         prefix, _, number = node.rpartition("-")
-        if not number.isdigit() or prefix in ("operator", "rest", "last"):
+        if not number.isdigit() or prefix in ("operator", "all", "rest", "last"):
             return node
         if node not in self._letters:
             self._letters[node] = chr(ord("A") + self._count[prefix])

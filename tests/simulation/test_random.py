@@ -37,9 +37,20 @@ class Stories(RuleBasedStateMachine):
         self.chaos: Chaos | None = None
         self.fresh = True
 
-    @initialize(carrier=st.integers(0, 3), drill=st.integers(0, 2), prefetch=st.booleans())
-    def it_begins(self, carrier, drill, prefetch) -> None:
-        chaos = Chaos(SEED, carrier=carrier == 0, drill=drill == 0, prefetch=prefetch)
+    @initialize(
+        carrier=st.integers(0, 3),
+        drill=st.integers(0, 2),
+        prefetch=st.booleans(),
+        default=st.integers(0, 3),
+    )
+    def it_begins(self, carrier, drill, prefetch, default) -> None:
+        chaos = Chaos(
+            SEED,
+            carrier=carrier == 0,
+            drill=drill == 0,
+            prefetch=prefetch,
+            default=default == 0,
+        )
         self.chaos = LAST["story"] = chaos.__enter__()
 
     @precondition(lambda self: self.fresh)

@@ -74,7 +74,7 @@ def zones_take_turns(guard: "Guard", sim: Simulation, change: Change) -> Iterato
     soaked = guard.books.kinds.soaked[rollout.attempt]
     bound = rollout.plan.agents or not {stratum_of(node) for node in (*free, *taken)} <= soaked
     zones = {node.zone for node in (*free, *taken)}
-    if bound or planned.group is not Group.Pools or len(zones) < 2:
+    if bound or planned.again or planned.group is not Group.Pools or len(zones) < 2:
         return
     guard.counted[3] += 1
     found = {node.zone for node in taken}

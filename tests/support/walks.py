@@ -1,13 +1,13 @@
 """A plan walked through without a cluster: each wave takes its nodes, soaks well and passes."""
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 
 from support.builders import CHANNEL, KEY, SPACE, agent_template
 from wavegate.api import Channel, Phase, WaveState
 from wavegate.evidence import NodeView, Side
 from wavegate.rollout import proven, queue, waves
-from wavegate.rollout.attempt import Revision, Rollout
+from wavegate.rollout.attempt import Plan, Revision, Rollout
 from wavegate.rollout.observation import AgentSource, CriticalWorkloads, Observation, RevisionView
 from wavegate.rollout.record import Record
 
@@ -28,10 +28,15 @@ def walk(
     nodes: Iterable[NodeView],
     critical: CriticalWorkloads | None = None,
     own_node: str = "",
+    *,
+    frozen: Callable[[Plan], Plan] = lambda plan: plan,
 ) -> list[Walked]:
-    """All waves of a release, with the nodes that each took, in the order in which they came."""
+    """All waves of a release, with the nodes that each took, in the order in which they came.
+    `frozen` makes another plan of the one that the channel means.
+    """
     obs, rollout = begun(channel, nodes, critical or CriticalWorkloads(), own_node)
-    found = list[Walked]()
+    rollout = replace(rollout, plan=frozen(rollout.plan))
+    obs, found = replace(obs, record=replace(obs.record, rollout=rollout)), list[Walked]()
     for _ in range(MOST_WAVES):
         planned = rollout.planned
         chosen = waves.choose(obs, rollout, planned)[0] if planned else waves.sweep(obs, rollout)

@@ -13,6 +13,7 @@ import sys
 import zlib
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from datetime import datetime
 from typing import Any
 
 from pydantic import TypeAdapter
@@ -120,7 +121,13 @@ def node_view(body: Mapping[str, Any], old: NodeView | None, now: float) -> Node
         runtime=_shared(info.get("containerRuntimeVersion")),
         zone=_shared(labels.get(ZONE_LABEL)),
         control_plane=CONTROL_PLANE_LABEL in labels,
+        created=same.created if same else _joined_at(metadata),
     )
+
+
+def _joined_at(metadata: Mapping[str, Any]) -> float:
+    stamp = metadata.get("creationTimestamp")
+    return datetime.fromisoformat(stamp).timestamp() if stamp else 0.0
 
 
 def pod_view(body: Mapping[str, Any], old: PodView | None, now: float) -> PodView:

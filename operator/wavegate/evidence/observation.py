@@ -63,6 +63,8 @@ class NodeView:
     """Its failure domain, by label; empty: it names none."""
     control_plane: bool = False
     """It is labelled as a node of the control plane."""
+    created: float = 0.0
+    """When it joined, by the apiserver's clock in whole seconds since 1970."""
 
     def attempt(self, key: str) -> str | None:
         """The attempt that this node is labelled with on the channel `key`."""

@@ -93,6 +93,10 @@ class PlannedWave:
     """It needs its approval as no other node would notice harm before all is lost."""
     added: bool = False
     """It was added for nodes that no wave of the channel takes; there may be none by then."""
+    repeats: bool = False
+    """More expensive nodes come after it: it comes again until it has left none behind."""
+    again: bool = False
+    """It is such a wave that comes again."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,6 +127,14 @@ class Plan:
     drill: DrillMode = DrillMode.Never
     critical_services: tuple[str, ...] = ()
     """Services (`namespace/name`) that the channel names as critical workloads."""
+
+    def with_again(self, place: int) -> Self:
+        """Return a copy in which the wave at this place comes again right after it: `all-2`."""
+        first = next(n for n in range(place, -1, -1) if not self.waves[n].again)
+        name = f"{self.waves[first].name}-{place - first + 2}"
+        again = replace(self.waves[place], name=name, approval=False, added=True, again=True)
+        before, after = self.waves[: place + 1], self.waves[place + 1 :]
+        return replace(self, waves=(*before, again, *after))
 
     def hold_timeout_of(self, check: str) -> float:
         """For how long the check of this name may hold a wave; of no check, how long the rest."""

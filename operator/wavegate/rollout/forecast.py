@@ -8,6 +8,7 @@ by it. As a fence of another channel must not wait for it, a large fleet's is wo
 steps, one per look, all of them on what was seen at the first.
 """
 
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
@@ -167,7 +168,8 @@ def _begun(
     """The rollout as it would begin, and what would be seen then."""
     agent = queue.agents_turn(obs, channel, 0.0)
     next_one = agent or queue.start(obs, channel, release or _some_release(channel), 0.0)
-    rollout = replace(next_one, phase=Phase.Rolling)
+    # Who is there now joined before it begins.
+    rollout = replace(next_one, phase=Phase.Rolling, started_at=math.inf)
     template = _template(obs)
     name = rollout.candidate.daemon_set
     view = RevisionView(
@@ -190,8 +192,8 @@ def _played(
     """Each wave as it is chosen, and None when a large one has passed."""
     total, settled = max(1, len(movable.fleet(seen, rollout))), 0
     most = rollout.plan.max_unavailable.resolve(total)
-    for place, planned in enumerate(rollout.plan.waves):
-        rollout = rollout.with_next_wave()
+    while (following := waves.next_wave(seen, rollout)) and (planned := following.planned):
+        rollout = following
         seen = replace(seen, record=replace(seen.record, rollout=rollout))
         turn, lacking = waves.in_turn(seen, rollout, planned)
         out = workloads.left_out(seen, rollout, turn)
@@ -200,7 +202,7 @@ def _played(
         late.came(planned.name, chosen)
         moving = least_moving(len(chosen), settled, most, rollout.plan.settle)
         seconds = moving + planned.soak if chosen else 0.0
-        told = _wave(planned, chosen, seconds, named=named and place < NAMING)
+        told = _wave(planned, chosen, seconds, named=named and rollout.wave < NAMING)
         if lacking and not chosen:  # what follows comes when somebody has seen to it
             told["summary"] = f"no node may be taken now, so it is held{_why(seen, planned)}"
         yield told

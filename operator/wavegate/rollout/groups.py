@@ -118,21 +118,39 @@ def expand(
     groups, soak = groups_of(pools), planned[-1].soak
     named = {name for wave in planned for name in wave.pools}
     critical = tuple(pool.name for pool in pools if pool.critical and pool.name not in named)
+    last = _expensive(groups, critical, nodes, soak, by_default=by_default)
+    repeats = by_default and bool(last)
+    planned[-1] = replace(planned[-1], repeats=repeats)
+    unselected = any(not n.control_plane and not groups.pools_of(n) for n in nodes)
+    if unselected and (last or by_default):
+        planned.append(
+            PlannedWave(NO_POOL, (), _ALL, soak, group=Group.NoPool, added=True, repeats=repeats)
+        )
+    return (*planned, *last)
+
+
+def _expensive(
+    groups: Groups,
+    critical: tuple[str, ...],
+    nodes: Sequence[NodeView],
+    soak: float,
+    *,
+    by_default: bool,
+) -> tuple[PlannedWave, ...]:
+    """The waves for these critical pools, and those for the control plane."""
     masters = sum(node.control_plane for node in nodes)
-    last = []
+    found: list[PlannedWave] = []
     if any(groups.stage(n) == 1 and groups.critical_of(n) <= {*critical} for n in nodes):
-        last = [
+        repeats = by_default and masters > 0
+        found = [
             PlannedWave("critical-first", critical, IntOrPercent(1), soak, added=True),
             PlannedWave("critical-half", critical, _HALF, soak, added=True),
-            PlannedWave("critical-all", critical, _ALL, soak, added=True),
+            PlannedWave("critical-all", critical, _ALL, soak, added=True, repeats=repeats),
         ]
-    last += [
+    found += [
         PlannedWave(
             f"control-plane-{n}", (), IntOrPercent(n), soak, group=Group.ControlPlane, added=True
         )
         for n in range(1, min(masters, MAX_CONTROL_PLANE) + 1)
     ]
-    unselected = any(not n.control_plane and not groups.pools_of(n) for n in nodes)
-    if unselected and (last or by_default):
-        planned.append(PlannedWave(NO_POOL, (), _ALL, soak, group=Group.NoPool, added=True))
-    return (*planned, *last)
+    return tuple(found)

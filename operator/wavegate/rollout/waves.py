@@ -6,7 +6,7 @@ release starts, so that its plan can be shown.
 """
 
 import hashlib
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Container, Iterable, Mapping, Sequence
 from dataclasses import replace
 
 from wavegate.api import IntOrPercent, WaveState
@@ -44,24 +44,16 @@ def in_turn(obs: Observation, rollout: Rollout, wave: PlannedWave) -> tuple[list
     """The nodes that `wave` could take if no critical workload ran on them, in the order in which
     they have their turn; and how many it lacks.
     """
-    stuck = not_movable(obs, rollout)
-    nodes = (node for name, node in fleet(obs, rollout).items() if name not in stuck)
-    key, attempt, excused = obs.key, rollout.attempt, rollout.excused
-    members = [
-        node
-        for node in groups.members(rollout.plan, wave, nodes)
-        if node.name not in excused or node.attempt(key) != attempt
-    ]
+    members = _members(obs, rollout, wave)
     if not members:
         return [], int(not _is_empty(obs, rollout, wave))
-    known, aside = baseline_of(obs), labels.set_aside(obs, rollout)
-    carrying = (n for n in members if n.attempt(key) == attempt)
-    has = {n.name for n in carrying if stands_in(known, n)}
+    has, aside = _having(obs, rollout, members), labels.set_aside(obs, rollout)
     most = sum(1 for n in members if n.name not in aside)
     lacking = max(0, min(wave.up_to.resolve(len(members)), most) - len(has))
-    # One that has the label and stands in no ledger must come into one: where nothing is stable,
-    # its label is not taken back, and after a restored backup all nodes may be like that.
-    fit = [n for n in members if n.name not in has and n.name not in aside and is_fit(n)]
+    fit = _free(members, has | aside)
+    if wave.again:
+        fit = [node for node in fit if _was_there(rollout, node)]
+        lacking = len(fit)  # those that fell ill since are swept
     ordered = workloads.last(obs, choice.spread(in_order(fit, order_of(rollout.candidate))))
     if choice.is_early(rollout, wave):
         fresh = not is_first(rollout) and rollout.waves[-1].ledger not in obs.ledgers
@@ -84,6 +76,45 @@ def in_turn(obs: Observation, rollout: Rollout, wave: PlannedWave) -> tuple[list
     if ordered and not firsts and not others:
         return [], 0  # all wait for the first of their stratum
     return [*firsts, *others], lacking
+
+
+def _members(obs: Observation, rollout: Rollout, wave: PlannedWave) -> list[NodeView]:
+    """The nodes that this wave is about, and that can be moved and prove something."""
+    stuck = not_movable(obs, rollout)
+    nodes = (node for name, node in fleet(obs, rollout).items() if name not in stuck)
+    return [
+        node
+        for node in groups.members(rollout.plan, wave, nodes)
+        if node.name not in rollout.excused or node.attempt(obs.key) != rollout.attempt
+    ]
+
+
+def _having(obs: Observation, rollout: Rollout, members: Iterable[NodeView]) -> frozenset[str]:
+    """Names of those that have the content."""
+    # One that has the label and stands in no ledger must come into one: where nothing is stable,
+    # its label is not taken back, and after a restored backup all nodes may be like that.
+    known, key, attempt = baseline_of(obs), obs.key, rollout.attempt
+    carrying = (n for n in members if n.attempt(key) == attempt)
+    return frozenset(n.name for n in carrying if stands_in(known, n))
+
+
+def _free(members: Iterable[NodeView], others: Container[str]) -> list[NodeView]:
+    """Those that may be taken, without these others."""
+    return [node for node in members if node.name not in others and is_fit(node)]
+
+
+def left_behind(obs: Observation, rollout: Rollout, wave: PlannedWave) -> list[NodeView]:
+    """The nodes of a wave that it could still take, and that were there when the rollout began. Who
+    joined since is swept at the end, so that the expensive nodes do not wait for an autoscaler.
+    """
+    members = _members(obs, rollout, wave)
+    others = _having(obs, rollout, members) | labels.set_aside(obs, rollout)
+    return [node for node in _free(members, others) if _was_there(rollout, node)]
+
+
+def _was_there(rollout: Rollout, node: NodeView) -> bool:
+    """Whether a node did not join since the rollout began."""
+    return node.created <= rollout.started_at
 
 
 def _is_empty(obs: Observation, rollout: Rollout, wave: PlannedWave) -> bool:
@@ -127,10 +158,13 @@ def rest(obs: Observation, rollout: Rollout) -> list[NodeView]:
 
 
 def next_wave(obs: Observation, rollout: Rollout) -> Rollout | None:
-    """The plan's next wave, or a sweep over what is left; None when nothing is. Where nodes come
-    and go all the time, soaked sweeps would never end: after two, what is left and is few goes into
-    a last ledger, and after four whatever is left, so many at a time.
+    """The plan's next wave; the same one again, where its rules left nodes behind and it is the
+    turn of more expensive ones; or a sweep over what is left; None when nothing is. Where nodes
+    come and go all the time, soaked sweeps would never end: after two, what is left and is few goes
+    into a last ledger, and after four whatever is left, so many at a time.
     """
+    if _comes_again(obs, rollout):
+        return replace(rollout, plan=rollout.plan.with_again(rollout.wave)).with_next_wave()
     sweeps = rollout.wave + 1 - len(rollout.plan.waves)
     if sweeps < 0:
         return rollout.with_next_wave()
@@ -140,6 +174,16 @@ def next_wave(obs: Observation, rollout: Rollout) -> Rollout | None:
     enough = sweeps >= MAX_SOAKED_SWEEPS or len(left) <= most_at_last(obs, rollout)
     few = sweeps >= SOAKED_SWEEPS and enough and _is_plain(obs, rollout, left)
     return rollout.with_next_wave(last=few)
+
+
+def _comes_again(obs: Observation, rollout: Rollout) -> bool:
+    """Whether the wave that has passed left nodes behind, and can take some of them: one that came
+    again for nothing does not do so for ever.
+    """
+    planned = rollout.planned if rollout.waves else None
+    if planned is None or not planned.repeats or (planned.again and not rollout.waves[-1].nodes):
+        return False
+    return bool(left_behind(obs, rollout, planned))
 
 
 def most_at_last(obs: Observation, rollout: Rollout) -> int:

@@ -5,6 +5,7 @@ import gzip
 import json
 import tracemalloc
 from dataclasses import replace
+from datetime import UTC, datetime
 
 import pytest
 
@@ -215,6 +216,15 @@ def test_a_node_is_projected():
     assert found.taints == (Taint("gpu", "", "NoSchedule"),)
     assert found.bad == {"Other"}
     assert node_view(a_node(unschedulable=True), None, 0.0).unschedulable
+
+
+def test_when_a_node_joined_is_read_once():
+    body = a_node()
+    body["metadata"]["creationTimestamp"] = "2026-11-26T20:00:00Z"
+    found = node_view(body, None, 0.0)
+    assert found.created == datetime(2026, 11, 26, 20, tzinfo=UTC).timestamp()
+    assert node_view(a_node(), found, 1.0).created == found.created
+    assert node_view(a_node(), None, 1.0).created == 0.0
 
 
 KIND = {

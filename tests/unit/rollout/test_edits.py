@@ -88,6 +88,30 @@ def test_a_wave_that_is_open_keeps_its_share_and_approval(plan, wanted, opened):
     assert is_tighter(plan, edited)
 
 
+repeating = plans.map(
+    lambda plan: replace(plan, waves=(replace(plan.waves[0], repeats=True), *plan.waves[1:]))
+)
+
+
+@given(repeating, plans)
+def test_a_wave_that_comes_again_is_no_looser_and_is_edited_like_its_last(plan, wanted):
+    twice = plan.with_again(0).with_again(1)
+    assert [wave.name.rpartition("-")[2] for wave in twice.waves[1:3]] == ["2", "3"]
+    assert is_tighter(plan, twice)
+    assert is_tighter(plan.with_again(0), twice)
+    assert not is_tighter(twice, plan)
+    edited = tightened(twice, wanted)
+    assert is_tighter(plan, edited)
+    assert tightened(edited, wanted) == edited
+    larger = replace(twice.waves[1], up_to=IntOrPercent(5))
+    assert not is_tighter(plan, replace(twice, waves=(twice.waves[0], larger, *twice.waves[2:])))
+
+
+@given(plans)
+def test_a_wave_that_does_not_repeat_may_not_come_again(plan):
+    assert not is_tighter(plan, plan.with_again(0))
+
+
 TIGHTER = [
     {"max_unavailable": IntOrPercent(1)},
     {"settle": 90.0},

@@ -92,7 +92,11 @@ def test_many_critical_workloads_leave_the_list_of_causes_short():
 
 
 FLEETS = st.lists(
-    st.tuples(st.sampled_from(["6.12", "6.12", "6.18"]), st.sampled_from(["a", "b", ""])),
+    st.tuples(
+        st.sampled_from(["6.12", "6.12", "6.18"]),
+        st.sampled_from(["a", "b", ""]),
+        st.sampled_from([False] * 9 + [True]),
+    ),
     min_size=1,
     max_size=40,
 )
@@ -108,7 +112,10 @@ def test_the_plan_that_is_shown_is_the_plan_that_is_kept(fleet, places, own):
     """Wave by wave as many nodes, and the same first ones, whatever runs on them; and who is said
     to come in another wave comes in it.
     """
-    nodes = [node(i, kernel=kernel, zone=zone) for i, (kernel, zone) in enumerate(fleet)]
+    nodes = [
+        node(i, kernel=kernel, zone=zone, control_plane=master)
+        for i, (kernel, zone, master) in enumerate(fleet)
+    ]
     served = {name: [f"node-{i}" for i in on] for name, on in places.items()}
     obs = replace(observed(nodes, NEXT, served=served), own_node=f"node-{own}")
     plan = forecast.plan(obs)
@@ -122,6 +129,17 @@ def test_the_plan_that_is_shown_is_the_plan_that_is_kept(fleet, places, own):
         for name in re.findall(r"node-\d+", names):
             assert name not in kept[not_in]
             assert came is None or name in kept[came]
+
+
+def test_a_plan_shows_waves_that_come_again_before_expensive_nodes():
+    """Every node that is there counts as one of the beginning, whenever it joined."""
+    nodes = [node(i, kernel="6.0", created=1e9) for i in range(7)]
+    plan = forecast.plan(observed([*nodes, node(7, control_plane=True)], NEXT))
+    found = {wave["name"]: wave["nodes"] for wave in plan["waves"]}
+    assert found["all-2"] == 1
+    assert sum(found.values()) == 8
+    assert list(found)[-1] == "control-plane-1"
+    assert "later" not in plan
 
 
 def test_what_is_not_known_of_critical_workloads_is_a_blind_spot():

@@ -2,20 +2,24 @@
 
 import random
 from collections import Counter
+from dataclasses import replace
 from itertools import pairwise
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from pydantic import TypeAdapter
 
 from support.builders import make_channel
 from support.invariants import ended, phase_of, with_stable
 from support.walks import walk
 from wavegate.evidence import NodeView
 from wavegate.rollout import queue
+from wavegate.rollout.attempt import Plan
 from wavegate.rollout.choice import NEVER, PREFERRED, spread
 from wavegate.rollout.decide import decide
 from wavegate.rollout.names import CANARY_LABEL
+from wavegate.rollout.observation import CriticalWorkloads
 from wavegate.rollout.strata import stratum_of
 
 DEFAULT = ["first-node", "each-stratum", "25-percent", "half", "all"]
@@ -104,10 +108,25 @@ def test_each_node_comes_once_and_in_its_turn(fleet, waves, rng):
 def test_by_default_expensive_nodes_come_after_all_others(fleet):
     nodes = [node(number, *facts) for number, facts in enumerate(fleet)]
     stages = [_stage(n) for wave in walk(channel(), nodes) if _is_planned(wave) for n in wave.nodes]
-    last = [wave for wave in walk(channel(), nodes) if not _is_planned(wave)]
     assert all(a <= b for a, b in pairwise(stages))
-    sweeps = [max(1, _stage(n)) for wave in last for n in wave.nodes]
-    assert all(a <= b for a, b in pairwise(sweeps))
+
+
+SERVING = st.lists(st.sets(st.integers(0, 59), min_size=1, max_size=12), max_size=3)
+
+
+@settings(max_examples=150, deadline=None)
+@given(FLEETS, SERVING)
+def test_nothing_that_keeps_a_node_from_a_wave_lets_expensive_nodes_go_before_it(fleet, serving):
+    """Small pools in steps, strata, labels of people, and at most a quarter of a workload."""
+    nodes = [node(number, *facts) for number, facts in enumerate(fleet)]
+    on = [frozenset(f"node-{n:05d}" for n in places if n < len(nodes)) for places in serving]
+    workloads = CriticalWorkloads({f"a/{n}": names for n, names in enumerate(on) if names})
+    walked = walk(channel(), nodes, workloads)
+    dear = [max(0, _stage(n) - 1) for wave in walked for n in wave.nodes]
+    assert all(a <= b for a, b in pairwise(dear))
+    for wave in walked:
+        held = {n.name for n in wave.nodes}
+        assert all(len(held & names) <= max(1, len(names) // 4) for names in on)
 
 
 def _is_planned(wave):
@@ -171,6 +190,91 @@ def test_what_no_pool_selects_then_critical_pools_then_the_control_plane_come_la
         "control-plane-2",
     ]
     assert [len(wave.nodes) for wave in walked[5:]] == [1, 1, 3, 3, 1, 1]
+
+
+def test_the_rest_of_a_small_pool_comes_before_critical_pools():
+    nodes = [node(n) for n in range(40)] + [node(40 + n, "data") for n in range(9)]
+    nodes += [node(50 + n, "pay") for n in range(3)] + [node(60, master=True)]
+    walked = walk(channel(), nodes)
+    assert names(walked)[4:] == [
+        "all",
+        "all-2",
+        "all-3",
+        "all-4",
+        "critical-first",
+        "critical-half",
+        "critical-all",
+        "control-plane-1",
+    ]
+    assert steps(walked, "data")[4:8] == [3, 2, 1, 1]
+
+
+def test_the_rest_of_a_stratum_that_no_pool_selects_comes_before_critical_pools():
+    nodes = [node(n) for n in range(20)] + [node(20 + n, "none", "6.18") for n in range(5)]
+    walked = walk(channel(), [*nodes, node(30, "pay")])
+    found = {wave.name: len(wave.nodes) for wave in walked[5:]}
+    assert found == {
+        "no-pool": 1,
+        "no-pool-2": 4,
+        "critical-first": 1,
+        "critical-half": 0,
+        "critical-all": 0,
+    }
+
+
+def test_the_rest_of_a_critical_pool_comes_before_the_control_plane():
+    nodes = [node(n) for n in range(20)] + [node(20 + n, "pay") for n in range(7)]
+    served = CriticalWorkloads({"a/b": frozenset(n.name for n in nodes[20:])})
+    walked = walk(channel(), [*nodes, node(30, master=True)], served)
+    names_of = [wave.name for wave in walked if any(_stage(n) == 2 for n in wave.nodes)]
+    assert names_of[2:] == ["critical-all", *(f"critical-all-{n}" for n in range(2, 6))]
+    assert names(walked)[-1] == "control-plane-1"
+
+
+def test_where_nothing_is_expensive_no_wave_comes_again():
+    nodes = [node(n) for n in range(40)] + [node(40 + n, "data") for n in range(9)]
+    walked = walk(channel(), nodes)
+    assert names(walked) == [*DEFAULT, "rest-1", "rest-2", "last-1"]
+
+
+def test_waves_of_ones_own_do_not_come_again():
+    """Their number is what people wrote."""
+    nodes = [node(n) for n in range(10)] + [node(10 + n, kernel="6.18") for n in range(5)]
+    own = [{"name": "one", "upTo": 1}, {"name": "all", "upTo": "100%"}]
+    walked = walk(channel(waves=own), [*nodes, node(20, master=True)])
+    assert names(walked) == ["one", "all", "control-plane-1", "rest-1"]
+
+
+def test_a_plan_that_was_frozen_by_an_earlier_version_keeps_its_meaning():
+    """Its waves do not say that they repeat."""
+    nodes = [node(n) for n in range(40)] + [node(40 + n, "data") for n in range(9)]
+    nodes += [node(50 + n, "pay") for n in range(3)]
+    walked = walk(channel(), nodes, frozen=as_stored_before)
+    ends = ["critical-first", "critical-half", "critical-all", "rest-1", "rest-2", "last-1"]
+    assert names(walked) == [*DEFAULT, *ends]
+
+
+def as_stored_before(plan):
+    stored = TypeAdapter(Plan).dump_python(plan, mode="json")
+    for wave in stored["waves"]:
+        del wave["repeats"], wave["again"]
+    return TypeAdapter(Plan).validate_python(stored)
+
+
+def test_who_joined_since_does_not_keep_critical_nodes_waiting():
+    """A sweep takes them at the end. It takes none along either: each wave that comes again takes
+    one at least of those that were there, so it ends.
+    """
+    nodes = [node(n) for n in range(40)] + [node(40 + n, "data") for n in range(5)]
+    late = [replace(node(50 + n, "data"), created=2.0) for n in range(4)]
+    walked = walk(channel(), [*nodes, *late, node(60, "pay")])
+    joined = {n.name for n in late}
+    again = [n.name for wave in walked if "all-" in wave.name for n in wave.nodes]
+    assert again
+    assert not joined & {*again}
+    dear = next(i for i, wave in enumerate(walked) if any(_stage(n) == 2 for n in wave.nodes))
+    after = {n.name for wave in walked[dear + 1 :] for n in wave.nodes}
+    assert after <= joined
 
 
 def test_a_critical_pool_that_overlaps_an_ordinary_one_has_its_own_steps():
