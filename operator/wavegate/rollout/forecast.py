@@ -27,6 +27,8 @@ FIRST = 5
 NAMING = 10
 """So many first waves name nodes."""
 MAX_WAVES = 40
+MAX_PLAYED = 100
+"""So many waves are played at most: nothing here may go round for ever."""
 LARGE = 200
 """Fleets of more nodes than this are not planned anew with each change, nor in one look."""
 PAUSE = 60.0
@@ -192,8 +194,11 @@ def _played(
     """Each wave as it is chosen, and None when a large one has passed."""
     total, settled = max(1, len(movable.fleet(seen, rollout))), 0
     most = rollout.plan.max_unavailable.resolve(total)
-    while (rollout := waves.next_wave(seen, rollout)).planned is not None:
-        planned = rollout.plan.waves[rollout.wave]
+    for _ in range(MAX_PLAYED):
+        rollout = waves.next_wave(seen, rollout)
+        planned = rollout.planned
+        if planned is None:
+            return
         seen = replace(seen, record=replace(seen.record, rollout=rollout))
         turn, lacking = waves.in_turn(seen, rollout, planned)
         out = workloads.left_out(seen, rollout, turn)
