@@ -101,8 +101,7 @@ class Live:
 
     def until(self, what: str, test: Callable[[], Any]) -> Any:
         def reached() -> Any:
-            if not self.operator.running:  # as a kubelet would, when it lost its lease
-                self.operator.start()
+            self.operator.revive()
             return test()
 
         try:
