@@ -8,7 +8,7 @@ from typing import Any
 
 from fidelity import fleet_waves, orders
 from fidelity.fleet import NEW_KERNEL, Fleet, kind_of
-from fidelity.trace import Trace
+from fidelity.trace import Life, Trace
 
 BOMBED = 4
 """So many machines of a wave stop."""
@@ -119,8 +119,11 @@ def seen(story: FleetStory, trace: Trace) -> dict[str, Any]:
     taken = fleet_waves.waves(trace, story.release)
     fleet_waves.check(taken)
     told = {"waves": [wave.told() for wave in taken], **trace.observable()}
-    record = [state for state in told["record"] if not state.endswith(" Held")]
-    return told | {"record": record, "nodes": _folded(told["nodes"], story.release)}
+    record = Life()
+    for state in told["record"]:
+        if not state.endswith(" Held"):
+            record.add(state)  # what it was before, and is again, is one state
+    return told | {"record": record.states, "nodes": _folded(told["nodes"], story.release)}
 
 
 def _folded(nodes: list[dict[str, Any]], release: str) -> list[dict[str, Any]]:
@@ -138,7 +141,7 @@ def _folded(nodes: list[dict[str, Any]], release: str) -> list[dict[str, Any]]:
 
 def _soak(stage: Fleet, wave: str) -> None:
     """Wait until a wave soaks, and give it time: a longer soak acts at once, for this release."""
-    stage.until_wave(wave, "Moving")
+    stage.until_wave(wave)
     spec = stage.channel()
     stage.edit_channel({**spec, "rollout": {**spec["rollout"], "soak": "60s"}})
     stage.until_wave(wave, "Soaking")
