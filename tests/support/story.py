@@ -236,6 +236,12 @@ class Story:
         items = self.sandbox.request("GET", path)["items"]
         return [item["reason"] for item in items if item["regarding"]["name"] == release]
 
+    def until_events(self, release: str, *reasons: str) -> None:
+        """Wait for Events of a release: nothing waits for them, also no status."""
+        self.sandbox.wait_for(
+            f"the Events {', '.join(reasons)}", lambda: {*reasons} <= {*self.events(release)}
+        )
+
     def _node(self, name: str) -> NodeSpec:
         pool = "canary" if name.endswith("canary") else "workers"
         return NodeSpec(name, {"story": self.namespace, "pool": pool})
