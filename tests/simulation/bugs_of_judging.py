@@ -5,6 +5,7 @@ from dataclasses import replace
 from wavegate.api import Reason, WaveState
 from wavegate.evidence import Verdict
 from wavegate.rollout import (
+    back,
     corroborate,
     decide,
     excused,
@@ -19,6 +20,7 @@ from wavegate.rollout import (
     stalls,
 )
 from wavegate.rollout.steps import MoveNodes, Step, Target, wait
+from wavegate.rollout.waves import baseline_of
 
 
 def moves_on_after_a_fail(patch) -> None:
@@ -152,6 +154,18 @@ def pauses_before_it_looks(patch) -> None:
         return wait("a person") if paused or held else advance(obs, rollout, paused, now)
 
     patch.setattr(forward, "advance", blindfold)
+
+
+def forgets_who_was_well_before_it_was_tried_again(patch) -> None:
+    """Whoever was ill when it was last taken was so before the content."""
+    had_it = back._had_it
+
+    def newest(obs, rollout, carriers):
+        entries = baseline_of(obs)
+        had = had_it(obs, rollout, carriers)
+        return {name for name in had if name not in entries or entries[name].healthy}
+
+    patch.setattr(back, "_had_it", newest)
 
 
 def believes_one_node(patch) -> None:

@@ -8,6 +8,8 @@ from simulation.machines import crash_loops, images, only_on
 
 PATIENCE_SECONDS = 120.0
 """So long a person waits for the drill of what he published."""
+LAST_CRASH_SECONDS = 6.0
+"""What started just before a harm ended crashes after it: at most 5 s later."""
 
 
 def spoil_drill(c: Chaos, pick: int) -> None:
@@ -53,12 +55,16 @@ def _stable_crashes(c: Chaos, node: str, pick: int) -> None:
     harm = crash_loops(1.0 + pick % 3 * 2)
     harms[stable.digest] = harm if pick % 2 else only_on(frozenset((node,)), harm)
     c.harmful.add(stable.digest)
-    c.sim.later(60.0 + pick % 10 * 30, lambda: _is_well_again(c, stable.digest))
+    ends = 60.0 + pick % 10 * 30
+    c.sim.later(ends, lambda: harms.pop(stable.digest, None))
+    c.sim.later(ends + LAST_CRASH_SECONDS, lambda: _is_well_again(c, stable.digest))
 
 
 def _is_well_again(c: Chaos, content: str) -> None:
+    """Its back-off is over; not if it does harm anew by now."""
     machines = c.sim.machines
-    machines.harms.pop(content, None)
+    if content in machines.harms:
+        return
     c.harmful.discard(content)
     for pod in c.sim.pods():
         if not is_ready(pod) and any(content in image for image in images(pod)):

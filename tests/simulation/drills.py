@@ -4,6 +4,7 @@ The guard keeps its own books of the nodes from which the operator took a label,
 agents on them; of the record it believes only that a drill is wanted.
 """
 
+import math
 from collections import defaultdict
 from collections.abc import Iterator
 from typing import Any
@@ -55,7 +56,9 @@ def _has_passed(rollout: Rollout) -> bool:
 
 
 def what_is_drilled_was_back(guard: Any, sim: Any, change: Change) -> Iterator[str]:
-    """2: the node of a drill gets the candidate again only when stable's agent was Ready there."""
+    """2: the node of a drill gets the candidate again only when stable's agent was Ready there, as
+    far as the operator can know.
+    """
     rollout, after, node = guard.rollout, change.after, change.key[1]
     if change.plural != "nodes" or after is None or rollout is None or guard.two_leaders:
         return
@@ -66,7 +69,9 @@ def what_is_drilled_was_back(guard: Any, sim: Any, change: Change) -> Iterator[s
     if guard.books.hands.travelled or guard.books.record.stable is None:
         return
     guard.counted[2] += 1
-    if (node, guard.books.record.stable.attempt) not in guard.books.drills.well:
+    at = (node, guard.books.record.stable.attempt)
+    was_well = sim.now - guard.books.unready_at.get(at, -math.inf) < guard.lag
+    if at not in guard.books.drills.well and not was_well:
         yield f"{node} gets {rollout.candidate.release} again, and was not back on stable"
 
 

@@ -4,6 +4,7 @@ The guard keeps its own books from the changes alone (records, ledgers, pods, re
 what is true of the machines, which the operator can only guess. Numbers are those of DESIGN §10.
 """
 
+import math
 from collections import defaultdict
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
@@ -108,6 +109,8 @@ class Books:
     """By node and attempt: when an agent on it last stopped being Ready."""
     crashed_at: dict[str, float] = field(default_factory=dict)
     """By pod UID: when a container of it was first restarted."""
+    down_since: dict[str, float] = field(default_factory=dict)
+    """By node: since when it is not Ready."""
     others: Others = field(default_factory=Others)
     """Agents of someone else."""
     had_agent: set[str] = field(default_factory=set)
@@ -197,6 +200,10 @@ class Guard:
             self._note_pod(sim, change)
         elif change.plural == "nodes":
             self._note_side(change, sim.key)
+            if change.after is not None and not is_ready(change.after):
+                self.books.down_since.setdefault(change.key[1], sim.now)
+            else:
+                self.books.down_since.pop(change.key[1], None)
             if change.after is None:
                 self.books.had_agent.discard(change.key[1])
         elif change.plural == "daemonsets":
@@ -384,9 +391,11 @@ def _lacks(
 
 
 def reverts_end_on_evidence(guard: Guard, sim: Simulation, change: Change) -> Iterator[str]:
-    """6: a revert has ended well only where the selected agents are well on its nodes."""
+    """6: a revert has ended well only where its nodes are Ready, and the selected agents are well
+    there. A node that was ill when it got the content may stay so.
+    """
     rollout, after = guard.rollout, record_in(change)
-    if rollout is None or after is None or after.rollout is not None or not rollout.plan.agents:
+    if rollout is None or after is None or after.rollout is not None:
         return
     outcome = next((o for o in after.outcomes if o.attempt == rollout.attempt), None)
     if outcome is None or outcome.reason not in PROVEN or change.actor == "people":
@@ -398,10 +407,21 @@ def reverts_end_on_evidence(guard: Guard, sim: Simulation, change: Change) -> It
         if ledger is None or sim.server.find("configmaps", name, SPACE) is None:
             continue  # a backup took it away: nobody knows how these agents were
         for entry in ledger.nodes[: wave.moved]:
-            node, opened = sim.server.find("nodes", entry.name), wave.opened_at - START
+            node = sim.server.find("nodes", entry.name)
             if node is not None and entry.healthy and node["metadata"]["uid"] == entry.uid:
-                for lack in guard.books.others.unwell(entry.name, opened, sim.now, guard.lag):
+                for lack in _lacks_after_a_revert(guard, sim, rollout, wave, entry.name):
                     yield f"{outcome.release} is Reverted; {lack}"
+
+
+def _lacks_after_a_revert(
+    guard: Guard, sim: Simulation, rollout: Rollout, wave: WaveRun, name: str
+) -> Iterator[str]:
+    since = guard.books.down_since.get(name, math.inf)
+    if since < sim.now - guard.lag:
+        yield f"{name} is not Ready since {since:.0f} s"
+    if rollout.plan.agents:
+        opened = wave.opened_at - START
+        yield from guard.books.others.unwell(name, opened, sim.now, guard.lag)
 
 
 def _of_its_waves(guard: Guard, sim: Simulation, rollout: Rollout) -> set[str]:

@@ -160,6 +160,17 @@ def one_liar(sim: Simulation) -> None:
     sim.until_phase("b", "Completed", 1_200)
 
 
+def taken_back_while_one_is_dead(sim: Simulation) -> None:
+    """A node dies in the second wave, and is tried again as it is; a person takes b back."""
+    sim.publish("a")
+    sim.until_phase("a", "Completed", 600)
+    sim.publish("b")
+    sim.crash(next(n for n in promises.until_moved(sim, 3) if n.startswith("workers")))
+    sim.until("it is tried again", lambda: in_state(sim, WaveState.Soaking, "rest-1"), 900)
+    sim.decide("back", "b", "Revert")
+    sim.until_phase("b", "Reverted", 900)
+
+
 def two_channels(sim: Simulation) -> None:
     """Two agents on the same nodes get a release at the same time, each its second."""
     sim.apply_channel("models", agent=another_agent("scanner"))
@@ -375,6 +386,7 @@ def dns_on_two(sim: Simulation) -> None:
     sim.until_phase("a", "Completed", 900)
 
 
-def in_state(sim: Simulation, state: WaveState) -> bool:
+def in_state(sim: Simulation, state: WaveState, name: str = "") -> bool:
     rollout = sim.record.rollout
-    return bool(rollout and rollout.waves and rollout.waves[-1].state is state)
+    wave = rollout.waves[-1] if rollout and rollout.waves else None
+    return wave is not None and wave.state is state and name in ("", wave.name)

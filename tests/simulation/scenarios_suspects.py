@@ -3,7 +3,7 @@
 from simulation.machines import crash_loops, only_on
 from simulation.scenarios import scenario
 from simulation.story import Story
-from wavegate.api import Phase, WaveState
+from wavegate.api import Phase, Reason, WaveState
 
 
 @scenario(workers=8)
@@ -75,6 +75,26 @@ def node_that_stays_dead(story: Story) -> None:
     story.boot(victim)
     story.run(30)
     assert story.everywhere("b")
+
+
+@scenario(workers=6)
+def taken_back_while_one_is_dead(story: Story) -> None:
+    """A machine dies in the second wave, and a person takes the release back
+    The sweep tried the machine again while it was down. It was well before it had the content, so
+    the revert waits for it as for all others, and names it in the end.
+    """
+    story.publish("b")
+    victim = story.until_moved(3)[-1]
+    story.crash(victim)
+    story.until_wave("rest-1", WaveState.Soaking)
+    story.people("decide: Revert b", lambda: story.decide("back", "b", "Revert"))
+    story.until_ended("b", Phase.Reverted)
+    ended = story.record.outcomes[0]
+    assert ended.reason is Reason.RevertedWithNodesDown
+    assert victim in ended.message
+    story.boot(victim)
+    story.run(30)
+    assert story.everywhere("a")
 
 
 @scenario(workers=6)

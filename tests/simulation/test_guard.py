@@ -2,7 +2,8 @@
 
 import pytest
 
-from simulation.bodies import side
+from simulation.apiserver import Change
+from simulation.bodies import record_in, side
 from simulation.cluster import Simulation
 from simulation.invariants import BrokenInvariant, Guard
 from simulation.promises import until_moved
@@ -42,6 +43,30 @@ def test_a_label_by_hand_is_in_flight_if_it_is_the_ledgers_node_and_the_operator
         assert [type(error) for error in broken] == [BrokenInvariant]
         said = str(broken[0]).splitlines()[0]
         assert (by_hand in said) == (labelled == SEEN)
+
+
+def test_what_crashes_as_a_drilled_node_gets_the_candidate_again_is_known_too_late() -> None:
+    crashed = []
+
+    def crash(sim: Simulation, change: Change) -> None:
+        record = record_in(change)
+        drill = record.rollout.drilling if record and record.rollout else None
+        if drill is not None and drill.again_since is not None and not crashed:
+            crashed.append(drill.node)
+            [pod] = sim.pods(drill.node)
+            sim.loop.call_soon(sim.machines.restart_container, drill.node, pod)
+
+    with Simulation(3) as sim:
+        guard = Guard()
+        sim.watchers += [guard, crash]
+        sim.add_nodes("canary", 1)
+        sim.add_nodes("workers", 1)
+        sim.apply_channel(rollout={"drill": "Always"})
+        sim.publish("a")
+        sim.until_phase("a", "Completed")
+        sim.publish("b")
+        sim.until_phase("b", "Completed")
+        assert guard.books.drills.drilled[sim.record.stable.attempt] == set(crashed) != set()
 
 
 def _moved(sim: Simulation) -> list[str]:

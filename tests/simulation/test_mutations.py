@@ -91,6 +91,11 @@ MUTATIONS = (
     Mutation(6, judging.believes_without_a_report, on(plays.silent_agent)),
     Mutation(6, judging.looks_at_its_own_pods_only, on(plays.carried_to_a_crash)),
     Mutation(6, judging.ends_a_revert_by_its_own_pods, on(plays.carried_to_a_crash_loop)),
+    Mutation(
+        6,
+        judging.forgets_who_was_well_before_it_was_tried_again,
+        on(plays.taken_back_while_one_is_dead),
+    ),
     Mutation(8, judging.forgets_a_half_done_revert, promises.kills_change_nothing),
     Mutation(9, moving.cordons_what_it_moves, on(plays.good)),
     Mutation(10, moving.rolls_pods_on_template_changes, on(plays.good)),

@@ -73,11 +73,13 @@ def _carriers(obs: Observation) -> Mapping[str, NodeView]:
 
 
 def _had_it(obs: Observation, rollout: Rollout, carriers: Container[str]) -> set[str]:
-    """Nodes of the ledgers that were healthy before. Of content that was stable already also those
-    that joined since, and those that were ill then and are well now.
+    """Nodes of the ledgers that were healthy before they got it: of one that was taken again the
+    first time counts too, as it may have been ill by then of the content. Of content that was
+    stable already also those that joined since, and those that were ill then and are well now.
     """
-    entries = baseline_of(obs)
-    found = {name for name, entry in entries.items() if entry.healthy}
+    entries, moved = baseline_of(obs), obs.once(may_have_moved, rollout)
+    known = (*entries.values(), *(e for e in moved if entries[e.name].uid == e.uid))
+    found = {entry.name for entry in known if entry.healthy}
     if rollout.completed_at is not None:
         nodes = obs.nodes.items()
         found |= {n for n, node in nodes if n in carriers and (node.ready or n not in entries)}

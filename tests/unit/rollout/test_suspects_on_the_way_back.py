@@ -2,9 +2,10 @@
 
 import pytest
 
-from support.builders import digest
+from support.builders import digest, make_decision
 from support.carrying import carrying
 from support.invariants import ended, in_wave, phase_of, with_stable
+from wavegate.api import Reason
 from wavegate.rollout import exposure, report, suspects
 from wavegate.rollout.decide import decide
 
@@ -108,6 +109,39 @@ def test_one_that_is_down_past_its_deadline_is_named_too(make_sim):
     assert "need hands" not in message(sim)
     sim.run(20)
     assert f"1 nodes are not back on stable and need hands ({ONE})" in message(sim)
+
+
+def tried_again_while_it_is_down(sim):
+    """The node dies of the content, and the sweep takes it again, as ill as it is."""
+    sim.die(ONE)
+    sim.run(2_000, until=in_wave(sim, "rest-1"))
+    assert sim.observe().nodes[ONE].attempt(sim.observe().key) == sim.record.rollout.attempt
+
+
+@pytest.mark.parametrize("back", [True, False], ids=["in time", "never"])
+def test_a_revert_waits_for_one_that_was_tried_again_while_it_was_down(make_sim, back):
+    sim = soaking(with_stable(make_sim()))
+    tried_again_while_it_is_down(sim)
+    sim.decisions.append(make_decision("back", "b", "Revert"))
+    sim.run(60)
+    assert not ended(sim, "b")()
+    if back:
+        sim.revive(ONE)
+    sim.run(200, until=ended(sim, "b"))
+    lacks = Reason.Reverted if back else Reason.RevertedWithNodesDown
+    assert phase_of(sim, "b") == ("Reverted", lacks)
+    assert (f"need hands ({ONE})" in sim.record.outcomes[0].message) is not back
+
+
+def test_a_revert_waits_for_none_that_was_replaced_before_it_was_tried_again(make_sim):
+    sim = soaking(with_stable(make_sim()))
+    sim.die(ONE)
+    sim.step_until(lambda: sim.record.rollout.suspects)
+    sim.nodes[ONE].uid = "another machine, which is down as well"
+    sim.run(2_000, until=in_wave(sim, "rest-1"))
+    sim.decisions.append(make_decision("back", "b", "Revert"))
+    sim.run(20)
+    assert phase_of(sim, "b") == ("Reverted", "Reverted")
 
 
 def test_one_whose_selected_agent_is_not_well_again_keeps_its_slot(carried):
