@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
-from support.operator_process import OperatorProcess
+from support.operator_process import Kubelet, OperatorProcess
 from support.story import Story
 from wavegate_sandbox.cluster import Sandbox
 
@@ -34,15 +34,19 @@ def operators(
     crds: None,
     machines: None,
     pace: dict[str, str],
+    *,
     report_settings: Callable[[str, dict[str, str]], None],
+    report_figure: Callable[[str], None],
 ) -> Iterator[list[OperatorProcess]]:
-    """The chart's two replicas."""
+    """The chart's two replicas, and what a kubelet does for them."""
     pair = [OperatorProcess.from_chart(sandbox, SYSTEM, pace) for _ in range(2)]
     report_settings("operators of the stories", pair[0].env_differences)
-    with pair[0], pair[1]:
+    with Kubelet(pair) as kubelet, pair[0], pair[1]:
         for operator in pair:
             operator.wait_ready()
         yield pair
+    if kubelet.restarts:
+        report_figure(f"operators lost their lease, and were started again: {kubelet.restarts}")
 
 
 @pytest.fixture

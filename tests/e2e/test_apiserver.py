@@ -37,8 +37,16 @@ class RealServer:
         return (found["code"] if failed else 200), found
 
     def told(self, path: str, params: Mapping[str, str]) -> list[tuple[str, str]]:
-        events = self._sandbox.api.watch(self._path(path), 1, **params)
-        return [(event["type"], event["object"]["metadata"]["name"]) for event in events]
+        key, _, value = params["labelSelector"].partition("=")
+        last = {"metadata": {"name": "told-last", "labels": {key: value}}}
+        self._sandbox.request("POST", self._path(path), last)
+        found = []
+        for event in self._sandbox.api.watch(self._path(path), 30, **params):
+            name = event["object"]["metadata"]["name"]
+            if name == "told-last":
+                return found
+            found.append((event["type"], name))
+        raise AssertionError(f"the watch ended before it told of everything: {found}")
 
     def join(self, node: str, labels: Mapping[str, str]) -> None:
         self._sandbox.add_nodes([NodeSpec(node, labels)])

@@ -77,11 +77,11 @@ def test_a_channel_that_cannot_work_says_which_field_and_nothing_is_touched(
 ) -> None:
     changes, reason, field = CHANNELS[name]
     story.begin(changes)
-    story.publish("a")
     condition = until_not_ready(story, "channels", story.channel)
-
     assert condition["reason"] == reason
     assert condition["message"].startswith(field)
+
+    story.publish("a")
     status = story.until_phase("a", "Pending")
     assert status["reason"] == reason
     assert status["waitingFor"] == "Person"
@@ -93,10 +93,10 @@ def test_a_channel_in_a_namespace_that_is_not_for_agents_says_so_and_nothing_is_
 ) -> None:
     bind_operators(sandbox, story.namespace)
     story.apply_channel({})
-    story.publish("a")
     condition = until_not_ready(story, "channels", story.channel)
     assert condition["reason"] == "InvalidTemplate"
     assert f"kubectl label namespace {story.namespace} wavegate.dev/agents" in condition["message"]
+    story.publish("a")
     assert story.until_phase("a", "Pending")["reason"] == "InvalidTemplate"
     sets = f"/apis/apps/v1/namespaces/{story.namespace}/daemonsets"
     assert sandbox.request("GET", sets)["items"] == []
@@ -165,6 +165,7 @@ def test_content_that_cannot_be_used_says_which_field_and_nothing_is_touched(
     path = f"/api/v1/namespaces/{story.namespace}/configmaps"
     sandbox.request("POST", path, {"metadata": {"name": "mutable"}, "data": {"rules": "1"}})
     story.begin({"content": MAP, **template(volumes=[{"name": "content", "configMap": {}}])})
+    story.until_channel_seen()
     story.publish("a", content=content)
     condition = until_not_ready(story, "releases", "a")
 

@@ -31,7 +31,7 @@ def test_a_completed_release_is_baked_after_its_time(
     assert conditions["Baked"] == ("True", "Baked")
     assert conditions["Complete"] == ("True", "Completed")
     assert story.channel_status()["lastBaked"]["version"] == "a"
-    sandbox.wait_for("the Event", lambda: "Baked" in story.events("a"), 10)
+    story.until_events("a", "Baked")
 
 
 def test_harm_on_two_nodes_while_it_bakes_goes_back_everywhere_and_blocks(

@@ -110,23 +110,12 @@ def test_an_apiserver_that_goes_away_loses_no_rollout(
     story.begin()
     story.publish("a")
     story.until("a", "on its way", lambda status: status.get("wave", {}).get("number") == 1)
+    # Who judges nodes is away as well: no node can be heard, on a busy machine for too long.
+    sandbox.stop_component("kube-controller-manager")
     sandbox.restart_component("kube-apiserver")
-    revive(operators, story)
+    sandbox.start_component("kube-controller-manager")
+    story.until_phase("a", "Completed")
     assert story.agents() == story.everywhere_digest("a")
-
-
-def revive(operators: list[OperatorProcess], story: Story) -> None:
-    """Do what a kubelet does until the release is completed: start what has ended, as an operator
-    that lost its lease does.
-    """
-
-    def completed() -> bool:
-        for operator in operators:
-            if not operator.running:
-                operator.start()
-        return story.status("a").get("phase") == "Completed"
-
-    story.sandbox.wait_for("the release to complete", completed, 90)
 
 
 def agent(story: Story, **spec: Any) -> dict[str, Any]:

@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from support.operator_process import OperatorProcess
-from support.story import Story
+from support.story import ON_ITS_CANARY, Story
 from support.tools import Tool, paste
 from wavegate_sandbox.cluster import Sandbox
 
@@ -16,6 +16,7 @@ def on_its_canary(story: Story) -> None:
     story.begin()
     story.publish("a")
     story.until_phase("a", "Completed")
+    story.apply_channel({"waves": ON_ITS_CANARY})
     story.publish("b")
     story.until_agents("the canary has it", {**story.everywhere("a"), story.nodes[0]: "b"})
     story.patch("releases", "b", {"suspend": True})
@@ -87,6 +88,7 @@ def test_a_record_that_is_lost_in_the_middle_waits_for_people_and_goes_on_from_w
     assert story.channel_status()["stable"]["release"] == "a"
     assert "breakGlass" not in story.channel_status()
 
+    story.apply_channel({})
     story.publish("c")
     story.until("c", "waits", lambda status: status.get("reason") == "StateLost")
     story.patch("channels", story.channel, {"suspend": True})

@@ -3,7 +3,7 @@
 import pytest
 
 from support.operator_process import OperatorProcess
-from support.story import Story, digest
+from support.story import ON_ITS_CANARY, Story, digest
 from support.workloads import is_ready, restart_container
 from wavegate_sandbox.cluster import Sandbox
 
@@ -53,6 +53,7 @@ def crash(story: Story, node: str) -> None:
 
 
 def test_a_restart_of_the_selected_agent_takes_the_release_back(carried: Story) -> None:
+    carried.apply_channel({**SELECTED, "waves": ON_ITS_CANARY})
     carried.publish("bad")
     carried.until("bad", "moved", lambda status: status.get("nodes", {}).get("moved") == 1)
     crash(carried, carried.nodes[0])

@@ -224,7 +224,8 @@ def test_after_helm_install_on_an_empty_cluster_the_quick_start_gets_one_node_fi
             seen = cluster.wait_for("the first node", lambda: first_node(cluster), 30)
             assert seen["nodes"]["total"] == 3, operator.log_tail()
             assert seen["nodes"]["candidate"] == 1
-            pods = cluster.request("GET", f"/api/v1/namespaces/{QUICKSTART}/pods")["items"]
+            path = f"/api/v1/namespaces/{QUICKSTART}/pods"
+            pods = cluster.wait_for("its agent", lambda: cluster.request("GET", path)["items"])
             assert len(pods) == 1
 
 
@@ -274,9 +275,11 @@ def test_the_carriers_good_releases_complete_and_the_bad_one_is_taken_back(
                 placed = carrier_pods(cluster, "content-carrier")
                 assert len(placed) == len(before) == 3
             assert carrier_pods(cluster, "carrier-agent").keys() == before.keys()
+            # It is taken back in its first wave, which stands still until then.
+            stands = pace.replace('"soak": "1s"', '"soak": "1h"')
+            kubectl("-n", CARRIER, "patch", "wgc", "carrier", "--type=merge", "-p", stands)
             apply("release-3-bad")
-            cluster.wait_for("a node has it", lambda: moved_nodes(cluster, placed), 60)
-            (node,) = moved_nodes(cluster, placed)
+            (node,) = cluster.wait_for("a node has it", lambda: moved_nodes(cluster, placed), 60)
             (agent,) = (p for p in before.values() if p["spec"]["nodeName"] == node)
             restart_container(cluster, agent)
             status = until_phase(cluster, "carrier-3", "Reverted")

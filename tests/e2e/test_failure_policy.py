@@ -12,15 +12,19 @@ from typing import Any
 import pytest
 
 from support.operator_process import OperatorProcess
-from support.story import GROUP, Story, digest
+from support.story import Story, digest
 from support.workloads import restart_container
 from wavegate.rollout.stalls import BACK_OFF_SECONDS, GIVE_BACK_SECONDS
 from wavegate_sandbox.cluster import Sandbox
 from wavegate_sandbox.components import OFFLINE
 from wavegate_sandbox.nodes import NodeSpec
 
-PACE = {"maxUnavailable": "100%", "settle": "1s", "soak": "10s"}
-"""A soak in which the test has time to do harm on nodes that all have the content."""
+PACE = {"maxUnavailable": "100%", "settle": "1s", "soak": "2s"}
+IN_ITS_LAST_WAVE = [
+    {"name": "canary", "pools": ["canary"], "upTo": "100%"},
+    {"name": "all", "upTo": "100%", "soak": "1h"},
+]
+"""Waves of which the last does not end by itself: all nodes have the content when harm is done."""
 OLDER_KERNEL = "6.1.0"
 Played = dict[str, Future[None]]
 
@@ -44,8 +48,10 @@ def only_one_kernel(sandbox: Sandbox) -> None:
     older = [f"{story.namespace}-older-{name}" for name in ("canary", "worker-0", "worker-1")]
     others = story.nodes
     join(story, older)
-    story.apply_channel({"rollout": {**PACE, "onFailure": "RevertFailing", "coolDown": "30m"}})
+    rollout = {**PACE, "onFailure": "RevertFailing", "coolDown": "30m"}
+    story.apply_channel({"rollout": rollout})
     completed(story, "a")
+    story.apply_channel({"rollout": rollout, "waves": IN_ITS_LAST_WAVE})
     story.publish("bad")
     until_running(story, "bad", [*older, *others])
     for name in older[1:]:
@@ -59,7 +65,7 @@ def only_one_kernel(sandbox: Sandbox) -> None:
     assert OLDER_KERNEL in story.status("bad")["message"]
     assert story.channel_status()["blocked"] == []
     story.decide("go", "bad", "Resume")
-    refused = settled(story, "go")
+    refused = story.settled("go")
     assert (refused["phase"], "RevertFailing" in refused["message"]) == ("Refused", True)
     assert story.agents() == {name: digest(letter) for name, letter in wanted.items()}
     story.decide("back", "bad", "Revert")
@@ -70,11 +76,13 @@ def only_one_kernel(sandbox: Sandbox) -> None:
 def stable_in_doubt(sandbox: Sandbox) -> None:
     """Nodes that went back fail on stable too; a person goes back to the last baked release."""
     story = begun(sandbox, "stable-in-doubt", workers=6)
-    story.apply_channel({"rollout": {**PACE, "soak": "2s", "bake": "3s"}})
+    story.apply_channel({"rollout": {**PACE, "bake": "3s"}})
     completed(story, "old")
     story.until("old", "baked", lambda status: status.get("reason") == "Baked")
-    story.apply_channel({"rollout": {**PACE, "coolDown": "0s", "bake": "1h"}})
+    rollout = {**PACE, "coolDown": "0s", "bake": "1h"}
+    story.apply_channel({"rollout": rollout})
     completed(story, "a")
+    story.apply_channel({"rollout": rollout, "waves": IN_ITS_LAST_WAVE})
     story.publish("bad")
     until_running(story, "bad", story.nodes)
     dead, first, second, *others = story.worker_names
@@ -105,6 +113,7 @@ def stable_in_doubt(sandbox: Sandbox) -> None:
     assert shown["stable"]["version"] == "old"
     assert [entry["digest"] for entry in shown["blocked"]] == [digest("bad")]
     assert story.status("next")["phase"] == "Pending"
+    story.apply_channel({"rollout": rollout})
     story.decide("go", "bad", "Resume")
     story.until_phase("next", "Completed")
     assert story.agents() == story.everywhere_digest("next")
@@ -113,7 +122,7 @@ def stable_in_doubt(sandbox: Sandbox) -> None:
 def not_fetched(sandbox: Sandbox) -> None:
     """An image that can't be pulled holds; the node goes back, and is tried again."""
     story = begun(sandbox, "not-fetched", workers=2)
-    story.apply_channel({"rollout": {**PACE, "soak": "2s"}})
+    story.apply_channel({"rollout": PACE})
     completed(story, "a")
     canary = story.nodes[0]
     story.publish("late", content={"image": f"{OFFLINE}/content@{digest('late')}"})
@@ -201,19 +210,6 @@ def waits(pod: dict[str, Any]) -> bool:
     """Whether its containers wait for their image."""
     containers = pod["status"].get("containerStatuses", [])
     return any("waiting" in container["state"] for container in containers)
-
-
-def settled(story: Story, decision: str) -> dict[str, Any]:
-    """The status of a decision, once it has one."""
-    path = f"{GROUP}/namespaces/{story.namespace}/securitycontentdecisions/{decision}"
-    seen: dict[str, Any] = {}
-
-    def done() -> bool:
-        seen.update(story.sandbox.request("GET", path).get("status") or {})
-        return seen.get("phase") in ("Accepted", "Refused")
-
-    story.sandbox.wait_for(f"decision {decision} is obeyed or refused", done)
-    return seen
 
 
 def not_ready(story: Story) -> dict[str, Any]:

@@ -23,14 +23,15 @@ RECORD = bool(os.environ.get("WAVEGATE_RECORD"))
 @pytest.fixture(scope="module")
 def kill_leader(operators: list[OperatorProcess]) -> Iterator[Callable[[], None]]:
     """Call it to kill the operator that leads; it is started again after the module."""
+    killed: list[OperatorProcess] = []
 
     def kill() -> None:
-        leader_of(operators).kill()
+        killed.append(leader_of(operators))
+        killed[-1].kill()
 
     yield kill
-    for operator in operators:
-        if not operator.running:
-            operator.start().wait_ready()
+    for operator in killed:
+        operator.start().wait_ready()
 
 
 @pytest.fixture(scope="module")

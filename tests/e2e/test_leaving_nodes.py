@@ -58,7 +58,7 @@ def drained(story: Story, home: Path) -> None:
     node = first_node(story)
     kubectl = Tool(story.sandbox, "kubectl", home)
     kubectl("drain", node, "--ignore-daemonsets", "--delete-emptydir-data")
-    kubectl("delete", "node", node)
+    story.sandbox.remove_node(node)
     story.until_phase("b", "Completed")
 
 
@@ -174,6 +174,10 @@ def told(
         story.begin({"agent": agent, "rollout": ROLLOUT, "waves": WAVES})
         story.publish("a")
         story.until_phase("a", "Completed")
+        if play in HARM:  # however slow the test is, it comes in the first wave
+            story.patch(
+                "channels", story.channel, {"waves": [{**WAVES[0], "soak": "1h"}, WAVES[1]]}
+            )
         play(story, homes[play])
         return story, story.status("b")
 

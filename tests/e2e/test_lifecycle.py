@@ -4,6 +4,7 @@ No kubelet runs the operator's pods here, so each test ends the old operator and
 the installed Deployment describes, as a Deployment's controller and a kubelet would.
 """
 
+import itertools
 import shutil
 import time
 from collections.abc import Callable, Iterator
@@ -15,7 +16,7 @@ import pytest
 
 from support.chart import CHART, IMAGE, parse, take_other_policies_away
 from support.operator_process import OperatorProcess
-from support.story import Story, bind_operators, digest, unbind_operators
+from support.story import Story, bind_operators, channel_spec, digest, unbind_operators
 from support.tools import Tool
 from wavegate_sandbox.cluster import Sandbox
 
@@ -99,21 +100,29 @@ def rollout(soak: str) -> dict[str, Any]:
 
 
 def begin(story: Story) -> None:
-    """All nodes run a; b soaks on the canary and has far to go."""
+    """All nodes run a; b is on the canary, and its next wave waits for `approve`."""
     story.begin()
     story.publish("a")
     story.until_phase("a", "Completed")
-    story.apply_channel(rollout(soak="20s"))
-    path = f"{WATCHED[0].format(story.namespace)}/{story.channel}"
-
-    def seen() -> bool:
-        channel = story.sandbox.request("GET", path)
-        return bool(channel["status"]["observedGeneration"] == channel["metadata"]["generation"])
-
-    story.sandbox.wait_for("the longer soak to be seen", seen)
+    canary, rest = channel_spec(story.namespace)["waves"]
+    story.apply_channel({"waves": [canary, {**rest, "approval": "Required"}]})
     story.publish("b")
-    story.until("b", "the first soak", lambda status: wave_state(status) == "Soaking")
+    story.until("b", "it asks", lambda status: status.get("reason") == "AwaitingApproval")
     assert story.agents() == in_flight(story)
+
+
+def approve(story: Story) -> None:
+    """Approve until it is obeyed: an operator that was just started has not tried yet whether the
+    policies are in force, and what was decided before that is refused.
+    """
+    number = itertools.count()
+
+    def obeyed() -> bool:
+        name = f"go-{next(number)}"
+        story.decide(name, "b", "Approve", wave="all")
+        return bool(story.settled(name)["phase"] == "Accepted")
+
+    story.sandbox.wait_for("an approval that is obeyed", obeyed)
 
 
 def wave_state(status: dict[str, Any]) -> str:
@@ -169,6 +178,8 @@ def test_upgrade_rollback_and_uninstall_with_a_release_in_flight(
     assert {pod["metadata"]["uid"] for pod in story.pods()} == uids, "no agent was restarted"
 
     installation("install", NAME, str(CHART), *PACE)
+    assert_nothing_changed(story)
+    approve(story)
     story.until_agents("all run b", story.everywhere("b"))
     assert_nothing_is_stuck(sandbox, story.namespace)
 

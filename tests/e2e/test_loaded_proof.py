@@ -12,19 +12,14 @@ import pytest
 
 from support.operator_process import OperatorProcess
 from support.reporting_agents import SERIES, ReportingAgents
-from support.story import Story, digest
+from support.story import ON_ITS_CANARY, Story, digest
 from wavegate_sandbox.cluster import Sandbox
 from wavegate_sandbox.exporter import Exporter
 
 Told = dict[str, Any]
 """What a story has to show."""
-ROLLOUT = {
-    "maxUnavailable": "100%",
-    "settle": "1s",
-    "soak": "1s",
-    "bake": "0s",
-    "progressDeadline": "10s",  # the default is 10m
-}
+ROLLOUT = {"maxUnavailable": "100%", "settle": "1s", "soak": "1s", "bake": "0s"}
+DEADLINE = {"progressDeadline": "10s"}  # the default is 10m
 ANNOTATION = {"loadedProof": {"annotation": {}}}
 CACHED = {"content": {"imageVolume": {"volumeName": "content"}, "hostState": "Cache"}}
 
@@ -59,6 +54,7 @@ def other(story: Story, agents: ReportingAgents) -> Told:
 def back(story: Story, agents: ReportingAgents) -> None:
     """The content is taken back by a person, and stays loaded on the canary's host."""
     agents.says[story.nodes[0]] = digest("b")
+    story.patch("channels", story.channel, {"waves": ON_ITS_CANARY})
     story.publish("b")
     story.until("b", "moved", lambda status: status.get("nodes", {}).get("moved") == 1)
     story.decide("stop", "b", "Revert")
@@ -98,6 +94,7 @@ def told(
         with ReportingAgents(story, exporter) as agents:
             story.publish("a")
             story.until_phase("a", "Completed")
+            story.patch("channels", story.channel, {"rollout": DEADLINE})
             return {"story": story, **play(story, agents)}
 
     plays = {

@@ -12,7 +12,7 @@ import pytest
 
 from support.chart import CHART, IMAGE, apply_rights, parse, render
 from support.operator_process import OperatorProcess
-from support.story import GROUP, PATIENCE, RBAC, Story, digest
+from support.story import GROUP, ON_ITS_CANARY, PATIENCE, RBAC, Story, digest
 from support.tools import Tool
 from wavegate_sandbox.cluster import Options, Sandbox
 from wavegate_sandbox.faults import AgentCrashLoop, Faults
@@ -54,6 +54,7 @@ def in_flight(sandbox: Sandbox, name: str) -> Story:
     story = Story(sandbox, name, workers=1).begin()
     story.publish("a")
     story.until_phase("a", "Completed")
+    story.apply_channel({"waves": ON_ITS_CANARY})
     story.publish("b")
     story.until_agents("the canary has it", mixed(story))
     story.patch("releases", "b", {"suspend": True})

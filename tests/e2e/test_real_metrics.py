@@ -13,7 +13,7 @@ import pytest
 import requests
 
 from support.node_exporters import NodeExporters
-from support.operator_process import OperatorProcess
+from support.operator_process import Kubelet, OperatorProcess
 from support.story import Story, digest
 from wavegate.api import PresetName
 from wavegate.telemetry.prometheus import THREADS_EACH
@@ -55,7 +55,8 @@ def measured(sandbox_options: Options, apply_crds: Callable[[Sandbox], None]) ->
 def operator(measured: Sandbox) -> Iterator[OperatorProcess]:
     """One replica, whose metrics are scraped too."""
     pace = {"WAVEGATE_SOAK_FLOOR": "1s", "WAVEGATE_LEASE_DURATION": "6s"}
-    with OperatorProcess.from_chart(measured, "wavegate-metrics", pace) as process:
+    process = OperatorProcess.from_chart(measured, "wavegate-metrics", pace)
+    with Kubelet([process]), process:
         process.wait_ready()
         measured.scrape(process.address)
         yield process

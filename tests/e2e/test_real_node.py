@@ -157,7 +157,7 @@ def test_a_machine_that_is_switched_off_in_a_soak_fails_the_wave_and_is_back_on_
     real: Real,
 ) -> None:
     stable = real.story.agents()[real.node.name]
-    real.story.patch("channels", "rules", {"rollout": {"soak": "60s"}})
+    real.story.patch("channels", "rules", {"rollout": {"soak": "1h"}})
     deadly = real.publish("deadly", "rules that stop machines")
     real.story.sandbox.wait_for("the real node to have it", lambda: real.runs(deadly), PATIENCE)
     real.node.stop()

@@ -12,7 +12,7 @@ import requests
 
 from support.builders import layers
 from support.operator_process import OperatorProcess, leader_of
-from support.story import Story, digest
+from support.story import ON_ITS_CANARY, Story, digest
 from wavegate_sandbox.cluster import Sandbox
 from wavegate_sandbox.exporter import Exporter
 from wavegate_sandbox.faults import AgentCrashLoop, Faults, NodeCrash
@@ -62,7 +62,7 @@ def test_a_good_release_goes_wave_by_wave_and_becomes_stable(stories: dict[str, 
     assert story.agents() == story.everywhere_digest("b")
     assert before.isdisjoint({pod["metadata"]["uid"] for pod in story.pods()})
     assert story.channel_status()["stable"]["version"] == "b"
-    assert {"RolloutStarted", "WaveOpened", "WavePassed", "Completed"} <= set(story.events("b"))
+    story.until_events("b", "RolloutStarted", "WaveOpened", "WavePassed", "Completed")
 
 
 def test_the_first_release_went_wave_by_wave_too(stories: dict[str, Story]) -> None:
@@ -105,7 +105,7 @@ def test_a_check_above_its_threshold_reverts(
     stories: dict[str, Story], sandbox: Sandbox, session_exporter: Exporter
 ) -> None:
     story = stories["metrics"]
-    watch_metrics(story, sandbox, session_exporter)
+    watch_metrics(story, sandbox, session_exporter, waves=ON_ITS_CANARY)
     story.publish("slow")
     story.until_agents("the canary has it", {**story.everywhere("a"), story.nodes[0]: "slow"})
     session_exporter.set("story_crashes", {"node": story.nodes[0]}, 1)
@@ -269,8 +269,8 @@ def test_a_newer_release_takes_the_place_of_one_in_its_first_wave(
     assert story.status("b")["phase"] == "Superseded"
 
 
-def watch_metrics(story: Story, sandbox: Sandbox, exporter: Exporter) -> None:
-    """Give the story's nodes a series of zeros and its channel a check on it."""
+def watch_metrics(story: Story, sandbox: Sandbox, exporter: Exporter, **spec: Any) -> None:
+    """Give the story's nodes a series of zeros and its channel a check on it, and this spec."""
     for node in story.nodes:
         exporter.set("story_crashes", {"node": node}, 0)
     check = {
@@ -281,7 +281,7 @@ def watch_metrics(story: Story, sandbox: Sandbox, exporter: Exporter) -> None:
         "timeout": "1s",
     }
     prometheus = {"url": sandbox.prometheus_url}
-    story.apply_channel({"checks": [check], "prometheus": prometheus})
+    story.apply_channel({"checks": [check], "prometheus": prometheus, **spec})
 
     def scraped() -> bool:
         answer: dict[str, Any] = query(sandbox, f'story_crashes{{node="{story.nodes[0]}"}}')

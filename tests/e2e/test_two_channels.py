@@ -47,11 +47,9 @@ def test_two_channels_on_the_same_nodes_complete_and_have_none_in_the_same_soak(
         neighbour.apply_channel(spec_on(story, "scanner"))
         story.publish("a")
         neighbour.publish("s")
-        said: set[str] = set()
 
         def both_completed() -> bool:
             seen = [story.status("a"), neighbour.status("s")]
-            said.update(status.get("reason", "") for status in seen)
             return all(status.get("phase") == "Completed" for status in seen)
 
         sandbox.wait_for("both releases to complete", both_completed, PATIENCE)
@@ -62,6 +60,8 @@ def test_two_channels_on_the_same_nodes_complete_and_have_none_in_the_same_soak(
         moved = list(moves(both))
     assert len(moved) == 2 * len(story.nodes)
     assert [f"{node}: {channel}" for node, channel, together in moved if together] == []
+    releases = (c.body for c in both if c.plural == "securitycontentreleases")
+    said = {release.get("status", {}).get("reason") for release in releases}
     assert "NodeBusy" in said  # one of the two has the canary first, and the other says so
 
 
@@ -69,6 +69,7 @@ def test_a_second_channel_for_the_same_agent_starts_nothing_and_the_first_goes_o
     story: Story, neighbour: Story
 ) -> None:
     story.begin()
+    story.until_channel_seen()
     neighbour.apply_channel(spec_on(story, "agent"))
     neighbour.publish("s")
     story.publish("a")

@@ -145,6 +145,21 @@ def until_blocked(story: Story, words: str) -> dict[str, Any]:
     return status
 
 
+def stop_on_canary(story: Story) -> None:
+    """Publish `b`, and keep it from its second wave until `go_on`; till then nobody asks for the
+    way back of that.
+    """
+    story.publish("b")
+    story.until("b", "soaking", lambda s: s.get("wave", {}).get("state") == "Soaking")
+    story.patch("releases", "b", {"suspend": True})
+    story.until_phase("b", "Paused")
+
+
+def go_on(story: Story) -> None:
+    """See `stop_on_canary`."""
+    story.patch("releases", "b", {"suspend": False})
+
+
 def moved(story: Story) -> set[str]:
     """The story's nodes that carry the label of `b`."""
     attempt = story.status("b")["attempt"]
@@ -173,7 +188,7 @@ def test_a_webhook_that_fails_closed_is_found_before_the_first_wave(
     story.sandbox.wait_for("the webhook", lambda: meets(story, "pods", "pods.example.com"))
     story.publish("b")
     until_blocked(story, "pods.example.com")
-    assert "WaveHeld" in story.events("b")
+    story.until_events("b", "WaveHeld")
 
     assert moved(story) == set()
     assert story.agents() == story.everywhere_digest("a")
@@ -186,13 +201,13 @@ def test_a_policy_that_comes_during_a_wave_is_found_before_the_next(
     stories: dict[str, Story], admit: Admit
 ) -> None:
     story = stories["policy"]
-    story.publish("b")
-    story.until("b", "soaking", lambda s: s.get("wave", {}).get("state") == "Soaking")
+    stop_on_canary(story)
     refusal = [{"expression": "false", "message": "no agents today"}]
     where = rule("", "pods", "CREATE")
     remove = add_policy(
         story, admit, "validating", where, said="no agents today", validations=refusal
     )
+    go_on(story)
     status = until_blocked(story, "no agents today")
 
     assert [wave["state"] for wave in status["waves"]] == ["Passed", "Pending"]
@@ -259,8 +274,7 @@ def test_daemon_sets_whose_node_rule_would_be_changed_are_found_before_the_next_
     stories: dict[str, Story], admit: Admit
 ) -> None:
     story = stories["node-rule"]
-    story.publish("b")
-    story.until("b", "soaking", lambda s: s.get("wave", {}).get("state") == "Soaking")
+    stop_on_canary(story)
     patch = (
         'JSONPatch{op: "add", path: "/spec/template/spec/affinity/nodeAffinity", value: '
         "Object.spec.template.spec.affinity.nodeAffinity{}}"
@@ -273,6 +287,7 @@ def test_daemon_sets_whose_node_rule_would_be_changed_are_found_before_the_next_
         said="!nodeSelectorTerms",
         **mutation(patch),
     )
+    go_on(story)
     until_blocked(story, "other fields than were sent: affinity")
 
     assert moved(story) == {story.nodes[0]}

@@ -122,7 +122,7 @@ def seen(story: FleetStory, trace: Trace) -> dict[str, Any]:
     record = Life()
     for state in told["record"]:
         if not state.endswith(" Held"):
-            record.add(state)
+            record.add(state)  # what it was before, and is again, is one state
     return told | {"record": record.states, "nodes": _folded(told["nodes"], story.release)}
 
 
@@ -141,7 +141,7 @@ def _folded(nodes: list[dict[str, Any]], release: str) -> list[dict[str, Any]]:
 
 def _soak(stage: Fleet, wave: str) -> None:
     """Wait until a wave soaks, and give it time: a longer soak acts at once, for this release."""
-    stage.until_wave(wave, "Moving")
+    stage.until_wave(wave)
     spec = stage.channel()
     stage.edit_channel({**spec, "rollout": {**spec["rollout"], "soak": "60s"}})
     stage.until_wave(wave, "Soaking")

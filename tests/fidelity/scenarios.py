@@ -1,13 +1,13 @@
 """The scenarios that are played in both worlds. Each begins with content `a` on all nodes.
 
-They act only where the story stands still for a while (a soak of 15 s), so that a slow machine
-plays the same story.
+They act only where the story stands still, so that a slow machine plays the same story: for good
+where what they do ends the soak, else for a while (15 s).
 """
 
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from fidelity.stage import CHANNEL, QUICK, Stage
+from fidelity.stage import CHANNEL, QUICK, STANDS, Stage
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,7 +41,7 @@ def good_release(stage: Stage) -> None:
 
 def canary_crash(stage: Stage) -> None:
     """The canary dies of the content, is found NotReady, and boots."""
-    stage.soak("40s")
+    stage.soak(STANDS)
     stage.publish("bad")
     stage.until_phase("bad", "Reverting")
     stage.until_lost(stage.canary)
@@ -54,7 +54,7 @@ def fast_reboot(stage: Stage) -> None:
     """The canary reboots, faster than anyone sees it NotReady. The channel only pauses on that, so
     that the content starts once more; then a person reverts.
     """
-    stage.soak("40s", onFailure="Pause")
+    stage.soak(STANDS, onFailure="Pause")
     stage.publish("b")
     stage.until_wave("canary", "Soaking")
     stage.boot(stage.canary)
@@ -140,7 +140,7 @@ def suspended_and_resumed(stage: Stage) -> None:
 
 def decision_revert(stage: Stage) -> None:
     """A person's decision reverts."""
-    stage.publish_to_canary()
+    stage.publish_to_canary(soak=STANDS)
     stage.decide("b", "Revert")
     stage.until_phase("b", "Reverted")
     stage.until_runs("a", stage.nodes)
@@ -148,7 +148,7 @@ def decision_revert(stage: Stage) -> None:
 
 def release_deleted(stage: Stage) -> None:
     """The release is deleted while it rolls."""
-    stage.publish_to_canary()
+    stage.publish_to_canary(soak=STANDS)
     stage.delete("Release", "b")
     stage.until_ended("b", "Reverted")
     stage.until_runs("a", stage.nodes)
@@ -156,7 +156,7 @@ def release_deleted(stage: Stage) -> None:
 
 def channel_deleted(stage: Stage) -> None:
     """The channel is deleted while a release rolls: stable stays everywhere."""
-    stage.publish_to_canary()
+    stage.publish_to_canary(soak=STANDS)
     stage.delete("Channel", CHANNEL)
     stage.until_ended("b", "Reverted")
     stage.until_runs("a", stage.nodes)
@@ -164,7 +164,7 @@ def channel_deleted(stage: Stage) -> None:
 
 def fenced_by_hand(stage: Stage) -> None:
     """A person points the candidate at no node, as the runbook says."""
-    stage.publish_to_canary()
+    stage.publish_to_canary(soak=STANDS)
     stage.fence(stage.daemon_set("b"))
     stage.until_phase("b", "Reverted")
     stage.until_runs("a", stage.nodes)
@@ -172,7 +172,7 @@ def fenced_by_hand(stage: Stage) -> None:
 
 def node_deleted(stage: Stage) -> None:
     """The canary's Node is deleted in its wave; its pod stays until the garbage collector."""
-    stage.publish_to_canary()
+    stage.publish_to_canary(soak=STANDS)
     stage.remove(stage.canary)
     stage.until_phase("b", "Reverted")
     stage.until_runs("a", stage.workers)
@@ -196,7 +196,7 @@ def worker_cordoned(stage: Stage) -> None:
 
 def superseded(stage: Stage) -> None:
     """A newer release comes in the first wave."""
-    stage.publish_to_canary()
+    stage.publish_to_canary(soak=STANDS)
     stage.soak(QUICK)
     stage.publish("c")
     stage.until_phase("c", "Completed")
@@ -237,7 +237,7 @@ def lost_pod_is_collected(stage: Stage) -> None:
 
 def _lose_canary(stage: Stage, **rollout: str) -> None:
     """The canary dies while it soaks. The channel only pauses on that."""
-    stage.soak("40s", onFailure="Pause", **rollout)
+    stage.soak(STANDS, onFailure="Pause", **rollout)
     stage.publish("b")
     stage.until_wave("canary", "Soaking")
     stage.crash(stage.canary)

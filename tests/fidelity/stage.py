@@ -17,6 +17,8 @@ from wavegate.rollout.record import Record
 
 CHANNEL = "rules"
 QUICK = "2s"
+STANDS = "1h"
+"""A soak that ends by what the story does, however slow its machine is."""
 HARMS = {"bad": "kills", "loop": "crash-loops", "loop-again": "crash-loops"}
 """Contents that do harm some seconds after they run: they kill the machine, or the agent ends again
 and again.
@@ -160,9 +162,9 @@ class Stage(ABC):
         image = f"registry.example/content@{digest(content or name)}"
         self.create("Release", name, {**spec, "content": {"image": image}})
 
-    def publish_to_canary(self, name: str = "b") -> None:
-        """Create the next release and wait until its canary soaks (for 15 s)."""
-        self.soak("15s")
+    def publish_to_canary(self, name: str = "b", soak: str = "15s") -> None:
+        """Create the next release and wait until its canary soaks."""
+        self.soak(soak)
         self.publish(name)
         self.until_wave("canary", "Soaking")
 
@@ -192,15 +194,15 @@ class Stage(ABC):
         """Wait for a phase of a release's status."""
         self.until(f"{release} is {phase}", lambda: self.phase(release) == phase)
 
-    def until_wave(self, name: str, state: str) -> None:
-        """Wait for a state of the current wave, in the record."""
+    def until_wave(self, name: str, state: str = "") -> None:
+        """Wait for a state of the current wave (by default: any), in the record."""
 
         def reached() -> bool:
             rollout = self.record().rollout
             waves = rollout.waves if rollout else ()
-            return bool(waves) and (waves[-1].name, waves[-1].state) == (name, state)
+            return bool(waves) and waves[-1].name == name and state in ("", waves[-1].state)
 
-        self.until(f"wave {name} is {state}", reached)
+        self.until(f"wave {name} is {state or 'there'}", reached)
 
     def until_ended(self, release: str, phase: str) -> None:
         """Wait until the record says that the release ended so (a deleted one has no status)."""

@@ -20,6 +20,12 @@ class Seen:
     releases: dict[str, list[str]] = field(default_factory=dict)
     application: list[str] = field(default_factory=list)
 
+    def lasting(self, release: str) -> list[str]:
+        """What a release was, but for Progressing: it is that for seconds only, which a busy Argo
+        CD may pass over.
+        """
+        return [health for health in self.releases[release] if health != "Progressing"]
+
     def note(self, argo: ArgoCd, name: str) -> None:
         """Look once."""
         for node in argo.tree(name):

@@ -36,10 +36,13 @@ def test_a_service_account_token_has_its_rights_and_no_others(sandbox, namespace
     }
     sandbox.request("POST", f"{rbac}/rolebindings", binding)
 
-    path = sandbox.service_account_kubeconfig(namespace, "reader")
-    assert path.stat().st_mode & 0o077 == 0
-    reader = Api(kubeconfig.read(path))
-    assert reader.request("GET", f"/api/v1/namespaces/{namespace}/configmaps")["items"]
+    file = sandbox.service_account_kubeconfig(namespace, "reader")
+    assert file.stat().st_mode & 0o077 == 0
+    reader = Api(kubeconfig.read(file))
+    path = f"/api/v1/namespaces/{namespace}/configmaps"  # a controller makes one in each
+    sandbox.wait_for(
+        "what it may read", lambda: reader.request("GET", path, check=False).get("items")
+    )
     with pytest.raises(ApiError, match="403 Forbidden") as refused:
         reader.request("GET", "/api/v1/nodes")
     assert f"system:serviceaccount:{namespace}:reader" in refused.value.message

@@ -18,6 +18,8 @@ from wavegate.cluster.client import Client
 A_LIFE_BEGINS = "a life begins"
 _DECIDES_NOTHING = ("/leases", "/status", "/events", "reviews")
 _DIES_WITH_PARENT = (1, signal.SIGKILL)  # PR_SET_PDEATHSIG
+_LOST_ITS_LEASE = 75
+"""Exit code of a life; the operator's own is that of any error."""
 _request = Client._request
 
 
@@ -37,7 +39,8 @@ def _live() -> NoReturn:
     ctypes.CDLL(None).prctl(*_DIES_WITH_PARENT)
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
     Client._request = _request_and_die  # type: ignore[method-assign]
-    os._exit(main(sys.argv[1:]))
+    code = main(sys.argv[1:])
+    os._exit(_LOST_ITS_LEASE if code == 1 else code)
 
 
 def _live_again_and_again() -> NoReturn:
@@ -48,8 +51,9 @@ def _live_again_and_again() -> NoReturn:
         if child == 0:
             _live()
         _, status = os.waitpid(child, 0)
-        if not os.WIFSIGNALED(status):
-            sys.exit(os.waitstatus_to_exitcode(status))  # it ended by itself: that is no kill
+        code = os.waitstatus_to_exitcode(status)
+        if not os.WIFSIGNALED(status) and code != _LOST_ITS_LEASE:
+            sys.exit(code)  # it ended by itself: that is no kill
 
 
 if __name__ == "__main__":

@@ -11,6 +11,7 @@ import signal
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -57,6 +58,9 @@ class OperatorProcess:
     chart_env: dict[str, str]
     log_path: Path
     _process: subprocess.Popen[bytes] | None = field(default=None, repr=False)
+    _wanted: bool = field(default=False, repr=False)
+    """Whether it was started, and nobody has ended it since."""
+    _changing: threading.RLock = field(default_factory=threading.RLock, repr=False)
 
     @classmethod
     def from_chart(
@@ -145,19 +149,37 @@ class OperatorProcess:
 
     def start(self) -> Self:
         """Start it, or start it again after it ended; does not wait (see `wait_ready`)."""
-        if self.running:
-            raise ValueError(f"{self.identity} runs already")
         guard = (sys.executable, "-c", _DIE_WITH_PARENT, str(os.getpid()))
-        with self.log_path.open("ab") as log:
-            self._process = subprocess.Popen(
-                [*guard, *self.argv],
-                env=self.env,
-                cwd=self.log_path.parent,
-                stdin=subprocess.DEVNULL,
-                stdout=log,
-                stderr=subprocess.STDOUT,
-            )
+        with self._changing:
+            if self.running:
+                raise ValueError(f"{self.identity} runs already")
+            with self.log_path.open("ab") as log:
+                self._process = subprocess.Popen(
+                    [*guard, *self.argv],
+                    env=self.env,
+                    cwd=self.log_path.parent,
+                    stdin=subprocess.DEVNULL,
+                    stdout=log,
+                    stderr=subprocess.STDOUT,
+                )
+            self._wanted = True
         return self
+
+    def revive(self) -> bool:
+        """Do what a kubelet does: start it again if it lost its lease, and so ended by itself.
+        Returns whether that was so. One that was stopped or killed stays as it is.
+
+        Raises:
+            OperatorGoneError: it ended by itself, and not for its lease.
+        """
+        with self._changing:
+            if not self._wanted or self.running:
+                return False
+            if not self._lost_its_lease():
+                self._wanted = False
+                self._must_run()
+            self.start()
+            return True
 
     def stop(self, grace: float = 20.0) -> int | None:
         """SIGTERM, then SIGKILL after `grace` seconds, as a kubelet does; returns the exit code."""
@@ -242,23 +264,72 @@ class OperatorProcess:
             except subprocess.TimeoutExpired:
                 return
 
+    def _lost_its_lease(self) -> bool:
+        # An error that nobody catches ends it with the same code; its last words are no line of a
+        # log, which begins with the date.
+        code = self._process.returncode if self._process else None
+        return code == 1 and self.log_tail(1)[:4].isdigit()
+
     def _end(self, how: signal.Signals, grace: float) -> int | None:
-        if self._process is None:
-            return None
-        if self._process.poll() is None:
-            self._process.send_signal(how)
-            try:
-                self._process.wait(timeout=grace)
-            except subprocess.TimeoutExpired:
-                self._process.kill()
-        return self._process.wait()
+        with self._changing:
+            self._wanted = False
+            if self._process is None:
+                return None
+            if self._process.poll() is None:
+                self._process.send_signal(how)
+                try:
+                    self._process.wait(timeout=grace)
+                except subprocess.TimeoutExpired:
+                    self._process.kill()
+            return self._process.wait()
+
+
+class Kubelet:
+    """Starts operators again that have lost their lease, as a kubelet does: on a busy machine each
+    of a pair may lose it, one after the other, and nobody would lead. A context manager around
+    theirs, as they end with the thread that started them.
+
+    Attributes:
+        restarts: how often it did so.
+    """
+
+    def __init__(self, operators: Sequence[OperatorProcess]) -> None:
+        self.restarts = 0
+        self._operators = operators
+        self._gone: list[OperatorGoneError] = []
+        self._done = threading.Event()
+        self._thread = threading.Thread(target=self._run, daemon=True)
+
+    def __enter__(self) -> Self:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Raises OperatorGoneError if one ended by itself for any other cause."""
+        self._done.set()
+        self._thread.join()
+        if self._gone:
+            raise self._gone[0]
+
+    def _run(self) -> None:
+        while not self._done.wait(0.5):
+            for operator in self._operators:
+                try:
+                    self.restarts += operator.revive()
+                except OperatorGoneError as error:
+                    self._gone.append(error)
 
 
 def leader_of(operators: Sequence[OperatorProcess]) -> OperatorProcess:
-    """The one that leads, as soon as one does."""
-    leading = wait_for("one to lead", lambda: [o for o in operators if o.leads])
-    assert len(leading) == 1
-    return leading[0]
+    """The one that leads, as soon as one does: who has just lost the lease says so a moment later
+    than the other that has taken it.
+    """
+
+    def leading() -> list[OperatorProcess]:
+        found = [operator for operator in operators if operator.leads]
+        return found if len(found) == 1 else []
+
+    return wait_for("one to lead", leading)[0]
 
 
 def command(rendered: Rendered) -> tuple[str, ...]:

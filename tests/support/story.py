@@ -23,6 +23,13 @@ RBAC = "/apis/rbac.authorization.k8s.io/v1"
 FINAL = ("Completed", "Reverted", "Rejected", "Superseded")
 PATIENCE = 90.0
 """Seconds that a story may take until its next turn; the usual is a quarter of it."""
+ON_ITS_CANARY = [
+    {"name": "canary", "pools": ["canary"], "upTo": "100%", "soak": "1h"},
+    {"name": "all", "upTo": "100%"},
+]
+"""Waves for a release that is taken back, or replaced, in its first one: that does not end by
+itself, however slow the test is with what ends it.
+"""
 
 
 def digest(content: str) -> str:
@@ -139,6 +146,20 @@ class Story:
         }
         self.sandbox.request("POST", self._path("decisions"), body)
 
+    def until_channel_seen(self) -> None:
+        """Wait until the operator has seen the channel as it is now. Channels and releases are
+        watched apart: of a release that is published at once it may say for a moment that its
+        channel is unknown.
+        """
+        path = f"{self._path('channels')}/{self.channel}"
+
+        def seen() -> bool:
+            channel = self.sandbox.request("GET", path)
+            status = channel.get("status") or {}
+            return bool(status.get("observedGeneration") == channel["metadata"]["generation"])
+
+        self.sandbox.wait_for(f"{self.namespace}: the channel is seen", seen, PATIENCE)
+
     def until(
         self, release: str, what: str, test: Callable[[dict[str, Any]], bool], patience: float = 0
     ) -> dict[str, Any]:
@@ -155,6 +176,17 @@ class Story:
         except Exception as error:
             raise AssertionError(f"{error}\nstatus: {json.dumps(seen, indent=1)}") from error
         return dict(seen)
+
+    def settled(self, decision: str) -> dict[str, Any]:
+        """The status of a decision, once it is obeyed or refused."""
+        path, seen = f"{self._path('decisions')}/{decision}", dict[str, Any]()
+
+        def done() -> bool:
+            seen.update(self.sandbox.request("GET", path).get("status") or {})
+            return seen.get("phase") in ("Accepted", "Refused")
+
+        self.sandbox.wait_for(f"decision {decision} is obeyed or refused", done)
+        return seen
 
     def until_phase(self, release: str, phase: str, patience: float = 0) -> dict[str, Any]:
         """Wait for a phase; another final one fails at once."""
@@ -203,6 +235,12 @@ class Story:
         path = f"/apis/events.k8s.io/v1/namespaces/{self.namespace}/events"
         items = self.sandbox.request("GET", path)["items"]
         return [item["reason"] for item in items if item["regarding"]["name"] == release]
+
+    def until_events(self, release: str, *reasons: str) -> None:
+        """Wait for Events of a release: nothing waits for them, also no status."""
+        self.sandbox.wait_for(
+            f"the Events {', '.join(reasons)}", lambda: {*reasons} <= {*self.events(release)}
+        )
 
     def _node(self, name: str) -> NodeSpec:
         pool = "canary" if name.endswith("canary") else "workers"
