@@ -17,6 +17,7 @@ from simulation.kinds import view
 from wavegate.api import Phase
 from wavegate.evidence import NodeView
 from wavegate.rollout.attempt import Plan, Rollout
+from wavegate.rollout.waves import MAX_AGAIN
 
 if TYPE_CHECKING:
     from simulation.invariants import Guard
@@ -66,6 +67,8 @@ def nobody_waits_for_expensive_nodes(
     if ledger.attempt != rollout.attempt or guard.books.hands.travelled:
         return
     if not rollout.plan.waves[0].staged or not change.actor.startswith("operator"):
+        return
+    if any(rollout.plan.times_again(n) >= MAX_AGAIN for n in range(len(rollout.plan.waves))):
         return
     names = {entry.name for entry in ledger.nodes}
     nodes = guard.nodes(sim)

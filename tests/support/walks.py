@@ -2,17 +2,66 @@
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
+from typing import Any
 
-from support.builders import CHANNEL, KEY, SPACE, agent_template
+from pydantic import TypeAdapter
+
+from support.builders import CHANNEL, KEY, SPACE, agent_template, make_channel
 from wavegate.api import Channel, Phase, WaveState
 from wavegate.evidence import NodeView, Side
 from wavegate.rollout import proven, queue, waves
 from wavegate.rollout.attempt import Plan, Revision, Rollout
+from wavegate.rollout.names import CANARY_LABEL
 from wavegate.rollout.observation import AgentSource, CriticalWorkloads, Observation, RevisionView
 from wavegate.rollout.record import Record
 
 ATTEMPT = "bbbbbbbbbb"
 MOST_WAVES = 60
+POOLS = [
+    {"name": "web", "selector": {"matchLabels": {"pool": "web"}}},
+    {"name": "data", "selector": {"matchLabels": {"pool": "data"}}},
+    {"name": "pay", "selector": {"matchLabels": {"pool": "pay"}}, "critical": True},
+]
+
+
+def channel(**spec: Any) -> Channel:
+    """A channel with these pools and the default waves."""
+    return make_channel(**({"pools": POOLS, "waves": []} | spec))
+
+
+def node(
+    number: int,
+    pool: str = "web",
+    kernel: str = "6.12",
+    zone: str = "",
+    *more: Any,
+    master: bool = False,
+    label: str = "",
+) -> NodeView:
+    """A node that was there before any rollout began."""
+    master, label = more or (master, label)
+    name = f"node-{number:05d}"
+    labels = {"kubernetes.io/hostname": name, "pool": pool} | (
+        {CANARY_LABEL: label} if label else {}
+    )
+    return NodeView(
+        name,
+        f"uid-{number}",
+        f"boot-{number}",
+        ready=True,
+        labels=labels,
+        kernel=kernel,
+        zone=zone,
+        control_plane=master,
+    )
+
+
+def as_stored_before(plan: Plan) -> Plan:
+    """The plan as a version that knew no waves that come again froze it."""
+    stored = TypeAdapter(Plan).dump_python(plan, mode="json")
+    for wave in stored["waves"]:
+        del wave["repeats"], wave["again"]
+    return TypeAdapter(Plan).validate_python(stored)
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,7 +89,7 @@ def walk(
     for _ in range(MOST_WAVES):
         planned = rollout.planned
         chosen = waves.choose(obs, rollout, planned)[0] if planned else waves.sweep(obs, rollout)
-        obs, rollout = _moved(obs, rollout, chosen)
+        obs, rollout = moved(obs, rollout, chosen)
         found.append(Walked(rollout.waves[-1].name, tuple(chosen)))
         following = waves.next_wave(obs, rollout)
         if following is None:
@@ -74,7 +123,7 @@ def begun(
     return obs, rollout
 
 
-def _moved(
+def moved(
     obs: Observation, rollout: Rollout, chosen: list[NodeView]
 ) -> tuple[Observation, Rollout]:
     """The wave's nodes have the content, and it passes."""

@@ -128,10 +128,14 @@ class Plan:
     critical_services: tuple[str, ...] = ()
     """Services (`namespace/name`) that the channel names as critical workloads."""
 
+    def times_again(self, place: int) -> int:
+        """How often the wave at this place has come again."""
+        return next(n for n in range(place + 1) if not self.waves[place - n].again)
+
     def with_again(self, place: int) -> Self:
         """Return a copy in which the wave at this place comes again right after it: `all-2`."""
-        first = next(n for n in range(place, -1, -1) if not self.waves[n].again)
-        name = f"{self.waves[first].name}-{place - first + 2}"
+        times = self.times_again(place)
+        name = f"{self.waves[place - times].name}-{times + 2}"
         again = replace(self.waves[place], name=name, approval=False, added=True, again=True)
         before, after = self.waves[: place + 1], self.waves[place + 1 :]
         return replace(self, waves=(*before, again, *after))

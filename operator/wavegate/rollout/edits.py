@@ -72,9 +72,8 @@ def outdated(obs: Observation) -> Problem | None:
 
 def is_tighter(than: Plan, plan: Plan) -> bool:
     """Whether `plan` asks for no less than another in anything, and is the same in all that has no
-    order. A plan is as tight as itself, and as one of which a wave comes again.
+    order. A plan is as tight as itself.
     """
-    than = _grown(than, plan)
     if len(than.waves) != len(plan.waves) or len(than.checks) != len(plan.checks):
         return False
     waves = zip(than.waves, plan.waves, strict=True)
@@ -84,15 +83,6 @@ def is_tighter(than: Plan, plan: Plan) -> bool:
         and all(_tighter_wave(old, new, open_=False, soaked=False) == new for old, new in waves)
         and all(_tighter_check(old, new) == new for old, new in checks)
     )
-
-
-def _grown(than: Plan, plan: Plan) -> Plan:
-    """The first plan with those of its waves repeated that come again in the second."""
-    for place, wave in enumerate(plan.waves[: len(than.waves) + 1]):
-        known = than.waves[place].name if place < len(than.waves) else ""
-        if wave.again and wave.name != known and than.waves[place - 1].repeats:
-            return _grown(than.with_again(place - 1), plan)
-    return than
 
 
 def tightened(plan: Plan, wanted: Plan, opened: int = 0, soaked: int = 0) -> Plan:

@@ -48,10 +48,10 @@ def opened(obs: Observation, rollout: Rollout) -> Mapping[str, str]:
 
 def again(obs: Observation, rollout: Rollout) -> Rollout | Finding | None:
     """The rollout with its current wave begun anew on other nodes, or what is to hold as there are
-    none; None while the wave's own nodes can speak for it.
+    none; None while the wave's own nodes can speak for it, and for one that takes what was left.
     """
     wave, planned = rollout.waves[-1], rollout.planned
-    if planned is None or wave.state not in _UNDER_WAY or not rollout.excused:
+    if planned is None or planned.again or wave.state not in _UNDER_WAY or not rollout.excused:
         return None
     ledger = obs.ledgers.get(wave.ledger)
     own = [entry.name for entry in ledger.nodes if entry.healthy] if ledger else []

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
 from wavegate.api import Phase, Reason, WaveState
-from wavegate.rollout.attempt import Rollout, WaveRun
+from wavegate.rollout.attempt import Plan, Rollout, WaveRun
 from wavegate.rollout.edits import is_tighter
 from wavegate.rollout.record import MAX_BLOCKED, MAX_BLOCKED_LAYERS, MAX_OUTCOMES, Record
 
@@ -277,7 +277,7 @@ def _same_attempt(old: Rollout, new: Rollout) -> Iterator[str]:
     candidate = known if new.phase is Phase.Pending else new.candidate
     if (old.candidate, old.started_at) != (candidate, new.started_at):
         yield "the attempt changes under way"
-    if not is_tighter(old.plan, new.plan):
+    if not is_tighter(_grown(old, new), new.plan):
         yield "the frozen plan changes under way, and not to a tighter one"
     if old.phase is Phase.Reverting and new != old:
         yield "something but its end happens to a revert"
@@ -292,6 +292,15 @@ def _same_attempt(old: Rollout, new: Rollout) -> Iterator[str]:
     if old.paused and new.paused and _moves_on(old, new):
         yield "a wave goes forward during a pause"
     yield from _same_waves(old, new)
+
+
+def _grown(old: Rollout, new: Rollout) -> Plan:
+    """The old plan; with its newest wave once more, if that has passed and comes again now."""
+    planned, following = old.planned if old.waves else None, new.planned if new.waves else None
+    if planned is None or following is None or not (planned.repeats and following.again):
+        return old.plan
+    passed = old.waves[-1].state is WaveState.Passed and len(new.waves) == len(old.waves) + 1
+    return old.plan.with_again(old.wave) if passed else old.plan
 
 
 def _same_waves(old: Rollout, new: Rollout) -> Iterator[str]:

@@ -25,6 +25,10 @@ MAX_SOAKED_SWEEPS = 4
 """After so many none is soaked: what is left joined during the last one. Where a third of the nodes
 is replaced in an hour, more join during each soaked sweep than may be moved at last.
 """
+MAX_AGAIN = 6
+"""So many times a wave comes again at most; of a small pool it takes three. What is left then is
+swept: more expensive nodes must not stay unprotected for as long as a workload is on each node.
+"""
 PodsOn = Mapping[str | None, tuple[PodView, ...]]
 """Pods by their node."""
 _FEW = IntOrPercent(5, is_percent=True)
@@ -46,7 +50,7 @@ def in_turn(obs: Observation, rollout: Rollout, wave: PlannedWave) -> tuple[list
     """
     members = _members(obs, rollout, wave)
     if not members:
-        return [], int(not _is_empty(obs, rollout, wave))
+        return [], int(not wave.again and not _is_empty(obs, rollout, wave))
     has, aside = _having(obs, rollout, members), labels.set_aside(obs, rollout)
     most = sum(1 for n in members if n.name not in aside)
     lacking = max(0, min(wave.up_to.resolve(len(members)), most) - len(has))
@@ -178,12 +182,13 @@ def next_wave(obs: Observation, rollout: Rollout) -> Rollout | None:
 
 def _comes_again(obs: Observation, rollout: Rollout) -> bool:
     """Whether the wave that has passed left nodes behind, and can take some of them: one that came
-    again for nothing does not do so for ever.
+    again for nothing does not do so once more.
     """
     planned = rollout.planned if rollout.waves else None
     if planned is None or not planned.repeats or (planned.again and not rollout.waves[-1].nodes):
         return False
-    return bool(left_behind(obs, rollout, planned))
+    often = rollout.plan.times_again(rollout.wave) >= MAX_AGAIN
+    return not often and bool(left_behind(obs, rollout, planned))
 
 
 def most_at_last(obs: Observation, rollout: Rollout) -> int:
@@ -207,8 +212,8 @@ def sweep(obs: Observation, rollout: Rollout) -> list[NodeView]:
     left = [*(node for node in firsts if is_fit(node)), *others, *ill]
     if plan.waves[0].staged and not rollout.waves[-1].last:
         all_pools = replace(plan.waves[0], pools=tuple(pool.name for pool in plan.pools))
-        there, has = list(fleet(obs, rollout).values()), obs.moved(rollout.attempt)
-        names = {node.name for node in has}
+        there = [n for n in fleet(obs, rollout).values() if not n.control_plane]
+        names = {node.name for node in obs.moved(rollout.attempt)}
         left = choice.in_steps(groups.groups_of(plan.pools), all_pools, there, names, left)
     if rollout.waves[-1].last:
         left = [node for node in left if workloads.may_skip_soak(obs, node)]

@@ -97,19 +97,11 @@ repeating = plans.map(
 def test_a_wave_that_comes_again_is_no_looser_and_is_edited_like_its_last(plan, wanted):
     twice = plan.with_again(0).with_again(1)
     assert [wave.name.rpartition("-")[2] for wave in twice.waves[1:3]] == ["2", "3"]
-    assert is_tighter(plan, twice)
-    assert is_tighter(plan.with_again(0), twice)
+    assert not is_tighter(plan, twice)
     assert not is_tighter(twice, plan)
     edited = tightened(twice, wanted)
-    assert is_tighter(plan, edited)
+    assert is_tighter(twice, edited)
     assert tightened(edited, wanted) == edited
-    larger = replace(twice.waves[1], up_to=IntOrPercent(5))
-    assert not is_tighter(plan, replace(twice, waves=(twice.waves[0], larger, *twice.waves[2:])))
-
-
-@given(plans)
-def test_a_wave_that_does_not_repeat_may_not_come_again(plan):
-    assert not is_tighter(plan, plan.with_again(0))
 
 
 TIGHTER = [

@@ -8,14 +8,10 @@ from itertools import pairwise
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from pydantic import TypeAdapter
 
-from support.builders import make_channel
 from support.invariants import ended, phase_of, with_stable
-from support.walks import walk
-from wavegate.evidence import NodeView
+from support.walks import POOLS, as_stored_before, channel, node, walk
 from wavegate.rollout import queue
-from wavegate.rollout.attempt import Plan
 from wavegate.rollout.choice import NEVER, PREFERRED, spread
 from wavegate.rollout.decide import decide
 from wavegate.rollout.names import CANARY_LABEL
@@ -23,33 +19,6 @@ from wavegate.rollout.observation import CriticalWorkloads
 from wavegate.rollout.strata import stratum_of
 
 DEFAULT = ["first-node", "each-stratum", "25-percent", "half", "all"]
-POOLS = [
-    {"name": "web", "selector": {"matchLabels": {"pool": "web"}}},
-    {"name": "data", "selector": {"matchLabels": {"pool": "data"}}},
-    {"name": "pay", "selector": {"matchLabels": {"pool": "pay"}}, "critical": True},
-]
-
-
-def channel(**spec):
-    return make_channel(**({"pools": POOLS, "waves": []} | spec))
-
-
-def node(number, pool="web", kernel="6.12", zone="", *more, master=False, label=""):
-    master, label = more or (master, label)
-    name = f"node-{number:05d}"
-    labels = {"kubernetes.io/hostname": name, "pool": pool} | (
-        {CANARY_LABEL: label} if label else {}
-    )
-    return NodeView(
-        name,
-        f"uid-{number}",
-        f"boot-{number}",
-        ready=True,
-        labels=labels,
-        kernel=kernel,
-        zone=zone,
-        control_plane=master,
-    )
 
 
 def names(walked):
@@ -252,13 +221,6 @@ def test_a_plan_that_was_frozen_by_an_earlier_version_keeps_its_meaning():
     walked = walk(channel(), nodes, frozen=as_stored_before)
     ends = ["critical-first", "critical-half", "critical-all", "rest-1", "rest-2", "last-1"]
     assert names(walked) == [*DEFAULT, *ends]
-
-
-def as_stored_before(plan):
-    stored = TypeAdapter(Plan).dump_python(plan, mode="json")
-    for wave in stored["waves"]:
-        del wave["repeats"], wave["again"]
-    return TypeAdapter(Plan).validate_python(stored)
 
 
 def test_who_joined_since_does_not_keep_critical_nodes_waiting():
