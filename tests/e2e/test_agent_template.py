@@ -8,7 +8,7 @@ from typing import Any
 
 from support.operator_process import OperatorProcess
 from support.served import as_served
-from support.story import Story, channel_spec, content_of, digest, is_running
+from support.story import Story, asks_before_its_last, channel_spec, content_of, digest, is_running
 from wavegate_sandbox.cluster import Sandbox
 from wavegate_sandbox.faults import AgentCrashLoop, Faults
 
@@ -69,8 +69,7 @@ def test_a_new_binary_goes_wave_by_wave_with_the_content_that_is_stable(
     story.begin(BAKE)
     story.publish("a")
     story.until("a", "baked", lambda status: status.get("reason") == "Baked")
-    canaries, rest = channel_spec(story.namespace)["waves"]
-    waves = [canaries, {**rest, "approval": "Required"}]
+    waves = asks_before_its_last(story.namespace)
     story.patch("channels", story.channel, {**agent(story, "agent 2"), "waves": waves})
 
     shown = until_agent(story, "asks", lambda now: now.get("reason") == "AwaitingApproval")

@@ -13,7 +13,7 @@ import pytest
 from support.chart import Rendered, apply, apply_policies, render
 from support.operator_process import OperatorProcess
 from support.served import has_mutating_policies
-from support.story import GROUP, Story, bind_operators, channel_spec, digest
+from support.story import GROUP, Story, asks_before_its_last, bind_operators, digest
 from wavegate.api import DecisionAction
 from wavegate.cluster.forged import FORGED, REFUSED
 from wavegate_sandbox.client import Api
@@ -284,12 +284,7 @@ def test_the_operator_can_try_one_name_by_dry_run_and_create_no_decision(
 
 def settled(story: Story, made: dict[str, Any]) -> dict[str, Any]:
     """What the operator says of a decision."""
-    path = f"{DECISIONS.format(story.namespace)}/{made['metadata']['name']}"
-
-    def status() -> dict[str, Any]:
-        return dict(story.sandbox.request("GET", path).get("status") or {})
-
-    return story.sandbox.wait_for(f"a word about {made['spec']['action']}", status)
+    return story.settled(made["metadata"]["name"])
 
 
 def make(story: Story, user: str, action: str, **spec: Any) -> dict[str, Any]:
@@ -314,8 +309,7 @@ def test_what_loosens_is_obeyed_while_the_policies_are_in_force_and_not_without_
 ) -> None:
     user = "approver@example.com"
     bind(sandbox, "a", user, {"kind": "ClusterRole", "name": f"{SYSTEM}-approver"}, story.namespace)
-    canary, rest = channel_spec(story.namespace)["waves"]
-    story.begin({"waves": [canary, {**rest, "approval": "Required"}]})  # there it stands still
+    story.begin({"waves": asks_before_its_last(story.namespace)})  # there it stands still
     story.publish("a")
     story.until("a", "it asks", lambda status: status.get("reason") == "AwaitingApproval")
     named = {"release": "a", "digest": digest("a")}

@@ -16,7 +16,7 @@ import pytest
 
 from support.chart import CHART, IMAGE, parse, take_other_policies_away
 from support.operator_process import OperatorProcess
-from support.story import Story, bind_operators, channel_spec, digest, unbind_operators
+from support.story import Story, asks_before_its_last, bind_operators, digest, unbind_operators
 from support.tools import Tool
 from wavegate_sandbox.cluster import Sandbox
 
@@ -104,8 +104,7 @@ def begin(story: Story) -> None:
     story.begin()
     story.publish("a")
     story.until_phase("a", "Completed")
-    canary, rest = channel_spec(story.namespace)["waves"]
-    story.apply_channel({"waves": [canary, {**rest, "approval": "Required"}]})
+    story.apply_channel({"waves": asks_before_its_last(story.namespace)})
     story.publish("b")
     story.until("b", "it asks", lambda status: status.get("reason") == "AwaitingApproval")
     assert story.agents() == in_flight(story)

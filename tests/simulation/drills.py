@@ -4,7 +4,6 @@ The guard keeps its own books of the nodes from which the operator took a label,
 agents on them; of the record it believes only that a drill is wanted.
 """
 
-import math
 from collections import defaultdict
 from collections.abc import Iterator
 from typing import Any
@@ -70,8 +69,7 @@ def what_is_drilled_was_back(guard: Any, sim: Any, change: Change) -> Iterator[s
         return
     guard.counted[2] += 1
     at = (node, guard.books.record.stable.attempt)
-    was_well = sim.now - guard.books.unready_at.get(at, -math.inf) < guard.lag
-    if at not in guard.books.drills.well and not was_well:
+    if at not in guard.books.drills.well and not guard.was_well(sim, *at):
         yield f"{node} gets {rollout.candidate.release} again, and was not back on stable"
 
 

@@ -169,6 +169,13 @@ class Guard:
         """The rollout under way, as it is stored."""
         return self.books.record.rollout
 
+    def was_well(self, sim: Simulation, node: str, attempt: str) -> bool:
+        """Whether an agent on it was Ready so lately that no watch need have told yet that it is
+        not.
+        """
+        unready_at = self.books.unready_at.get((node, attempt), -math.inf)
+        return sim.now - unready_at < self.lag
+
     def ledger_nodes(self, attempt: str) -> dict[str, str]:
         """Nodes (name → UID) in the ledgers of the opened waves of an attempt."""
         rollout = self.rollout
@@ -673,8 +680,7 @@ def _settled(guard: Guard, sim: Simulation, node: str, rollout: Rollout) -> bool
         for at in since
     ):
         return True
-    unready_at = guard.books.unready_at.get((node, attempt), -1e9)
-    return False if sim.now - unready_at < guard.lag else None
+    return False if guard.was_well(sim, node, attempt) else None
 
 
 def _rollouts(guard: Guard, change: Change) -> tuple[Rollout | None, Rollout | None]:

@@ -325,6 +325,12 @@ def channel_spec(story: str) -> dict[str, Any]:
     }
 
 
+def asks_before_its_last(story: str) -> list[dict[str, Any]]:
+    """The waves of `channel_spec`, of which the last one waits for an approval."""
+    canary, rest = channel_spec(story)["waves"]
+    return [canary, {**rest, "approval": "Required"}]
+
+
 def is_running(pod: dict[str, Any]) -> bool:
     """Whether it is Ready and stays."""
     conditions = pod.get("status", {}).get("conditions") or []

@@ -27,8 +27,6 @@ FIRST = 5
 NAMING = 10
 """So many first waves name nodes."""
 MAX_WAVES = 40
-MAX_PLAYED = 100
-"""So many waves are played at most: nothing here may go round for ever."""
 LARGE = 200
 """Fleets of more nodes than this are not planned anew with each change, nor in one look."""
 PAUSE = 60.0
@@ -194,11 +192,7 @@ def _played(
     """Each wave as it is chosen, and None when a large one has passed."""
     total, settled = max(1, len(movable.fleet(seen, rollout))), 0
     most = rollout.plan.max_unavailable.resolve(total)
-    for _ in range(MAX_PLAYED):
-        following = waves.next_wave(seen, rollout)
-        planned = following.planned if following else None
-        if following is None or planned is None:
-            return
+    while (following := waves.next_wave(seen, rollout)) and (planned := following.planned):
         rollout = following
         seen = replace(seen, record=replace(seen.record, rollout=rollout))
         turn, lacking = waves.in_turn(seen, rollout, planned)
